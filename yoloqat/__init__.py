@@ -1,0 +1,1 @@
+"""INT8 for YOLO detectors: calibrate, measure, export, build."""

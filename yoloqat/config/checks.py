@@ -1,0 +1,27 @@
+"""The checks that the settings share."""
+
+from __future__ import annotations
+
+from yoloqat.errors import ConfigError
+
+
+def check_int(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Check that ``value`` is a whole number in [``low``, ``high``].
+
+    Raises:
+        ConfigError: It is not.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):  # type: ignore[operator]
+        wanted = f"a whole number from {low} to {high}" if high is not None else f"a whole number of at least {low}"
+        raise ConfigError(f"{name} is {value!r}", expected=wanted, mend=f"set {name} to one")
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Check that ``value`` is a number in [0, 1].
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{name} is {value!r}", expected="a number from 0 to 1", mend=f"set {name} to one")

@@ -1,0 +1,39 @@
+"""How a detector is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yoloqat.config.checks import check_fraction, check_int
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How a detector is scored; the defaults are those of Ultralytics' validator.
+
+    Attributes:
+        imgsz: Side of the square letterbox in pixels.
+        batch: Images per forward.
+        conf: Detections of at most this confidence are dropped.
+        nms_iou: Boxes of one class that overlap more than this are suppressed.
+        max_det: Detections kept per image.
+        rect: Letterbox to the smallest rectangle of each batch instead of the square.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    imgsz: int = 640
+    batch: int = 8
+    conf: float = 0.001
+    nms_iou: float = 0.7
+    max_det: int = 300
+    rect: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_int("imgsz", self.imgsz, 32, 8192)
+        check_int("batch", self.batch, 1)
+        check_fraction("conf", self.conf)
+        check_fraction("nms_iou", self.nms_iou)
+        check_int("max_det", self.max_det, 1)

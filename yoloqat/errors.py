@@ -1,0 +1,71 @@
+"""The errors a user can meet, each naming the value, what was expected, and the mend.
+
+Every error that a user's input can cause derives from :class:`YoloqatError`; the command line turns it into one line on
+standard error and into :attr:`YoloqatError.exit_code`. Anything else that escapes is a defect of yoloqat itself.
+"""
+
+from __future__ import annotations
+
+
+class YoloqatError(Exception):
+    """A mistake that the user can mend, told in one line.
+
+    Args:
+        what: The offending value, named, e.g. ``"weights 'yolo.pt' do not exist"``.
+        expected: What was expected instead.
+        mend: What to do about it, as an imperative.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, expected: str, mend: str) -> None:
+        self.what = what
+        self.expected = expected
+        self.mend = mend
+        super().__init__(f"{what}; expected {expected}; {mend}")
+
+    def __str__(self) -> str:
+        """Return the message as a single line, whatever the interpolated values hold."""
+        return " ".join(str(self.args[0]).split())
+
+
+class ConfigError(YoloqatError):
+    """A setting has a value that it cannot have."""
+
+
+class PatternError(YoloqatError):
+    """An ignore pattern is malformed or matches no layer."""
+
+
+class ModelError(YoloqatError):
+    """A model file is missing, unreadable, of an unknown kind, or cannot be quantized."""
+
+
+class DataError(YoloqatError):
+    """A data set, annotation file or image is missing, unreadable, empty or inconsistent."""
+
+
+class CalibrationError(YoloqatError):
+    """Calibration met values it cannot use, such as NaN, or was asked for an amax before it saw data."""
+
+
+class ExportError(YoloqatError):
+    """A model cannot be exported, or an exported graph lacks what a pass requires."""
+
+
+class EngineError(YoloqatError):
+    """An engine cannot be built, loaded or run."""
+
+
+class DependencyError(YoloqatError):
+    """An optional package that the request needs is not installed."""
+
+
+class OutputError(YoloqatError):
+    """A result cannot be written, e.g. because the disk is full; nothing half-written is left behind."""
+
+
+class CheckFailedError(YoloqatError):
+    """A check that the user asked for did not pass (exit code 1)."""
+
+    exit_code = 1

@@ -1,0 +1,21 @@
+"""How a stage tells how far it has come, without knowing who watches.
+
+Stages take a :class:`Progress` and never print; the command line passes one that draws bars, tests pass :func:`silent`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the state of one running step."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Take note that ``done`` of ``total`` units of ``step`` are finished; ``done == total`` ends the step."""
+        ...
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """Take note of nothing: the default where nobody watches."""
+    del step, done, total

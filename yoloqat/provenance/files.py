@@ -1,0 +1,110 @@
+"""Files and directories that appear whole under their name, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from yoloqat.errors import OutputError
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or type(error).__name__
+    return OutputError(
+        f"cannot write '{path}' ({reason})",
+        expected="a writable path with enough free space",
+        mend="free space there or name another directory with --out",
+    )
+
+
+@contextmanager
+def _renamed_into(path: Path, temporary: Path) -> Iterator[Path]:
+    """Yield ``temporary``; move it to ``path`` when the block ends well, remove it when it does not."""
+    try:
+        yield temporary
+        if path.is_dir() and temporary.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary file name beside ``path`` that takes its place when the block ends without an error.
+
+    Args:
+        path: The final file. Its parent directories are made.
+
+    Yields:
+        The temporary path to write to, with the same suffix (some writers look at it).
+
+    Raises:
+        OutputError: The directory cannot be made or the file cannot be written, e.g. because the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    os.close(handle)
+    # mkstemp makes the file private; a result should have the permissions any other new file would have
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(name, 0o666 & ~umask)
+    with _renamed_into(path, Path(name)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Give a temporary directory beside ``path`` that takes its place when the block ends without an error.
+
+    Args:
+        path: The final directory; one that exists already is replaced at the end, not before.
+
+    Yields:
+        The temporary directory to fill.
+
+    Raises:
+        OutputError: The directory cannot be made or filled, e.g. because the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    os.chmod(name, 0o755)  # noqa: S103 - a result is as readable as any other new directory
+    with _renamed_into(path, Path(name)) as temporary:
+        yield temporary
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` as indented JSON with unrounded numbers, whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+        ValueError: A number is NaN or infinite, which JSON does not have.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
