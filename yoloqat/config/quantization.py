@@ -20,7 +20,8 @@ class QuantConfig:
         quantize_head: Quantize also what the detector family keeps float by default (DFL, last 1x1 of the head).
 
     Raises:
-        ConfigError: A pattern is not text, or the activation scheme is per channel, which no engine takes.
+        ConfigError: A pattern is not text, the activation scheme is per channel or the weight scheme affine, which no
+            engine takes.
     """
 
     activations: QuantScheme = field(default_factory=QuantScheme)
@@ -40,4 +41,8 @@ class QuantConfig:
                 f"activation axis is {self.activations.axis}",
                 expected="one scale per activation tensor",
                 mend="leave the axis out",
+            )
+        if not self.weights.symmetric:
+            raise ConfigError(
+                f"weights are {self.weights}", expected="a symmetric scheme", mend="use symmetric=True for weights"
             )

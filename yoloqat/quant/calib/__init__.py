@@ -1,0 +1,7 @@
+"""Calibrators: what they collect, and how amax comes from it."""
+
+from yoloqat.quant.calib.histogram import Histogram, HistogramCalibrator
+from yoloqat.quant.calib.max import MaxCalibrator
+from yoloqat.quant.calib.search import amax_entropy, amax_mse, amax_percentile
+
+__all__ = ["Histogram", "HistogramCalibrator", "MaxCalibrator", "amax_entropy", "amax_mse", "amax_percentile"]

@@ -1,0 +1,50 @@
+"""The calibrator that keeps the largest absolute value, for the whole tensor or per channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from yoloqat.errors import CalibrationError
+from yoloqat.quant.functional import reduce_amax
+
+
+class MaxCalibrator:
+    """Keeps the running maximum of absolute values (NVIDIA's ``calib.MaxCalibrator``).
+
+    Args:
+        axis: Channel axis to keep, or None for one value.
+    """
+
+    def __init__(self, *, axis: int | None = None) -> None:
+        self._axis = axis
+        self._calib_amax: Tensor | None = None
+
+    def collect(self, x: Tensor) -> None:
+        """Take note of ``x``.
+
+        Raises:
+            CalibrationError: ``x`` holds NaN or Inf, or its channels do not fit what was collected before.
+        """
+        amax = reduce_amax(x, axis=self._axis).float()
+        if not bool(torch.isfinite(amax).all()):
+            raise CalibrationError(
+                f"a tensor to calibrate on holds {'NaN' if bool(amax.isnan().any()) else 'Inf'}",
+                expected="finite values",
+                mend="check the weights and the images",
+            )
+        if self._calib_amax is not None and amax.shape != self._calib_amax.shape:
+            raise CalibrationError(
+                f"amax has shape {tuple(amax.shape)}",
+                expected=f"the shape collected before, {tuple(self._calib_amax.shape)}",
+                mend="reset the calibrator first",
+            )
+        self._calib_amax = amax if self._calib_amax is None else torch.maximum(self._calib_amax, amax)
+
+    def compute_amax(self) -> Tensor | None:
+        """Return the maximum collected so far, float32, broadcastable to the tensor; None before any data."""
+        return self._calib_amax
+
+    def reset(self) -> None:
+        """Forget everything collected."""
+        self._calib_amax = None

@@ -1,0 +1,167 @@
+r"""Fake quantization as pure functions, with NVIDIA's numerics.
+
+Symmetric fake quantization maps a value x to
+
+.. math:: y = \mathrm{clamp}(\mathrm{round}(x \cdot s), q_{low}, q_{high}) / s, \qquad s = q_{high} / amax
+
+with ties rounded to even, as ``pytorch_quantization.tensor_quant`` does (Wu et al., "Integer Quantization for Deep Learning
+Inference", arXiv:2004.09602). Its gradient is the straight-through estimator: 1 where abs(x) <= amax, else 0.
+
+Affine fake quantization uses the step ``(high - low) / (2^bits - 1)`` and a zero-point, as ONNX QuantizeLinear does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yoloqat.config import QuantScheme
+
+AMAX_EPSILON = 1.0 / (1 << 24)
+"""An amax of at most this (the least positive value of float16) means a tensor of zeros: everything maps to 0."""
+
+
+def quant_scale(amax: Tensor, scheme: QuantScheme) -> Tensor:
+    """Return codes per unit, ``q_high / amax``, float32, in the shape of ``amax``; 0 where amax is (nearly) zero."""
+    amax = amax.float()
+    # a true division: `number / tensor` would multiply by the reciprocal, one unit in the last place off
+    scale = torch.div(amax.new_tensor(scheme.high), amax)
+    return torch.where(amax <= AMAX_EPSILON, torch.zeros_like(amax), scale)
+
+
+def codes(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
+    """Return the integer codes of ``x`` as floats, in the shape of ``x``.
+
+    Args:
+        x: Float tensor.
+        scale: Codes per unit, from :func:`quant_scale`, broadcastable to ``x``.
+        scheme: Gives the lowest and the highest code.
+    """
+    return torch.mul(x, scale).round_().clamp_(scheme.low, scheme.high)
+
+
+def fake_quant_scaled(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize ``x`` by a scale known beforehand: one new tensor, three passes in place, no synchronisation.
+
+    Args:
+        x: Float tensor; half precision is computed in float32.
+        scale: Codes per unit, from :func:`quant_scale`, broadcastable to ``x``.
+        scheme: Gives the lowest and the highest code.
+
+    Returns:
+        Tensor of the dtype and shape of ``x``.
+    """
+    divisor = torch.where(scale == 0, torch.ones_like(scale), scale)
+    return codes(x.float(), scale, scheme).div_(divisor).to(x.dtype)
+
+
+class _FakeQuant(torch.autograd.Function):
+    """Symmetric fake quantization with the straight-through gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
+        """Fake-quantize ``x`` and keep what the gradient needs."""
+        ctx.save_for_backward(x, amax)
+        return fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Pass the gradient where the value was inside the range."""
+        x, amax = ctx.saved_tensors
+        return torch.where(x.abs() <= amax, grads[0], grads[0].new_zeros(())), None, None
+
+
+def fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize ``x`` symmetrically, with the straight-through gradient to ``x``.
+
+    Args:
+        x: Float tensor.
+        amax: The largest absolute value that is represented, broadcastable to ``x``; one value per tensor or per channel.
+        scheme: Bits, signedness and range.
+
+    Returns:
+        Tensor of the dtype and shape of ``x``; a multiple of ``amax / q_high`` everywhere.
+    """
+    result: Tensor = _FakeQuant.apply(x, amax, scheme)
+    return result
+
+
+def affine_grid(low: Tensor, high: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
+    """Return step size and zero-point of an affine grid that holds 0 exactly.
+
+    Args:
+        low: Smallest value represented, float; values above 0 count as 0.
+        high: Largest value represented, float; values below 0 count as 0.
+        scheme: Gives the lowest and the highest code.
+
+    Returns:
+        Step size (float32, 1 where the range is empty) and zero-point (float32, a whole number), shaped like ``low``.
+    """
+    low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
+    step = (high - low) / (scheme.high - scheme.low)
+    step = torch.where(step <= AMAX_EPSILON, torch.ones_like(step), step)
+    zero_point = torch.round(scheme.low - low / step).clamp(scheme.low, scheme.high)
+    return step, zero_point
+
+
+class _FakeQuantAffine(torch.autograd.Function):
+    """Affine fake quantization with the straight-through gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
+        """Fake-quantize ``x`` and keep what the gradient needs."""
+        ctx.save_for_backward(x, low, high)
+        step, zero_point = affine_grid(low, high, scheme)
+        return fake_quant_on_grid(x, step, zero_point, scheme)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        """Pass the gradient where the value was inside the range."""
+        x, low, high = ctx.saved_tensors
+        return torch.where((x >= low) & (x <= high), grads[0], grads[0].new_zeros(())), None, None, None
+
+
+def fake_quant_on_grid(x: Tensor, step: Tensor, zero_point: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize ``x`` on a known affine grid, as ONNX QuantizeLinear followed by DequantizeLinear does.
+
+    Args:
+        x: Float tensor; half precision is computed in float32.
+        step: Step size from :func:`affine_grid`.
+        zero_point: Zero-point from :func:`affine_grid`.
+        scheme: Gives the lowest and the highest code.
+    """
+    integers = torch.div(x.float(), step).round_().add_(zero_point).clamp_(scheme.low, scheme.high)
+    return integers.sub_(zero_point).mul_(step).to(x.dtype)
+
+
+def fake_quant_affine(x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize ``x`` on the affine grid over [low, high], with the straight-through gradient to ``x``.
+
+    Args:
+        x: Float tensor.
+        low: Smallest value represented, shape ().
+        high: Largest value represented, shape ().
+        scheme: An affine scheme.
+    """
+    result: Tensor = _FakeQuantAffine.apply(x, low, high, scheme)
+    return result
+
+
+def reduce_amax(x: Tensor, *, axis: int | None = None, keepdims: bool = True) -> Tensor:
+    """Return the largest absolute value of ``x``, of the whole tensor or per index of ``axis``.
+
+    Args:
+        x: Tensor of any float dtype.
+        axis: The axis to keep, or None for one value.
+        keepdims: Keep reduced axes with size 1, so that the result broadcasts to ``x``; without effect when axis is None.
+
+    Returns:
+        Shape () for axis None, else the size of ``axis`` there and 1 (or nothing) elsewhere.
+    """
+    if axis is None:
+        low, high = x.detach().aminmax()
+        return torch.maximum(-low, high)
+    axes = [dim for dim in range(x.dim()) if dim != axis % x.dim()]
+    return x.detach().abs().amax(dim=axes, keepdim=keepdims)

@@ -1,0 +1,152 @@
+"""Layers that fake-quantize their input and their weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yoloqat.config import QuantScheme
+from yoloqat.quant.descriptor import QuantDescriptor
+from yoloqat.quant.functional import reduce_amax
+from yoloqat.quant.tensor_quantizer import TensorQuantizer
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """A fake-quantized weight and everything it was computed from."""
+
+    weight: Tensor
+    version: int
+    amax: Tensor
+    amax_version: int
+    result: Tensor
+
+
+class QuantMixin(nn.Module):
+    """What the quantized layers share: two quantizers, and a weight that is fake-quantized once, not at every forward.
+
+    Attributes:
+        _input_quantizer: Quantizer of the layer's input.
+        _weight_quantizer: Quantizer of the weight.
+    """
+
+    weight_axis: ClassVar[int] = 0
+    """The axis of the weight that holds the output channels."""
+
+    weight: Tensor
+    _input_quantizer: TensorQuantizer
+    _weight_quantizer: TensorQuantizer
+
+    @classmethod
+    def from_float(cls, module: nn.Module, *, activations: QuantScheme, weights: QuantScheme, name: str = "") -> Self:
+        """Make a quantized layer that shares the parameters of ``module``.
+
+        Args:
+            module: A float layer of the class's own float type; it keeps working.
+            activations: Scheme of the input.
+            weights: Scheme of the weight; a per-channel axis is turned to where this layer has its output channels.
+            name: Qualified name of the layer, for messages.
+        """
+        quantized = cls.__new__(cls)
+        # everything is taken over, also what the owner of the module hung on it; the dicts of parameters, buffers
+        # and submodules are copied so that the quantizers appear on the quantized layer alone
+        quantized.__dict__ = {key: dict(value) if type(value) is dict else value for key, value in vars(module).items()}
+        quantized._init_quantizers(activations, weights, name)
+        return quantized
+
+    def _init_quantizers(self, activations: QuantScheme, weights: QuantScheme, name: str) -> None:
+        if weights.axis is not None:
+            weights = replace(weights, axis=self.weight_axis)
+        self._input_quantizer = TensorQuantizer(
+            QuantDescriptor.from_scheme(activations, name=f"{name}._input_quantizer")
+        )
+        self._weight_quantizer = TensorQuantizer(
+            QuantDescriptor.from_scheme(weights, name=f"{name}._weight_quantizer", calib_method="max")
+        )
+        self._quantized_weight: _Quantized | None = None
+
+    def calibrate_weight(self) -> None:
+        """Set the weight's amax to its largest absolute value, per tensor or per channel as its scheme says."""
+        self._weight_quantizer.amax = reduce_amax(self.weight, axis=self._weight_quantizer.scheme.axis)
+
+    def quantized_weight(self) -> Tensor:
+        """Return the weight as the layer uses it, computed anew only when the weight or its amax changed."""
+        quantizer, weight = self._weight_quantizer, self.weight
+        amax = quantizer.amax
+        idle = quantizer._disabled or not quantizer._if_quant
+        training = torch.is_grad_enabled() and weight.requires_grad
+        if idle or training or amax is None or quantizer._if_calib:
+            result: Tensor = quantizer(weight)
+            return result
+        kept = self._quantized_weight
+        if (
+            kept is None
+            or kept.weight is not weight
+            or kept.version != weight._version
+            or kept.amax is not amax
+            or kept.amax_version != amax._version
+        ):
+            kept = _Quantized(weight, weight._version, amax, amax._version, quantizer(weight))
+            self._quantized_weight = kept
+        return kept.result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept weight out of copies and pickles."""
+        return {**self.__dict__, "_quantized_weight": None}
+
+
+class QuantConv2d(QuantMixin, nn.Conv2d):
+    """2-D convolution with a fake-quantized input and weight."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of torch's own argument
+        """Convolve; shapes as :class:`torch.nn.Conv2d`."""
+        result: Tensor = self._conv_forward(self._input_quantizer(input), self.quantized_weight(), self.bias)
+        return result
+
+
+class QuantConvTranspose2d(QuantMixin, nn.ConvTranspose2d):
+    """2-D transposed convolution with a fake-quantized input and weight."""
+
+    weight_axis: ClassVar[int] = 1
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
+        """Convolve; shapes as :class:`torch.nn.ConvTranspose2d`."""
+        padding = self._output_padding(
+            input,
+            output_size,
+            list(self.stride),
+            list(self.padding),  # type: ignore[arg-type]
+            list(self.kernel_size),
+            2,
+            list(self.dilation),
+        )
+        return F.conv_transpose2d(
+            self._input_quantizer(input),
+            self.quantized_weight(),
+            self.bias,
+            self.stride,
+            self.padding,  # type: ignore[arg-type]
+            padding,
+            self.groups,
+            self.dilation,
+        )
+
+
+class QuantLinear(QuantMixin, nn.Linear):
+    """Linear layer with a fake-quantized input and weight."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Multiply; shapes as :class:`torch.nn.Linear`."""
+        return F.linear(self._input_quantizer(input), self.quantized_weight(), self.bias)
+
+
+QUANT_MODULES: tuple[tuple[type[nn.Module], type[QuantMixin]], ...] = (
+    (nn.Conv2d, QuantConv2d),
+    (nn.ConvTranspose2d, QuantConvTranspose2d),
+    (nn.Linear, QuantLinear),
+)
+"""Which float layer becomes which quantized layer; only exact types are swapped, since a subclass may compute anything."""

@@ -1,0 +1,83 @@
+"""The numbers of quantized layers as plain values: what an exporter needs of a calibrated model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from yoloqat.config import QuantScheme
+from yoloqat.errors import CalibrationError
+from yoloqat.quant.functional import codes, quant_scale
+from yoloqat.quant.swap import quantized_layers
+from yoloqat.quant.tensor_quantizer import TensorQuantizer
+
+
+@dataclass(frozen=True)
+class TensorNumbers:
+    """Scale and zero-point of one quantized tensor.
+
+    Attributes:
+        scheme: Bits, symmetry and axis.
+        scale: Step size, float32, shape () or (channels,).
+        zero_point: Code of the value 0, int64, same shape as ``scale``; 0 when symmetric.
+        codes: The integer codes of a constant tensor (a weight), int64, in the tensor's own shape; None for activations.
+    """
+
+    scheme: QuantScheme
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int64]
+    codes: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class LayerNumbers:
+    """The numbers of one quantized layer.
+
+    Attributes:
+        name: Qualified module name, e.g. ``"model.0.conv"``.
+        input: Numbers of the layer's input, or None when that edge stays float.
+        weight: Numbers of the layer's weight, or None when that edge stays float.
+    """
+
+    name: str
+    input: TensorNumbers | None
+    weight: TensorNumbers | None
+
+
+def layer_numbers(module: nn.Module) -> list[LayerNumbers]:
+    """Return the numbers of every quantized layer of ``module``, in order of registration.
+
+    A disabled quantizer's edge is float and has no numbers.
+
+    Raises:
+        CalibrationError: A quantizer that is switched on has no range yet.
+    """
+    return [
+        LayerNumbers(
+            name,
+            input=_tensor_numbers(layer._input_quantizer),
+            weight=_tensor_numbers(layer._weight_quantizer, layer.weight),
+        )
+        for name, layer in quantized_layers(module)
+    ]
+
+
+def _tensor_numbers(quantizer: TensorQuantizer, constant: Tensor | None = None) -> TensorNumbers | None:
+    if quantizer._disabled or not quantizer._if_quant:
+        return None
+    grid = quantizer.grid()
+    if grid is None or quantizer.amax is None:
+        raise CalibrationError(
+            f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", mend="calibrate it first"
+        )
+    step, zero_point = (tensor.detach().cpu().flatten().numpy() for tensor in grid)
+    if quantizer.scheme.axis is None:
+        step, zero_point = step.reshape(()), zero_point.reshape(())
+    integers = None
+    if constant is not None:
+        scale = quant_scale(quantizer.amax, quantizer.scheme)
+        integers = codes(constant.detach().float(), scale, quantizer.scheme).cpu().numpy().astype(np.int64)
+    return TensorNumbers(quantizer.scheme, step.astype(np.float32), zero_point.astype(np.int64), integers)

@@ -1,0 +1,62 @@
+"""Names of layers chosen by exact names, globs and regular expressions."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from yoloqat.errors import PatternError
+
+_REGEX = "re:"
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return the predicate of one pattern."""
+    if pattern.startswith(_REGEX):
+        try:
+            expression = re.compile(pattern.removeprefix(_REGEX))
+        except re.error as error:
+            raise PatternError(
+                f"ignore pattern {pattern!r} is no regular expression ({error})",
+                expected="a valid regular expression after 're:'",
+                mend="correct it",
+            ) from error
+        return lambda name: expression.fullmatch(name) is not None
+    return lambda name: fnmatch.fnmatchcase(name, pattern)
+
+
+def _with_ancestors(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def match_layers(patterns: Sequence[str], names: Collection[str]) -> set[str]:
+    r"""Return the names that a pattern matches, directly or through a block that holds them.
+
+    Args:
+        patterns: Exact names (``model.22.cv2.0.2``), globs (``model.2?.*``), regular expressions that match the
+            whole name (``re:model\.(4|6)\..*``), or names of blocks (``model.22``) for all layers inside.
+        names: Qualified names of all layers there are to choose from.
+
+    Returns:
+        The subset of ``names`` that at least one pattern matches.
+
+    Raises:
+        PatternError: A pattern matches nothing (near names are listed) or is no regular expression.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = _matcher(pattern)
+        hits = {name for name in names if any(matches(part) for part in _with_ancestors(name))}
+        if not hits:
+            candidates = sorted({part for name in names for part in _with_ancestors(name)})
+            near = difflib.get_close_matches(pattern.removeprefix(_REGEX), candidates, n=3, cutoff=0.5)
+            raise PatternError(
+                f"ignore pattern {pattern!r} matches no layer",
+                expected="the name of a layer or block, a glob, or re:PATTERN",
+                mend=f"did you mean {', '.join(near)}?" if near else f"layers are named like {candidates[-1]}",
+            )
+        found |= hits
+    return found

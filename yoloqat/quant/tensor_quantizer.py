@@ -1,0 +1,233 @@
+"""The module that fake-quantizes one tensor, by NVIDIA's interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yoloqat.config import MethodSpec
+from yoloqat.errors import CalibrationError
+from yoloqat.quant.calib import Histogram, HistogramCalibrator, MaxCalibrator
+from yoloqat.quant.descriptor import QuantDescriptor
+from yoloqat.quant.functional import affine_grid, fake_quant, fake_quant_affine, quant_scale, reduce_amax
+
+
+class TensorQuantizer(nn.Module):
+    """Fake-quantizes what passes through it, or collects statistics of it, or lets it pass.
+
+    Without an amax the range of each tensor that passes is used (dynamic quantization), as in NVIDIA's package.
+
+    Args:
+        quant_desc: Bits, axis and the kind of calibrator; the default is 8 bits per tensor, calibrated by max.
+        disabled: Let everything pass unchanged.
+        if_quant: Fake-quantize.
+        if_calib: Collect statistics.
+
+    Attributes:
+        name: The site's qualified name, for messages; set when layers are swapped.
+    """
+
+    _amax: Tensor | None
+    _low: Tensor | None
+
+    def __init__(
+        self,
+        quant_desc: QuantDescriptor | None = None,
+        *,
+        disabled: bool = False,
+        if_quant: bool = True,
+        if_calib: bool = False,
+    ) -> None:
+        super().__init__()
+        quant_desc = quant_desc or QuantDescriptor()
+        self.scheme = quant_desc.scheme
+        self.name = quant_desc.name or ""
+        self._disabled = disabled
+        self._if_quant = if_quant
+        self._if_calib = if_calib
+        self.register_buffer("_amax", None)
+        self.register_buffer("_low", None)
+        if quant_desc.amax is not None:
+            self.amax = quant_desc.amax
+        self._calibrator: HistogramCalibrator | MaxCalibrator
+        if quant_desc.calib_method == "histogram":
+            self._calibrator = HistogramCalibrator(self.scheme.bits, unsigned=self.scheme.unsigned)
+        else:
+            self._calibrator = MaxCalibrator(axis=self.scheme.axis)
+
+    @property
+    def amax(self) -> Tensor | None:
+        """The upper end of the range, float32, shape () or broadcastable to the tensor; None: dynamic."""
+        return self._amax
+
+    @amax.setter
+    def amax(self, value: Tensor | float | None) -> None:
+        """Set the range's upper end.
+
+        Raises:
+            CalibrationError: A value is negative, NaN or infinite.
+        """
+        self._amax = None if value is None else self._checked(value, "amax")
+
+    @property
+    def low(self) -> Tensor | None:
+        """The lower end of an affine range, float32, shape (); None for symmetric sites."""
+        return self._low
+
+    def set_range(self, low: float, high: float) -> None:
+        """Set both ends of an affine range.
+
+        Raises:
+            CalibrationError: The site is symmetric, or an end is not finite or the two are in the wrong order.
+        """
+        if self.scheme.symmetric or not low <= high:
+            kind = "a symmetric" if self.scheme.symmetric else "an affine"
+            raise CalibrationError(
+                f"range of '{self.name}' is [{low}, {high}] with {kind} scheme",
+                expected="low <= high on an affine scheme",
+                mend="set amax instead or swap with an affine scheme",
+            )
+        self._low = -self._checked(max(-low, 0.0), "low end")
+        self._amax = self._checked(max(high, 0.0), "high end")
+
+    def _checked(self, value: Tensor | float, what: str) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not be trained through later
+            device = self._amax.device if self._amax is not None else None
+            tensor = torch.as_tensor(value, dtype=torch.float32, device=device).detach().clone()
+        if not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
+            worst = tensor.flatten()[~(torch.isfinite(tensor) & (tensor >= 0)).flatten()][0]
+            raise CalibrationError(
+                f"{what} of '{self.name}' is {float(worst)}",
+                expected="a finite number of at least 0",
+                mend="calibrate on other images or leave the layer float",
+            )
+        return tensor
+
+    def reset_amax(self) -> None:
+        """Forget the range: dynamic quantization again."""
+        self._amax = None
+        self._low = None
+
+    def load_calib_amax(self, method: str | MethodSpec | None = None, *, percentile: float = 99.99) -> None:
+        """Take the range from what the calibrator collected.
+
+        An affine range is what was observed, cut to [-amax, amax] of the method.
+
+        Args:
+            method: A method for histogram calibrators; None is their default, and what a max calibrator takes.
+            percentile: For the method ``"percentile"``.
+
+        Raises:
+            CalibrationError: Nothing was collected, or a max calibrator was asked for another method.
+        """
+        if isinstance(self._calibrator, MaxCalibrator):
+            if method is not None and str(method) != "max":
+                raise CalibrationError(
+                    f"'{self.name}' was asked for {str(method)!r} but collected only maxima",
+                    expected="method 'max'",
+                    mend="make it with calib_method='histogram'",
+                )
+            amax = self._calibrator.compute_amax()
+        else:
+            amax = self._calibrator.compute_amax(method or "entropy", percentile=percentile)
+        if amax is None:
+            raise CalibrationError(
+                f"quantizer '{self.name}' collected nothing",
+                expected="at least one batch",
+                mend="run images through the model while it calibrates, or leave the layer float",
+            )
+        histogram = self._calibrator.histogram() if isinstance(self._calibrator, HistogramCalibrator) else None
+        if self.scheme.symmetric or histogram is None:
+            self.amax = amax
+        else:
+            self._set_affine(histogram, float(amax))
+
+    def load_histogram(self, histogram: Histogram, method: MethodSpec) -> None:
+        """Take the range from a histogram that was collected before; arguments as for a histogram calibrator.
+
+        Args:
+            histogram: What was collected of this site's tensor.
+            method: How amax is found.
+        """
+        amax = histogram.compute_amax(method, bits=self.scheme.bits, unsigned=self.scheme.unsigned)
+        if self.scheme.symmetric:
+            self.amax = amax
+        else:
+            self._set_affine(histogram, amax)
+
+    def _set_affine(self, histogram: Histogram, limit: float) -> None:
+        self.set_range(max(histogram.low, -limit), min(histogram.high, limit))
+
+    def disable(self) -> None:
+        """Let everything pass unchanged."""
+        self._disabled = True
+
+    def enable(self) -> None:
+        """Undo :meth:`disable`."""
+        self._disabled = False
+
+    def disable_quant(self) -> None:
+        """Stop fake-quantizing."""
+        self._if_quant = False
+
+    def enable_quant(self) -> None:
+        """Fake-quantize."""
+        self._if_quant = True
+
+    def disable_calib(self) -> None:
+        """Stop collecting statistics."""
+        self._if_calib = False
+
+    def enable_calib(self) -> None:
+        """Collect statistics."""
+        self._if_calib = True
+
+    def grid(self) -> tuple[Tensor, Tensor] | None:
+        """Return step size and zero-point as engines take them, float32; None while the range is dynamic."""
+        if self._amax is None:
+            return None
+        if not self.scheme.symmetric and self._low is not None:
+            return affine_grid(self._low, self._amax, self.scheme)
+        scale = quant_scale(self._amax, self.scheme)
+        step = torch.where(scale == 0, torch.ones_like(scale), self._amax / self.scheme.high)
+        return step, torch.zeros_like(step)
+
+    def _collect(self, x: Tensor) -> None:
+        try:
+            self._calibrator.collect(x)
+        except CalibrationError as error:
+            raise CalibrationError(f"'{self.name}': {error.what}", expected=error.expected, mend=error.mend) from error
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Collect statistics of ``x`` and return it fake-quantized, as switched on."""
+        if self._disabled:
+            return x
+        if self._if_calib:
+            self._collect(x)
+        if not self._if_quant:
+            return x
+        if self.scheme.symmetric:
+            amax = self._amax if self._amax is not None else reduce_amax(x, axis=self.scheme.axis)
+            return fake_quant(x, amax, self.scheme)
+        low, high = (
+            (self._low, self._amax) if self._low is not None and self._amax is not None else x.detach().aminmax()
+        )
+        return fake_quant_affine(x, low, high, self.scheme)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Make room for a stored range: a buffer that is None would be reported as unexpected."""
+        for name in ("_amax", "_low"):
+            stored = state_dict.get(prefix + name)
+            if stored is not None:
+                like = getattr(self, name)
+                setattr(self, name, torch.empty_like(stored, device=None if like is None else like.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Return the scheme, the range and the switches."""
+        amax = self._amax
+        text = "dynamic" if amax is None else f"amax={float(amax.max()):.4g}"
+        switches = "disabled" if self._disabled else f"quant={self._if_quant}, calib={self._if_calib}"
+        return f"{self.scheme.bits} bits, axis={self.scheme.axis}, {text}, {switches}"
