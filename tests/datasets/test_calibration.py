@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from yoloqat.datasets import calibration_images
+from yoloqat.errors import ConfigError, DataError
+
+
+def test_the_choice_is_seeded_sorted_and_from_the_training_split(yolo_yaml):
+    chosen = calibration_images(yolo_yaml, 2, seed=3)
+    assert chosen == calibration_images(yolo_yaml, 2, seed=3)
+    assert [image.path for image in chosen] == sorted(image.path for image in chosen)
+    assert {image.path.parent.name for image in chosen} == {"train"}
+    assert len({calibration_images(yolo_yaml, 2, seed=seed) for seed in range(20)}) > 1
+
+
+def test_a_directory_is_taken_as_it_is(yolo_yaml):
+    found = calibration_images(yolo_yaml.parent / "images" / "train", 4)
+    assert [image.path.name for image in found] == ["0.JPG", "1.JPG", "2.JPG", "3.JPG"]
+    assert [(image.image_id, image.width, image.height) for image in found] == [(n, 8, 6) for n in (1, 2, 3, 4)]
+
+
+def test_too_few_images_are_told_with_both_numbers(yolo_yaml):
+    with pytest.raises(DataError, match=re.escape(f"'{yolo_yaml}' has 4 images to calibrate on and 5 were asked for")):
+        calibration_images(yolo_yaml, 5)
+
+
+def test_a_yaml_without_a_training_split_is_told(tmp_path):
+    file = tmp_path / "d.yaml"
+    file.write_text("val: x\nnames: [a]\n")
+    with pytest.raises(DataError, match=re.escape(f"data set '{file}' has no train split")):
+        calibration_images(file, 1)
+
+
+def test_the_number_is_checked(yolo_yaml):
+    with pytest.raises(ConfigError, match="calib-images is 0"):
+        calibration_images(yolo_yaml, 0)

@@ -1,0 +1,22 @@
+"""Images, boxes and batches: the same letterbox for calibration, validation and engines."""
+
+from yoloqat.datasets.batches import Batch, BatchPlan, plan_batches, read_batches
+from yoloqat.datasets.calibration import calibration_images
+from yoloqat.datasets.categories import match_categories
+from yoloqat.datasets.letterbox import Letterboxed, letterbox
+from yoloqat.datasets.loading import load_dataset
+from yoloqat.datasets.records import DetectionDataset, ImageRecord
+
+__all__ = [
+    "Batch",
+    "BatchPlan",
+    "DetectionDataset",
+    "ImageRecord",
+    "Letterboxed",
+    "calibration_images",
+    "letterbox",
+    "load_dataset",
+    "match_categories",
+    "plan_batches",
+    "read_batches",
+]

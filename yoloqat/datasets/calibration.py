@@ -1,0 +1,52 @@
+"""The images that calibrate: a seeded choice from the training split, never from the validation split by default."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from yoloqat.config.checks import check_int
+from yoloqat.datasets.images import find_images, image_size
+from yoloqat.datasets.records import ImageRecord
+from yoloqat.datasets.splits import read_dataset_file, split_images
+from yoloqat.errors import DataError
+
+
+def calibration_images(source: Path, count: int, seed: int = 0) -> tuple[ImageRecord, ...]:
+    """Choose ``count`` images at random from a data set's training split, or from a directory.
+
+    The choice depends on the sorted file paths and the seed alone.
+
+    Args:
+        source: An Ultralytics data set YAML, or a directory of images.
+        count: How many images to choose.
+        seed: Seeds the choice.
+
+    Returns:
+        The chosen images, sorted by path, with image ids from 1.
+
+    Raises:
+        ConfigError: ``count`` is not a positive whole number.
+        DataError: There is no training split, an image is missing, or there are fewer than ``count`` images.
+    """
+    check_int("calib-images", count, 1)
+    paths = find_images(source) if source.is_dir() else _training_images(source)
+    if len(paths) < count:
+        raise DataError(
+            f"'{source}' has {len(paths)} images to calibrate on and {count} were asked for",
+            expected=f"at least {count}",
+            mend=f"set --calib-images to {len(paths)} or less",
+        )
+    chosen = sorted(random.Random(seed).sample(paths, count))  # noqa: S311 - a reproducible choice, no secret
+    return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(chosen, start=1))
+
+
+def _training_images(path: Path) -> list[Path]:
+    spec = read_dataset_file(path)
+    if not spec.train:
+        raise DataError(
+            f"data set '{path}' has no train split",
+            expected="a training split to calibrate on, because validation images must stay unseen",
+            mend="add train: to it, or name a directory with --calib-images-dir",
+        )
+    return split_images(spec.train, spec.root, "train")
