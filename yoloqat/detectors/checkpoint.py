@@ -1,0 +1,110 @@
+"""A quantized detector as one safetensors file: tensors, and JSON metadata that rebuilds the module. No pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from yoloqat.config import QuantConfig, from_dict, to_dict
+from yoloqat.detectors import ultralytics
+from yoloqat.detectors.detector import Detector, Quantization, Source, apply_quantization
+from yoloqat.errors import ModelError
+from yoloqat.provenance import atomic_path
+
+SCHEMA = "yoloqat/checkpoint"
+VERSION = 1
+_KEY = "yoloqat"
+
+
+def save_checkpoint(detector: Detector, path: Path) -> None:
+    """Write a detector to ``path``, whole or not at all.
+
+    Args:
+        detector: A quantized (or float) detector.
+        path: The ``.safetensors`` file.
+
+    Raises:
+        ModelError: The module cannot be rebuilt from its own architecture description.
+        OutputError: The file cannot be written.
+    """
+    if detector.not_rebuildable is not None:
+        raise ModelError(
+            f"'{detector.source.path}' cannot be rebuilt: {detector.not_rebuildable}",
+            expected="a model that its own architecture description gives",
+            mend="pass the checkpoint as it was trained, not pruned or changed by hand",
+        )
+    quantization = detector.quantization
+    description = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "family": detector.family,
+        "architecture": detector.architecture,
+        "names": {str(index): name for index, name in detector.info.names.items()},
+        "stride": detector.info.stride,
+        "task": detector.info.task,
+        "imgsz": detector.imgsz,
+        "source": {"path": detector.source.path, "sha256": detector.source.sha256},
+        "quantization": None
+        if quantization is None
+        else {
+            "config": to_dict(quantization.config),
+            "layers": list(quantization.layers),
+            "calibration": quantization.calibration,
+        },
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in detector.module.state_dict().items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={_KEY: json.dumps(description)})
+        except SafetensorError as error:
+            raise OSError(None, f"{error}") from error
+
+
+def _description(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    mend = "pass a file that `yoloqat calibrate` wrote"
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"'{path}' cannot be loaded ({error})", expected="a yoloqat checkpoint", mend=mend) from error
+    description = json.loads(text) if text else {}
+    found = (description.get("schema"), description.get("version"))
+    if found != (SCHEMA, VERSION):
+        raise ModelError(f"'{path}' has the schema and version {found}", expected=f"{(SCHEMA, VERSION)}", mend=mend)
+    return description, tensors
+
+
+def load_checkpoint(path: Path) -> Detector:
+    """Load what :func:`save_checkpoint` wrote.
+
+    Raises:
+        ModelError: The file is no yoloqat checkpoint, or its tensors do not fit its architecture.
+    """
+    description, tensors = _description(path)
+    architecture = description["architecture"]
+    detector = ultralytics.detector_from_module(
+        ultralytics.build(architecture),
+        architecture,
+        Source(**description["source"]),
+        names={int(index): name for index, name in description["names"].items()},
+        imgsz=description["imgsz"],
+    )
+    stored = description["quantization"]
+    if stored is not None:
+        config = from_dict(QuantConfig, stored["config"])
+        apply_quantization(detector, Quantization(config, tuple(stored["layers"]), stored["calibration"]))
+    try:
+        detector.module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the tensors of '{path}' do not fit its architecture ({error})",
+            expected="the tensors of the same Ultralytics version",
+            mend=f"calibrate '{description['source']['path']}' again",
+        ) from error
+    return detector

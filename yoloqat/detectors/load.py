@@ -1,0 +1,30 @@
+"""Model files to detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yoloqat.detectors.checkpoint import load_checkpoint
+from yoloqat.detectors.detector import Detector
+from yoloqat.detectors.ultralytics import load_ultralytics
+from yoloqat.errors import ModelError
+
+
+def load_detector(path: Path) -> Detector:
+    """Load a detector that runs in torch.
+
+    Args:
+        path: An Ultralytics ``.pt`` or a yoloqat ``.safetensors`` checkpoint.
+
+    Raises:
+        ModelError: The file does not exist, is of another kind, or cannot be loaded.
+    """
+    if not path.is_file():
+        raise ModelError(f"model '{path}' does not exist", expected="a .pt or .safetensors file", mend="check the path")
+    if path.suffix == ".pt":
+        return load_ultralytics(path)
+    if path.suffix == ".safetensors":
+        return load_checkpoint(path)
+    raise ModelError(
+        f"model '{path}' ends in '{path.suffix}'", expected="a .pt or .safetensors file", mend="pass one of these"
+    )

@@ -1,0 +1,75 @@
+"""A torch detector as a predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from yoloqat.detectors.detector import Detector
+from yoloqat.errors import ConfigError
+from yoloqat.predictor import Images, ModelInfo, RawOutputs
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the device that ``--device`` names.
+
+    Args:
+        name: ``"cpu"`` or the index of a CUDA device, e.g. ``"0"``.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if name.removeprefix("cuda:").isdecimal() and int(name.removeprefix("cuda:")) < count:
+        return torch.device("cuda", int(name.removeprefix("cuda:")))
+    raise ConfigError(
+        f"device is '{name}'", expected=f"cpu or a CUDA index below {count}", mend="name a device that is there"
+    )
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[int]:
+    """Use ``threads`` threads inside torch's operators for a while; None leaves the number as it is.
+
+    Yields:
+        The number in force.
+    """
+    kept = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(kept)
+
+
+class TorchPredictor:
+    """Runs a detector in torch, as its quantizers are switched at the time of each call.
+
+    Args:
+        detector: The detector; its module is moved to the device, with channels last, which is faster on CPU and GPU.
+        device: Where it runs.
+    """
+
+    def __init__(self, detector: Detector, *, device: torch.device | None = None) -> None:
+        self._device = device or torch.device("cpu")
+        self._module = detector.module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._info = detector.info
+
+    @property
+    def info(self) -> ModelInfo:
+        """Names, stride and task of the detector."""
+        return self._info
+
+    def __call__(self, images: Images) -> RawOutputs:
+        """Run the detector once on a batch."""
+        with torch.inference_mode():
+            batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+            outputs = self._module(batch)
+        if not isinstance(outputs, list | tuple):
+            outputs = [outputs]
+        return [output.float().cpu().numpy() for output in outputs if isinstance(output, torch.Tensor)]

@@ -1,0 +1,225 @@
+"""Ultralytics detectors: loaded without running pickled code, rebuilt from their own description, batch-norms folded."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yoloqat.detectors.detector import Detector, Source
+from yoloqat.detectors.ultralytics_import import ultralytics_module
+from yoloqat.errors import ModelError
+from yoloqat.predictor import ModelInfo
+from yoloqat.provenance import file_sha256
+
+FAMILY = "ultralytics"
+
+TASKS = {"detect": "DetectionModel", "segment": "SegmentationModel"}
+"""The tasks whose boxes can be scored, with the class of `ultralytics.nn.tasks` that builds them."""
+
+_BRANCHES = ("cv2", "cv3", "cv4", "one2one_cv2", "one2one_cv3", "one2one_cv4")
+"""Branches of the Detect head and its subclasses; the last convolution of each gives the predictions."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ultralytics' log lines from the terminal."""
+    logger = logging.getLogger("ultralytics")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _checkpoint_model(path: Path) -> nn.Module:
+    """Return the pickled model of an Ultralytics checkpoint, unpickled against an allow-list."""
+    tasks = ultralytics_module("nn.tasks")
+    mend = "pass a .pt that Ultralytics trained for detection"
+    if not zipfile.is_zipfile(path):  # torch.save has written zip archives since 1.6
+        raise ModelError(f"'{path}' is not a PyTorch checkpoint", expected="a .pt file of Ultralytics", mend=mend)
+    try:
+        with _quiet():
+            checkpoint, _ = tasks.torch_safe_load(path, safe_only=True)
+    except (
+        TypeError,
+        RuntimeError,
+        ModuleNotFoundError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+        KeyError,
+    ) as error:
+        original = "models.yolo" in str(error) or "models.common" in str(error)
+        reason = "it holds the original YOLOv5/YOLOv7 classes" if original else str(error).splitlines()[0]
+        raise ModelError(
+            f"'{path}' cannot be loaded ({reason})", expected="an Ultralytics checkpoint", mend=mend
+        ) from error
+    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
+    if not isinstance(model, nn.Module) or not isinstance(getattr(model, "yaml", None), dict):
+        raise ModelError(f"'{path}' holds no Ultralytics model", expected="keys 'model' or 'ema'", mend=mend)
+    return model.float().eval()
+
+
+def _task(model: nn.Module, path: Path) -> str:
+    task = getattr(model, "task", None) or next(
+        (task for task, kind in TASKS.items() if type(model).__name__ == kind), type(model).__name__
+    )
+    if task not in TASKS:
+        raise ModelError(
+            f"'{path}' is a model for the task '{task}'",
+            expected=f"one of {', '.join(TASKS)}",
+            mend="pass a detection or segmentation model",
+        )
+    return str(task)
+
+
+def build(architecture: dict[str, Any]) -> nn.Module:
+    """Build an Ultralytics module with fresh weights from its description.
+
+    Args:
+        architecture: Keys ``task``, ``yaml`` (Ultralytics' model dict), ``channels`` and ``classes``.
+
+    Returns:
+        The module in evaluation mode, batch-norms not folded.
+
+    Raises:
+        ModelError: The installed Ultralytics cannot build that description.
+    """
+    kind = getattr(ultralytics_module("nn.tasks"), TASKS[architecture["task"]])
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's state stays
+            model: nn.Module = kind(
+                architecture["yaml"], ch=architecture["channels"], nc=architecture["classes"], verbose=False
+            )
+    except (KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ModelError(
+            f"the architecture of {architecture['yaml'].get('yaml_file', 'this model')!r} cannot be built ({error!r})",
+            expected="modules that the installed Ultralytics knows",
+            mend="install the Ultralytics version that trained it",
+        ) from error
+    return model.float().eval()
+
+
+def _predictions(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Return the decoded predictions, which heads outside export mode nest with raw ones."""
+    output: Any = model(image)
+    while not isinstance(output, torch.Tensor):
+        output = output[0]
+    return output
+
+
+def _difference(model: nn.Module, rebuilt: nn.Module, stride: int) -> str | None:
+    """Return why ``rebuilt`` with the weights of ``model`` is another model, or None when it is the same one."""
+    state, fresh = model.state_dict(), rebuilt.state_dict()
+    for name in sorted(set(state) ^ set(fresh)):
+        return f"'{name}' is {'missing from' if name in state else 'only in'} its architecture description"
+    for name, value in state.items():
+        if value.shape != fresh[name].shape:
+            return f"'{name}' has shape {tuple(value.shape)}, its architecture description gives {tuple(fresh[name].shape)}"
+    rebuilt.load_state_dict(state)
+    with torch.inference_mode():
+        image = torch.rand(1, 3, 2 * stride, 2 * stride, generator=torch.Generator().manual_seed(0))
+        if not torch.equal(_predictions(model, image), _predictions(rebuilt, image)):
+            return "its outputs differ from those of its architecture description with the same weights"
+    return None
+
+
+def _prepare(module: nn.Module) -> nn.Module:
+    """Fold batch-norms and set the head to return its decoded outputs alone."""
+    with _quiet():
+        module = module.fuse(verbose=False)  # type: ignore[operator]
+    head: Any = module.model[-1]  # type: ignore[index]
+    head.export = True
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()
+
+
+def _head_layers(module: nn.Module) -> dict[str, str]:
+    """Return the head's layers that stay float by default, with the reason."""
+    head_name = f"model.{len(module.model) - 1}"  # type: ignore[arg-type]
+    head = module.get_submodule(head_name)
+    kept: dict[str, str] = {}
+    for branch in _BRANCHES:
+        levels = getattr(head, branch, None)
+        if isinstance(levels, nn.ModuleList):
+            for level, layers in enumerate(levels):
+                last = [name for name, child in layers.named_modules() if isinstance(child, nn.Conv2d)][-1]
+                kept[f"{head_name}.{branch}.{level}.{last}"] = "gives the predictions"
+    if isinstance(getattr(head, "dfl", None), nn.Module):
+        kept |= {
+            f"{head_name}.dfl.{name}": "fixed expectation over box distances"
+            for name, child in head.dfl.named_modules()  # type: ignore[union-attr]
+            if isinstance(child, nn.Conv2d)
+        }
+    return kept
+
+
+def detector_from_module(
+    module: nn.Module, architecture: dict[str, Any], source: Source, *, names: dict[int, str], imgsz: int
+) -> Detector:
+    """Make a detector of an Ultralytics module whose batch-norms are not folded yet.
+
+    Args:
+        module: From :func:`build`, with its weights loaded.
+        architecture: What it was built from.
+        source: Where the weights came from.
+        names: Class index to class name.
+        imgsz: Side in pixels it was trained at.
+    """
+    stride = int(max(module.stride))  # type: ignore[arg-type]
+    module = _prepare(module)
+    head = module.model[-1]  # type: ignore[index]
+    end2end = bool(getattr(head, "end2end", False))
+    info = ModelInfo(names=names, stride=stride, task=architecture["task"], end2end=end2end)
+    return Detector(module, info, imgsz, FAMILY, architecture, source, keep_float=_head_layers(module))
+
+
+def load_ultralytics(path: Path) -> Detector:
+    """Load an Ultralytics ``.pt`` for detection or segmentation.
+
+    Args:
+        path: The checkpoint. Its pickled code is not run: only known classes are reconstructed.
+
+    Returns:
+        The detector, rebuilt from its own architecture description where that gives the same model.
+
+    Raises:
+        ModelError: The file is no such checkpoint, or is for another task.
+    """
+    model = _checkpoint_model(path)
+    task = _task(model, path)
+    yaml = dict(model.yaml)  # type: ignore[arg-type]
+    names = {int(index): str(name) for index, name in dict(model.names).items()}  # type: ignore[arg-type]
+    architecture = {
+        "task": task,
+        "yaml": yaml,
+        "channels": int(yaml.get("channels", yaml.get("ch", 3))),
+        "classes": len(names),
+    }
+    arguments = getattr(model, "args", None)
+    imgsz = arguments.get("imgsz", 640) if isinstance(arguments, dict) else 640
+    source = Source(str(path), file_sha256(path))
+    try:
+        rebuilt = build(architecture)
+        difference = _difference(model, rebuilt, int(max(model.stride)))  # type: ignore[arg-type]
+    except ModelError as error:
+        rebuilt, difference = model, str(error)
+    detector = detector_from_module(
+        model if difference else rebuilt,
+        architecture,
+        source,
+        names=names,
+        imgsz=imgsz if isinstance(imgsz, int) else 640,
+    )
+    detector.not_rebuildable = difference
+    return detector

@@ -1,0 +1,40 @@
+"""Ultralytics, imported so that it installs nothing, contacts nobody and leaves the process's environment alone.
+
+On import Ultralytics reads several environment variables once, looks for a network, and sets OMP_NUM_THREADS to 1. All of
+yoloqat reaches it through :func:`ultralytics_module`, nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch  # noqa: F401 - loaded first, so that its thread pools are set up from the user's environment
+
+QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+"""What Ultralytics reads at import: no pip, no network, no greeting."""
+
+
+@contextmanager
+def environment_kept(**changes: str) -> Iterator[None]:
+    """Set environment variables for a while and bring back everything that was, whatever happens in between."""
+    kept = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(kept):
+            del os.environ[name]
+        os.environ.update(kept)
+
+
+def ultralytics_module(name: str) -> ModuleType:
+    """Import ``ultralytics.<name>``, e.g. ``"nn.tasks"``.
+
+    A process that has imported Ultralytics by itself before keeps the settings it had then.
+    """
+    with environment_kept(**QUIET):
+        return importlib.import_module(f"ultralytics.{name}")
