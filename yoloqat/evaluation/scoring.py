@@ -1,0 +1,188 @@
+"""A predictor on a data set: forward, suppression, boxes back to the image, COCO metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, match_categories, plan_batches, read_batches
+from yoloqat.datasets.letterbox import PADDING
+from yoloqat.detectors.nms import non_max_suppression
+from yoloqat.errors import ConfigError, ModelError
+from yoloqat.evaluation.coco import Metrics, metrics_of, run_cocoeval
+from yoloqat.evaluation.detections import Detections
+from yoloqat.evaluation.matching import Matches, matches_of
+from yoloqat.evaluation.store import DetectionStore
+from yoloqat.predictor import Images, ModelInfo, Predictor
+from yoloqat.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one evaluation found.
+
+    Attributes:
+        metrics: The COCO metrics.
+        detections: Every detection, in pixels of the image files.
+        matches: What intervals and subsets are computed from.
+        labels_source: Which labels were scored against.
+    """
+
+    metrics: Metrics
+    detections: Detections
+    matches: Matches
+    labels_source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics and the source of the labels as a JSON-able dict."""
+        return self.metrics.to_dict() | {"labels": self.labels_source}
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    config: EvalConfig,
+    *,
+    progress: Progress = silent,
+    store: DetectionStore | None = None,
+) -> Evaluation:
+    """Score a predictor on a data set by COCO's metrics.
+
+    Args:
+        predictor: The model, in whatever runtime.
+        dataset: Images and labels; categories are matched with the model's classes by name.
+        config: Image size, batch and suppression.
+        progress: Told of every finished batch.
+        store: Keeps finished chunks, so that the same call after an interruption goes on where it stopped.
+
+    Raises:
+        ConfigError: The image size or batch does not fit the model.
+        DataError: Names do not match, or an image does not decode.
+        ModelError: The model's outputs have an unfit shape, or hold NaN or infinity.
+        OutputError: A finished chunk cannot be stored.
+    """
+    match_categories(dataset, predictor.info.names)  # tell of unfit names before the long part
+    detections = detect(predictor, dataset, config, progress=progress, store=store)
+    return score(dataset, detections, predictor.info.names)
+
+
+def score(dataset: DetectionDataset, detections: Detections, names: dict[int, str]) -> Evaluation:
+    """Score detections that were made before.
+
+    Args:
+        dataset: Images and labels.
+        detections: The detections on all of its images.
+        names: Class index to class name of the model that made them.
+
+    Raises:
+        DataError: The names do not match the data set's categories.
+    """
+    evaluator = run_cocoeval(dataset, detections.to_coco(match_categories(dataset, names)))
+    return Evaluation(metrics_of(evaluator, dataset), detections, matches_of(evaluator), dataset.labels_source)
+
+
+def detect(
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    config: EvalConfig,
+    *,
+    progress: Progress = silent,
+    store: DetectionStore | None = None,
+) -> Detections:
+    """Run a predictor over a data set and return its detections; arguments and errors are those of :func:`evaluate`."""
+    check_fit(predictor.info, config)
+    batch = predictor.info.batch or config.batch
+    plans = plan_batches(dataset.images, config.imgsz, batch, rect=config.rect, stride=predictor.info.stride)
+    size = store.batches if store else max(len(plans), 1)
+    done, finished = 0, []
+    for chunk, start in enumerate(range(0, len(plans), size)):
+        part = plans[start : start + size]
+        image_ids = [record.image_id for plan in part for record in plan.records]
+        known = store.load(chunk, image_ids) if store else None
+        if known is None:
+            rows = []
+            for row in _run(predictor, part, config):
+                rows.extend(row)
+                progress("evaluate", done + len(rows), len(dataset.images))
+            known = Detections.of_images(image_ids, rows)
+            if store:
+                store.save(chunk, known)
+        done += len(image_ids)
+        progress("evaluate", done, len(dataset.images))
+        finished.append(known)
+    return Detections.joined(finished)
+
+
+def check_fit(info: ModelInfo, config: EvalConfig) -> None:
+    """Check that a model takes the images that the settings ask for.
+
+    Raises:
+        ConfigError: The image size is no multiple of the stride, or not the one that the model is fixed to.
+    """
+    if config.imgsz % info.stride:
+        lower = config.imgsz // info.stride * info.stride
+        raise ConfigError(
+            f"imgsz is {config.imgsz}",
+            expected=f"a multiple of the model's stride {info.stride}",
+            mend=f"set --imgsz to {lower or info.stride} or {lower + info.stride}",
+        )
+    if info.imgsz is not None and (config.rect or info.imgsz != (config.imgsz, config.imgsz)):
+        shape = " rectangular" if config.rect else ""
+        raise ConfigError(
+            f"imgsz is {config.imgsz}{shape} and the model is fixed to {info.imgsz[0]} x {info.imgsz[1]}",
+            expected="the size that the model was made for",
+            mend="evaluate it at that size without --rect, or make it again",
+        )
+
+
+def _run(predictor: Predictor, plans: list[BatchPlan], config: EvalConfig) -> Iterator[list[NDArray[np.float32]]]:
+    """Yield, batch by batch, the detections of each image as (detections, 6), in pixels of the image files."""
+    info = predictor.info
+    with closing(read_batches(plans)) as batches:
+        for batch in batches:
+            raw = predictor(_filled(batch.images, info.batch))[0][: len(batch.records)]
+            _check_raw(raw, info, batch)
+            kept = non_max_suppression(
+                raw,
+                classes=info.classes,
+                conf=config.conf,
+                iou=config.nms_iou,
+                max_det=config.max_det,
+                end2end=info.end2end,
+            )
+            for detections, geometry in zip(kept, batch.geometries, strict=True):
+                detections[:, :4] = geometry.to_original(detections[:, :4])
+            yield kept
+
+
+def _filled(images: Images, batch: int | None) -> Images:
+    """Fill a last, smaller batch up with grey images for a model whose batch is fixed."""
+    if batch is None or len(images) == batch:
+        return images
+    filler = np.full((batch - len(images), *images.shape[1:]), PADDING / 255, dtype=np.float32)
+    return np.concatenate((images, filler))
+
+
+def _check_raw(raw: NDArray[np.float32], info: ModelInfo, batch: Batch) -> None:
+    fits = raw.ndim == 3 and len(raw) == len(batch.records)
+    if not fits or (raw.shape[2] < 6 if info.end2end else raw.shape[1] < 4 + info.classes):
+        wanted = "detections, 6" if info.end2end else f"{4 + info.classes}, anchors"
+        raise ModelError(
+            f"the model's raw output has the shape {raw.shape}",
+            expected=f"({len(batch.records)}, {wanted})",
+            mend="check that it is a detector with the class names it states",
+        )
+    finite = np.isfinite(raw).all(axis=(1, 2))
+    if not finite.all():
+        record = batch.records[int(np.flatnonzero(~finite)[0])]
+        raise ModelError(
+            f"the model's raw output for image '{record.path}' holds NaN or infinity",
+            expected="finite boxes and scores",
+            mend="calibrate again, or leave the layers that overflow in floating point",
+        )
