@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import logging
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from yoloqat.errors import ExportError
+from yoloqat.export.trace import default_opset, trace_onnx
+
+
+def test_names_of_inputs_outputs_and_weights(traced):
+    assert [value.name for value in traced.graph.input] == ["images"]
+    assert [value.name for value in traced.graph.output] == ["output0", "output1"]
+    assert {"stem.weight", "up.weight", "last.weight"} <= {tensor.name for tensor in traced.graph.initializer}
+    onnx.checker.check_model(traced, full_check=True)
+
+
+@pytest.mark.parametrize("opset", [17, 18, 19, 20, 21, 22, 23])
+def test_requested_opset_comes_out(opset):
+    model = trace_onnx(nn.Sequential(nn.Conv2d(3, 2, 1), nn.SiLU()).eval(), torch.rand(1, 3, 4, 4), opset=opset)
+    assert default_opset(model) == opset
+
+
+def test_opset_that_cannot_be_had_is_refused():
+    with pytest.raises(ExportError, match="opset 99 cannot be had"):
+        trace_onnx(nn.Conv2d(3, 2, 1).eval(), torch.rand(1, 3, 4, 4), opset=99)
+
+
+def test_opset_that_the_exporter_silently_replaces_is_refused(net, example):
+    with pytest.raises(ExportError, match=r"opset 13 cannot be had for this module \(the exporter gave 18\)"):
+        trace_onnx(net, example, opset=13)
+
+
+def test_training_mode_is_refused(example):
+    with pytest.raises(ExportError, match="module Conv2d is in training mode"):
+        trace_onnx(nn.Conv2d(3, 2, 1), example)
+
+
+@pytest.mark.parametrize(
+    ("result", "named"), [({"a": 1}, "dict of dict"), ((1.5,), "tuple of float"), ((), "tuple of")]
+)
+def test_outputs_other_than_tensors_are_refused(example, result, named):
+    class Odd(nn.Module):
+        def forward(self, images):
+            return result
+
+    with pytest.raises(ExportError, match=f"the module returns {named}"):
+        trace_onnx(Odd().eval(), example)
+
+
+def test_branch_on_data_is_refused(example):
+    class Branching(nn.Module):
+        def forward(self, images):
+            return images * 2 if images.sum() > 0 else images
+
+    with pytest.raises(ExportError, match="module Branching cannot be traced"):
+        trace_onnx(Branching().eval(), example)
+
+
+def test_nothing_is_printed_and_loggers_are_left_as_they_were(example, capfd, caplog):
+    logger = logging.getLogger("torch.onnx")
+    before = logger.disabled
+    trace_onnx(nn.Conv2d(3, 2, 1).eval(), example, opset=17)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+    assert logger.disabled == before

@@ -1,0 +1,17 @@
+"""From a float module and its quantizers' numbers to a QDQ ONNX file; writes and checks, measures nothing."""
+
+from yoloqat.export.cut import Cut, cut_at_quantizers
+from yoloqat.export.metadata import ultralytics_metadata
+from yoloqat.export.qdq import ExportReport, export_qdq, quantize_graph, save_onnx
+from yoloqat.export.trace import trace_onnx
+
+__all__ = [
+    "Cut",
+    "ExportReport",
+    "cut_at_quantizers",
+    "export_qdq",
+    "quantize_graph",
+    "save_onnx",
+    "trace_onnx",
+    "ultralytics_metadata",
+]

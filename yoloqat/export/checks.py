@@ -1,0 +1,95 @@
+"""Which numbers an ONNX graph can hold: 8 bits, positive scales, codes in range."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from yoloqat.errors import ExportError
+from yoloqat.quant.numbers import LayerNumbers, TensorNumbers
+
+
+def _check_tensor(layer: str, edge: str, numbers: TensorNumbers) -> None:
+    scheme = numbers.scheme
+    if scheme.bits != 8:
+        raise ExportError(
+            f"{edge} of layer '{layer}' has {scheme.bits} bits",
+            expected="8 bits, the only width that engines run",
+            mend="calibrate it with 8 bits or leave it float",
+        )
+    scale = np.asarray(numbers.scale)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        bad = scale[~(np.isfinite(scale) & (scale > 0))]
+        raise ExportError(
+            f"{edge} of layer '{layer}' has the scale {bad.flat[0]}",
+            expected="finite scales above 0",
+            mend="calibrate it again",
+        )
+    low, high = (0, 255) if scheme.unsigned else (-128, 127)
+    for kind, values in (("zero-point", numbers.zero_point), ("code", numbers.codes)):
+        if values is not None and np.size(values) and not (low <= np.min(values) and np.max(values) <= high):
+            worst = np.min(values) if np.min(values) < low else np.max(values)
+            raise ExportError(
+                f"{edge} of layer '{layer}' has the {kind} {worst}",
+                expected=f"{low} to {high}",
+                mend="calibrate it again",
+            )
+
+
+def check_numbers(layer: LayerNumbers) -> None:
+    """Check that the numbers of ``layer`` can be written as QuantizeLinear and DequantizeLinear.
+
+    Raises:
+        ExportError: Another width than 8 bits; a scale that is not positive; a code or zero-point out of range; an input
+            with one scale per channel or a narrow range, which QuantizeLinear does not have; a weight without codes.
+    """
+    if layer.input is not None:
+        _check_tensor(layer.name, "input", layer.input)
+        if np.ndim(layer.input.scale):
+            raise ExportError(
+                f"input of layer '{layer.name}' has scales of shape {np.shape(layer.input.scale)}",
+                expected="one scale for the whole tensor",
+                mend="calibrate it per tensor",
+            )
+        if layer.input.scheme.narrow_range:
+            raise ExportError(
+                f"input of layer '{layer.name}' has narrow_range={layer.input.scheme.narrow_range}",
+                expected="the full range -128 to 127, which QuantizeLinear clips to",
+                mend="calibrate it without narrow_range",
+            )
+    if layer.weight is not None:
+        _check_tensor(layer.name, "weight", layer.weight)
+        if layer.weight.codes is None:
+            raise ExportError(
+                f"weight of layer '{layer.name}' has the codes {layer.weight.codes}",
+                expected="the integer codes of the weight",
+                mend="take the numbers from a calibrated model",
+            )
+
+
+def code_type(numbers: TensorNumbers) -> type[np.int8] | type[np.uint8]:
+    """Return the NumPy type of the codes."""
+    return np.uint8 if numbers.scheme.unsigned else np.int8
+
+
+def scale_tensor(name: str, numbers: TensorNumbers) -> onnx.TensorProto:
+    """Return the scale as a float32 initialiser, shape () or (channels,)."""
+    return numpy_helper.from_array(np.asarray(numbers.scale, dtype=np.float32), name)
+
+
+def zero_point_tensor(name: str, numbers: TensorNumbers) -> onnx.TensorProto:
+    """Return the zero-point as an initialiser of the codes' type and the scale's shape."""
+    points = np.broadcast_to(np.asarray(numbers.zero_point), np.shape(numbers.scale))
+    return numpy_helper.from_array(np.array(points, dtype=code_type(numbers)), name)
+
+
+def onnx_code_type(numbers: TensorNumbers) -> int:
+    """Return the ONNX element type of the codes."""
+    return int(TensorProto.UINT8 if numbers.scheme.unsigned else TensorProto.INT8)
+
+
+def code_tensor(name: str, numbers: TensorNumbers) -> onnx.TensorProto:
+    """Return the codes as an 8-bit initialiser in the tensor's own shape."""
+    codes = np.ascontiguousarray(numbers.codes, dtype=code_type(numbers))
+    return helper.make_tensor(name, onnx_code_type(numbers), codes.shape, codes.tobytes(), raw=True)

@@ -1,0 +1,97 @@
+"""The metadata by which runtimes and Ultralytics know what a file detects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib import metadata as packages
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from yoloqat.errors import ExportError
+from yoloqat.export.graph import PassResult, copy_of
+from yoloqat.predictor import ModelInfo
+
+KEY = "yoloqat"
+SCHEMA = 1
+REQUIRED = ("names", "stride", "task", "imgsz", "batch")
+
+
+def ultralytics_metadata(
+    info: ModelInfo, *, imgsz: tuple[int, int], batch: int, description: str = "", channels: int = 3
+) -> dict[str, Any]:
+    """Return the metadata that `YOLO("model.onnx")` reads, by the keys of Ultralytics' own exporter.
+
+    Ultralytics loads such a file as any export of its own: it reads ``stride``, ``batch`` and ``channels`` as integers,
+    ``imgsz``, ``names``, ``args`` and ``end2end`` as Python literals, and ``task`` as text.
+
+    Args:
+        info: Names, stride, task and whether the head suppresses by itself.
+        imgsz: (height, width) in pixels of the traced input.
+        batch: Batch size of the traced input.
+        description: One line for humans.
+        channels: Channels of the input images.
+    """
+    try:
+        version = packages.version("ultralytics")
+    except packages.PackageNotFoundError:
+        version = "unknown"
+    return {
+        "description": description or f"YOLO {info.task} model quantized by yoloqat",
+        "author": "yoloqat",
+        "date": datetime.now().astimezone().isoformat(),
+        "version": version,
+        "stride": info.stride,
+        "task": info.task,
+        "batch": batch,
+        "imgsz": list(imgsz),
+        "names": dict(info.names),
+        "args": {"batch": batch, "dynamic": False, "nms": False},
+        "channels": channels,
+        "end2end": info.end2end,
+    }
+
+
+def yoloqat_metadata(*, sites: Sequence[str], aliases: Mapping[str, str]) -> str:
+    """Return yoloqat's own entry as JSON: ``schema``, ``version``, ``sites`` and ``aliases``.
+
+    Args:
+        sites: Names of the quantizers that the graph has.
+        aliases: Name of each quantizer that was joined into another, to the name of that other.
+    """
+    try:
+        version: str | None = packages.version("yoloqat")
+    except packages.PackageNotFoundError:
+        version = None
+    return json.dumps({"schema": SCHEMA, "version": version, "sites": list(sites), "aliases": dict(aliases)})
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> PassResult:
+    """Write ``metadata`` into the model's properties, each value as the text of its Python literal.
+
+    Requires:
+        ``metadata`` has at least the keys of :data:`REQUIRED`.
+
+    Ensures:
+        The model's properties are exactly ``metadata``; the graph is untouched.
+
+    Raises:
+        ExportError: A required key is missing.
+    """
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise ExportError(
+            f"metadata lacks {', '.join(missing)}",
+            expected=f"at least {', '.join(REQUIRED)}",
+            mend="pass what ultralytics_metadata returns",
+        )
+    wanted = {key: str(value) for key, value in metadata.items()}
+    if {entry.key: entry.value for entry in model.metadata_props} == wanted:
+        return PassResult(model, modified=False)
+    result = copy_of(model)
+    del result.metadata_props[:]
+    helper.set_model_props(result, wanted)
+    return PassResult(result, modified=True)

@@ -1,0 +1,110 @@
+"""The pass that replaces float weights by their integer codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from yoloqat.errors import ExportError
+from yoloqat.export.checks import check_numbers, code_tensor, scale_tensor, zero_point_tensor
+from yoloqat.export.graph import (
+    DEQUANTIZE,
+    PassResult,
+    copy_of,
+    initializers,
+    remove_unread_initializers,
+    replace_nodes,
+)
+from yoloqat.export.layers import nodes_of
+from yoloqat.quant.numbers import LayerNumbers, TensorNumbers
+
+
+def _reads_transposed(node: onnx.NodeProto) -> bool:
+    """Return whether ``node`` reads a linear layer's weight as (inputs, outputs) instead of (outputs, inputs)."""
+    if node.op_type == "Gemm":
+        return not any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return node.op_type == "MatMul"
+
+
+def _fitted(
+    name: str, numbers: TensorNumbers, node: onnx.NodeProto, shape: tuple[int, ...]
+) -> tuple[TensorNumbers, int]:
+    """Return the weight's numbers in the layout that ``node`` reads, and the axis of its output channels.
+
+    A convolution's and a linear layer's output channels are axis 0 of the weight, a transposed convolution's axis 1; a
+    MatMul reads the linear layer's weight transposed.
+    """
+    codes = np.asarray(numbers.codes)
+    axis = 1 if node.op_type == "ConvTranspose" else 0
+    if _reads_transposed(node):
+        codes, axis = codes.T, 1
+    if codes.shape != shape:
+        raise ExportError(
+            f"weight of layer '{name}' has codes of shape {codes.shape}",
+            expected=f"the graph's shape {shape}",
+            mend="export the module that was calibrated",
+        )
+    if np.ndim(numbers.scale) and np.shape(numbers.scale) != (shape[axis],):
+        raise ExportError(
+            f"weight of layer '{name}' has scales of shape {np.shape(numbers.scale)}",
+            expected=f"() or ({shape[axis]},), one per index of axis {axis}",
+            mend="calibrate its weight along the output channels",
+        )
+    return replace(numbers, codes=codes), axis
+
+
+def quantize_weights(model: onnx.ModelProto, layers: Sequence[LayerNumbers]) -> PassResult:
+    """Replace the float weights of ``layers`` by 8-bit codes and a DequantizeLinear.
+
+    With one scale per channel the node has the attribute ``axis`` (0 for a convolution and a Gemm, 1 for a transposed
+    convolution and a MatMul) and scales of shape (channels,); with a single scale it has none.
+
+    Requires:
+        Float weights are initialisers by which the layers are found.
+
+    Ensures:
+        Each of those nodes reads ``<layer>/weight/DequantizeLinear``; the float weights are gone; nodes are in
+        topological order.
+
+    Raises:
+        ExportError: A layer is not in the graph, its numbers cannot be written, or they do not fit the weight's shape.
+    """
+    for layer in layers:
+        check_numbers(layer)
+    found = nodes_of(model, [layer.name for layer in layers])
+    wanted = {layer.name: layer.weight for layer in layers if layer.weight is not None}
+    if not wanted:
+        return PassResult(model, modified=False)
+    shapes = {name: tuple(tensor.dims) for name, tensor in initializers(model.graph).items()}
+    result = copy_of(model)
+    graph = result.graph
+    before: dict[int, onnx.NodeProto] = {}
+    floats: list[str] = []
+    for name, weight in wanted.items():
+        indices = found[name]
+        first = graph.node[indices[0]]
+        numbers, axis = _fitted(name, weight, first, shapes[first.input[1]])
+        floats.append(first.input[1])
+        prefix = f"{name}/weight"
+        names = [f"{prefix}/codes", f"{prefix}/scale", f"{prefix}/zero_point"]
+        node = helper.make_node(DEQUANTIZE, names, [f"{prefix}/dequantized"], name=f"{prefix}/{DEQUANTIZE}")
+        if np.ndim(numbers.scale):
+            node.attribute.append(helper.make_attribute("axis", axis))
+        before[indices[0]] = node
+        graph.initializer.extend(
+            [
+                code_tensor(names[0], numbers),
+                scale_tensor(names[1], numbers),
+                zero_point_tensor(names[2], numbers),
+            ]
+        )
+        for index in indices:
+            graph.node[index].input[1] = f"{prefix}/dequantized"
+    nodes = [n for index, own in enumerate(graph.node) for n in (before.get(index), own) if n is not None]
+    replace_nodes(graph, nodes)
+    remove_unread_initializers(graph, floats)
+    return PassResult(result, modified=True)
