@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import helper
+
+from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.errors import ModelError
+
+SHAPE = (1, 3, 64, 96)
+
+
+def test_info_of_a_file(qdq_path):
+    model = load_onnx(qdq_path)
+    info = model_info("m.onnx", properties(model), input_shape(model))
+    assert (info.names, info.stride, info.task, info.end2end) == ({0: "cat", 1: "dog"}, 8, "detect", False)
+    assert (info.imgsz, info.batch) == ((16, 16), 1)
+
+
+def test_open_dimensions_are_none(tiny):
+    shape = input_shape(tiny(batch="batch"))
+    assert shape == (None, 3, 16, 16)
+    info = model_info("m", {"names": "['a']"}, (None, 3, None, 64))
+    assert (info.batch, info.imgsz, info.names) == (None, None, {0: "a"})
+
+
+@pytest.mark.parametrize("props", [{"end2end": "True"}, {"args": "{'nms': True}"}])
+def test_head_that_suppresses_by_itself(props):
+    assert model_info("m", {"names": "{0: 'a'}", **props}, SHAPE).end2end
+
+
+def test_quantized_layers_read_two_dequantized_tensors(tiny):
+    assert quantized_layers(tiny()) == ["first", "second"]
+    assert quantized_layers(tiny(quantized=False)) == []
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ModelError, match=r"cannot read '.*none\.onnx' \(No such file"):
+        load_onnx(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("content", [b"this is text, not a model\n", b"\x08"])
+def test_file_that_is_no_onnx(tmp_path, content):
+    path = tmp_path / "text.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"'.*text\.onnx' is no ONNX file"):
+        load_onnx(path)
+
+
+def test_empty_file(tmp_path):
+    path = tmp_path / "empty.onnx"
+    path.touch()
+    with pytest.raises(ModelError, match=r"'.*empty\.onnx' holds a graph of 0 nodes"):
+        load_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("props", "shape", "told"),
+    [
+        ({"stride": "32"}, SHAPE, r"'m\.onnx' has the metadata \['stride'\]"),
+        ({"names": "{0: 'a'"}, SHAPE, r"metadata 'names' of 'm\.onnx' is \"\{0: 'a'\""),
+        ({"names": "{0: 'a', 2: 'b'}"}, SHAPE, r"metadata 'names' of 'm\.onnx' is \{0: 'a', 2: 'b'\}"),
+        ({"names": "{}"}, SHAPE, r"metadata 'names' of 'm\.onnx' is \{\}"),
+        ({"names": "['a']", "stride": "-3"}, SHAPE, r"metadata 'stride' of 'm\.onnx' is -3"),
+        ({"names": "['a']"}, (1, 5), r"the input of 'm\.onnx' has 2 dimensions"),
+    ],
+)
+def test_metadata_that_does_not_do(props, shape, told):
+    with pytest.raises(ModelError, match=told):
+        model_info("m.onnx", props, shape)
+
+
+def test_input_shape_skips_initialisers(tiny):
+    model = tiny()
+    model.graph.input.insert(0, helper.make_tensor_value_info("first.bias", onnx.TensorProto.FLOAT, [32]))
+    assert input_shape(model) == (1, 3, 16, 16)

@@ -1,0 +1,119 @@
+"""What a compiled OpenVINO model really runs in integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from yoloqat.engines.split import SUFFIX
+
+INT8 = frozenset({"u8", "i8"})
+_CONVOLUTIONS = frozenset({"Convolution", "Deconvolution"})
+
+
+@dataclass(frozen=True)
+class LayerPrecision:
+    """One node of the runtime's own graph.
+
+    Attributes:
+        name: Name of the layer, as in the ONNX file.
+        type: The runtime's name of the operation, e.g. ``"Convolution"``.
+        precision: The precision it computes in, e.g. ``"u8"`` or ``"f32"``.
+        primitive: The kernel that was chosen, e.g. ``"jit_avx2_I8"``.
+        macs: Multiply-adds of one forward; 0 for what is no convolution.
+    """
+
+    name: str
+    type: str
+    precision: str
+    primitive: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class PrecisionMap:
+    """What a compiled model runs in which precision.
+
+    Attributes:
+        layers: The runtime's nodes in order of execution, constants left out.
+        quantized: Names of the layers whose input and weight the file quantizes.
+    """
+
+    layers: tuple[LayerPrecision, ...]
+    quantized: frozenset[str]
+
+    @property
+    def convolutions(self) -> tuple[LayerPrecision, ...]:
+        """All convolutions; one that was split against overflow counts once."""
+        return tuple(x for x in self.layers if x.type in _CONVOLUTIONS and not x.name.endswith(SUFFIX))
+
+    @property
+    def quantized_convolutions(self) -> tuple[LayerPrecision, ...]:
+        """The convolutions that the file quantizes."""
+        return tuple(layer for layer in self.convolutions if layer.name in self.quantized)
+
+    @property
+    def int8_convolutions(self) -> tuple[LayerPrecision, ...]:
+        """The convolutions that run in integers."""
+        return tuple(layer for layer in self.convolutions if layer.precision in INT8)
+
+    @property
+    def int8_mac_share(self) -> float | None:
+        """Share of the quantized convolutions' multiply-adds that run in integers; None where nothing is quantized."""
+        return _share(self.quantized_convolutions)
+
+    @property
+    def int8_mac_share_all(self) -> float | None:
+        """Share of all convolutions' multiply-adds that run in integers; None where there is no convolution."""
+        return _share(self.convolutions)
+
+
+def _share(layers: Collection[LayerPrecision]) -> float | None:
+    total = sum(layer.macs for layer in layers)
+    return sum(layer.macs for layer in layers if layer.precision in INT8) / total if total else None
+
+
+def _text(info: Any, key: str) -> str:
+    value = info[key]
+    return str(getattr(value, "value", value))
+
+
+def _macs(node: Any, kind: str) -> int:
+    """Return the multiply-adds: each output (of a transposed convolution, input) element meets one filter."""
+    if kind not in _CONVOLUTIONS:
+        return 0
+    data, weight = (tuple(node.input(index).get_shape()) for index in (0, 1))
+    centre = tuple(node.output(0).get_shape()) if kind == "Convolution" else data
+    return int(math.prod(centre) * math.prod(weight) // centre[1])
+
+
+def _layer_name(friendly: str, originals: list[str], known: Collection[str]) -> str:
+    plain = friendly.removesuffix("/WithoutBiases")
+    if plain in known or plain.endswith(SUFFIX):
+        return plain
+    return next((name for name in originals if name in known), plain)
+
+
+def precision_map(compiled: Any, *, quantized: Collection[str] = ()) -> PrecisionMap:
+    """Read the runtime's own graph of a compiled model.
+
+    Source: `CompiledModel.get_runtime_model()`, whose nodes carry ``layerType``, ``runtimePrecision``,
+    ``primitiveType`` and ``originalLayersNames`` (one node may stand for several fused ones).
+
+    Args:
+        compiled: An `openvino.CompiledModel` of static shapes.
+        quantized: Names of the layers that the file quantizes.
+    """
+    layers = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        kind = _text(info, "layerType")
+        if kind == "Const":
+            continue
+        name = _layer_name(node.get_friendly_name(), _text(info, "originalLayersNames").split(","), quantized)
+        layers.append(
+            LayerPrecision(name, kind, _text(info, "runtimePrecision"), _text(info, "primitiveType"), _macs(node, kind))
+        )
+    return PrecisionMap(tuple(layers), frozenset(quantized))

@@ -1,0 +1,66 @@
+"""How low the values of a graph can get, known from its operators alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx
+
+SILU_MINIMUM = -0.2784645427610738
+"""The minimum of x * sigmoid(x), at x = -1.2784645."""
+_FLOORS = {"Sigmoid": 0.0, "Relu": 0.0, "Softmax": 0.0, "HardSigmoid": 0.0, "HardSwish": -0.375}
+_KEEPING = frozenset(
+    {"MaxPool", "Slice", "Split", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten"}
+)
+
+_Low = float | None
+
+
+def _is_silu(node: onnx.NodeProto, made: Mapping[str, onnx.NodeProto]) -> bool:
+    for gate, value in (tuple(node.input), tuple(reversed(node.input))):
+        source = made.get(gate)
+        if source is not None and source.op_type == "Sigmoid" and source.input[0] == value:
+            return True
+    return False
+
+
+def _resize_keeps(node: onnx.NodeProto) -> bool:
+    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"nearest")
+    return mode in (b"nearest", b"linear")  # cubic interpolation overshoots
+
+
+def _node_low(node: onnx.NodeProto, low: Callable[[str], _Low], made: Mapping[str, onnx.NodeProto]) -> _Low:
+    lows = [low(name) for name in node.input]
+    known = [value for value in lows if value is not None]
+    if node.op_type in _FLOORS:
+        return _FLOORS[node.op_type]
+    if node.op_type == "Mul" and _is_silu(node, made):
+        return SILU_MINIMUM
+    if node.op_type in _KEEPING or (node.op_type == "Resize" and _resize_keeps(node)):
+        return lows[0]
+    if node.op_type in ("Concat", "Add") and len(known) == len(lows):
+        return min(known) if node.op_type == "Concat" else sum(known)
+    if node.op_type in ("AveragePool", "GlobalAveragePool") and lows[0] is not None:
+        return min(lows[0], 0.0)  # padding may count as zeros
+    return None
+
+
+def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str, float]:
+    """Return for each tensor the value that it cannot fall below, where the operators tell.
+
+    A SiLU never falls below -0.27846; pooling, resizing, slicing and concatenation keep bounds; an addition adds them.
+
+    Args:
+        model: A graph in topological order; its tensors need no recorded types.
+        images: Name of the image input, whose values are at least 0.
+
+    Returns:
+        Bounds by tensor name; a tensor without an entry may be any number.
+    """
+    made = {name: node for node in model.graph.node for name in node.output}
+    bounds: dict[str, float] = {value.name: 0.0 for value in model.graph.input if value.name == images}
+    for node in model.graph.node:
+        low = _node_low(node, bounds.get, made)
+        if low is not None:
+            bounds.update(dict.fromkeys(node.output, low))
+    return bounds

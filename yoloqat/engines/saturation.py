@@ -1,0 +1,141 @@
+"""Where 8-bit convolutions can overflow on processors without VNNI.
+
+Such processors multiply with `vpmaddubsw`, which adds the products of two neighbouring input channels in 16 bits and
+saturates beyond -32768 to 32767; Intel's oneDNN, by which OpenVINO convolves, documents it under "int8 computations".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from yoloqat.engines.openvino_import import import_openvino
+
+_LOW, _HIGH = -32768, 32767
+_SIGNED_HIGH = 127
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """How many sums of one convolution can overflow.
+
+    Attributes:
+        pairs: Pairs of neighbouring weights whose two products can leave 16 bits at the highest codes.
+        total: All pairs of the layer.
+    """
+
+    pairs: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Share of the pairs that can overflow."""
+        return self.pairs / self.total if self.total else 0.0
+
+
+def overflowing_pairs(weight: NDArray[np.integer], *, highest: int) -> Overflow:
+    """Count the pairs of weights that can overflow 16 bits with codes from 0 to ``highest``.
+
+    Args:
+        weight: Codes, shape (outputs, inputs per group, ...), -128 to 127.
+        highest: Highest code of the activations, at most 255.
+    """
+    codes = weight.astype(np.int64)
+    if codes.shape[1] % 2:
+        codes = np.concatenate([codes, np.zeros_like(codes[:, :1])], axis=1)
+    first, second = codes[:, 0::2], codes[:, 1::2]
+    top = highest * (np.maximum(first, 0) + np.maximum(second, 0))
+    bottom = highest * (np.minimum(first, 0) + np.minimum(second, 0))
+    return Overflow(int(np.count_nonzero((top > _HIGH) | (bottom < _LOW))), int(top.size))
+
+
+def overflow_risk(model: onnx.ModelProto) -> dict[str, Overflow]:
+    """Return by name what can overflow in each convolution of a QDQ graph with unsigned activations.
+
+    The highest code is 255, or 127 above the zero-point where the quantizer has a Clip that keeps it there, as
+    :func:`yoloqat.engines.unsigned.unsigned_twin` leaves it.
+
+    Args:
+        model: An unsigned twin. Convolutions with signed activations count as if shifted by 128, which is what CPU
+            runtimes do to them.
+    """
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    risks = {}
+    for node in graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose") or any(name not in made for name in node.input[:2]):
+            continue
+        data, weight = made[node.input[0]], made[node.input[1]]
+        if {data.op_type, weight.op_type} != {"DequantizeLinear"} or weight.input[0] not in constants:
+            continue
+        codes = numpy_helper.to_array(constants[weight.input[0]])
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        if node.op_type == "ConvTranspose":
+            codes = _by_outputs(codes, groups)
+        if codes.shape[1] == 1 and groups > 1:
+            continue  # depthwise kernels add in 32 bits
+        risks[node.name] = overflowing_pairs(codes, highest=_highest_code(data, made, constants))
+    return risks
+
+
+def _by_outputs(codes: NDArray[np.generic], groups: int) -> NDArray[np.generic]:
+    """Turn a transposed convolution's weight (inputs, outputs / groups, ...) into (outputs, inputs / groups, ...)."""
+    parts = np.split(codes, groups, axis=0)
+    return np.concatenate([np.swapaxes(part, 0, 1) for part in parts], axis=0)
+
+
+def _highest_code(
+    dequantizer: onnx.NodeProto, made: Mapping[str, onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
+) -> int:
+    quantizer = made.get(dequantizer.input[0])
+    source = made.get(quantizer.input[0]) if quantizer is not None else None
+    clipped = source is not None and quantizer is not None and source.name == f"{quantizer.name}/Clip"
+    point = constants.get(dequantizer.input[2]) if len(dequantizer.input) > 2 else None
+    if not clipped or point is None or point.data_type != TensorProto.UINT8:
+        return 255
+    return min(255, _SIGNED_HIGH + int(numpy_helper.to_array(point).item()))
+
+
+def _probe() -> onnx.ModelProto:
+    """Return a 1x1 convolution whose every pair of products is 2 * 255 * 127."""
+    channels = 32
+    constants = [
+        numpy_helper.from_array(np.array(1, dtype=np.float32), "one"),
+        numpy_helper.from_array(np.array(0, dtype=np.uint8), "zero"),
+        numpy_helper.from_array(np.full((channels, channels, 1, 1), 127, dtype=np.int8), "codes"),
+        numpy_helper.from_array(np.ones(channels, dtype=np.float32), "scales"),
+        numpy_helper.from_array(np.zeros(channels, dtype=np.int8), "points"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["codes", "scales", "points"], ["w"], axis=0),
+        helper.make_node("Conv", ["dq", "w"], ["y"]),
+    ]
+    shape = [1, channels, 8, 8]
+    graph = helper.make_graph(
+        nodes,
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def cpu_saturates() -> bool:
+    """Return whether OpenVINO's 8-bit convolutions saturate in 16 bits on this processor.
+
+    The answer comes from running one tiny convolution at its worst case, not from a list of processors.
+    """
+    core = import_openvino().Core()
+    model = core.read_model(_probe().SerializeToString())
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    result = compiled([np.full((1, 32, 8, 8), 255, dtype=np.float32)])[0]
+    return not np.allclose(result, 32 * 255 * 127, rtol=1e-3)

@@ -1,0 +1,146 @@
+"""The unsigned twin of a QDQ graph: the same arithmetic with codes that CPU kernels run fast and without overflow.
+
+x86 dot products multiply unsigned by signed bytes, so CPU engines want unsigned activations. A signed code q with
+zero-point 0 and the unsigned code q + z with zero-point z stand for the same number and round the same way (ONNX adds
+the zero-point after rounding). With z = 128 they also saturate at the same numbers.
+
+Processors without VNNI add two such products in 16 bits and saturate there: with z = 128 even moderate activations have
+large codes, and the sums overflow. Where the values are known not to fall below b, as after a SiLU, z = -b / scale is
+enough; the codes then stay below 128 + z, and only pairs of nearly largest weights can still overflow. A Clip before the
+quantizer keeps the upper limit where the signed code had it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from yoloqat.engines.ranges import lower_bounds
+
+_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+_SHIFT = 128
+_HIGH = 127
+# a runtime's sigmoid may stray from the true one by a few units in the last place
+_MARGIN = 1.0001
+
+
+@dataclass(frozen=True)
+class Twin:
+    """An unsigned twin.
+
+    Attributes:
+        model: The graph; its float outputs equal those of the signed graph bit for bit.
+        zero_points: Name of each rewritten QuantizeLinear, to its new zero-point.
+    """
+
+    model: onnx.ModelProto
+    zero_points: dict[str, int]
+
+
+def _signed_activations(graph: onnx.GraphProto) -> list[list[onnx.NodeProto]]:
+    """Return each signed per-tensor QuantizeLinear, followed by the DequantizeLinears that alone read its codes."""
+    points = {t.name for t in graph.initializer if t.data_type == TensorProto.INT8 and math.prod(t.dims) == 1}
+    outputs = {value.name for value in graph.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = []
+    for node in graph.node:
+        if node.op_type != _QUANTIZE or len(node.input) < 3 or node.input[2] not in points:
+            continue
+        behind = readers.get(node.output[0], [])
+        pairs = [r for r in behind if r.op_type == _DEQUANTIZE and len(r.input) == 3 and r.input[2] in points]
+        if behind and len(pairs) == len(behind) and node.output[0] not in outputs:
+            found.append([node, *pairs])
+    return found
+
+
+def tight_zero_point(low: float | None, scale: float) -> int:
+    """Return the least unsigned zero-point that loses no code of values that are at least ``low``, at most 128."""
+    if low is None:
+        return _SHIFT
+    return min(_SHIFT, max(0, math.floor(-low * _MARGIN / scale + 0.5)))
+
+
+def unsigned_twin(model: onnx.ModelProto, *, tight: bool = True, bounds: Mapping[str, float] | None = None) -> Twin:
+    """Rewrite each signed 8-bit quantizer of an activation to unsigned codes; weights stay signed.
+
+    A quantizer whose codes something else than a DequantizeLinear reads is left as it is.
+
+    Args:
+        model: A QDQ graph in topological order; it is not changed.
+        tight: Give a quantizer with zero-point 0 the least zero-point that its values need, and a Clip that keeps the
+            upper limit; otherwise raise every zero-point by 128.
+        bounds: Lower bounds of the tensors; by default what :func:`lower_bounds` finds.
+
+    Returns:
+        The twin and its zero-points.
+    """
+    if bounds is None:
+        bounds = lower_bounds(model) if tight else {}
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    graph = twin.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    zero_points: dict[str, int] = {}
+    clips: dict[str, onnx.NodeProto] = {}
+    retyped: set[str] = set()
+    for quantizer, *dequantizers in _signed_activations(graph):
+        old, scale = int(constants[quantizer.input[2]].item()), constants.get(quantizer.input[1])
+        raised = old + _SHIFT
+        if tight and old == 0 and scale is not None:
+            raised = tight_zero_point(bounds.get(quantizer.input[0]), float(scale.item()))
+            if raised < _SHIFT:
+                clips[quantizer.name] = _clip(graph, quantizer, np.float32(_HIGH) * scale.astype(np.float32))
+        name = f"{quantizer.output[0]}/zero_point_u8"
+        shape = constants[quantizer.input[2]].shape
+        graph.initializer.append(numpy_helper.from_array(np.full(shape, raised, dtype=np.uint8), name))
+        for node in (quantizer, *dequantizers):
+            node.input[2] = name
+        for attribute in quantizer.attribute:
+            if attribute.name == "output_dtype":
+                attribute.i = TensorProto.UINT8
+        zero_points[quantizer.name] = raised
+        retyped.add(quantizer.output[0])
+    for value in graph.value_info:
+        if value.name in retyped:
+            value.type.tensor_type.elem_type = TensorProto.UINT8
+    _with_clips(graph, clips)
+    _drop_unread(graph)
+    return Twin(twin, zero_points)
+
+
+def _clip(
+    graph: onnx.GraphProto, quantizer: onnx.NodeProto, high: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+) -> onnx.NodeProto:
+    """Return a Clip at the value of code 127, which ``quantizer`` then reads."""
+    limit, output = f"{quantizer.output[0]}/high", f"{quantizer.output[0]}/clipped"
+    graph.initializer.append(numpy_helper.from_array(high.reshape(()), limit))
+    node = helper.make_node("Clip", [quantizer.input[0], "", limit], [output], name=f"{quantizer.name}/Clip")
+    quantizer.input[0] = output
+    return node
+
+
+def _with_clips(graph: onnx.GraphProto, clips: Mapping[str, onnx.NodeProto]) -> None:
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == _QUANTIZE and node.name in clips:
+            nodes.append(clips[node.name])
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        nodes.append(copy)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
