@@ -22,7 +22,7 @@ def collect_statistics(
     *,
     imgsz: int,
     batch: int,
-    bins: int = 4096,
+    bins: int = 8192,
     progress: Progress = silent,
 ) -> Statistics:
     """Run the calibration images through the float model and collect a histogram of every quantized layer's input.

@@ -25,7 +25,7 @@ class CalibrationConfig:
     method: MethodSpec = field(default_factory=lambda: MethodSpec("mse"))
     images: int = 64
     seed: int = 0
-    bins: int = 4096
+    bins: int = 8192
 
     def __post_init__(self) -> None:
         """Check the values."""

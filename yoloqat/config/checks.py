@@ -17,6 +17,16 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
         raise ConfigError(f"{name} is {value!r}", expected=wanted, mend=f"set {name} to one")
 
 
+def check_bool(name: str, value: object) -> None:
+    """Check that ``value`` is True or False.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}", expected="True or False", mend=f"set {name} to one")
+
+
 def check_fraction(name: str, value: object) -> None:
     """Check that ``value`` is a number in [0, 1].
 

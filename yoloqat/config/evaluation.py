@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yoloqat.config.checks import check_fraction, check_int
+from yoloqat.config.checks import check_bool, check_fraction, check_int
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,4 @@ class EvalConfig:
         check_fraction("conf", self.conf)
         check_fraction("nms_iou", self.nms_iou)
         check_int("max_det", self.max_det, 1)
+        check_bool("rect", self.rect)

@@ -39,7 +39,8 @@ class MethodSpec:
                 expected="a percentile with method 'percentile' and with no other",
                 mend="write e.g. percentile-99.99",
             )
-        if self.percentile is not None and not 0.0 < self.percentile <= 100.0:
+        number = isinstance(self.percentile, int | float) and not isinstance(self.percentile, bool)
+        if self.percentile is not None and not (number and 0.0 < self.percentile <= 100.0):
             raise ConfigError(
                 f"percentile is {self.percentile!r}",
                 expected="a number above 0 and at most 100",
@@ -72,7 +73,8 @@ class MethodSpec:
 
     def __str__(self) -> str:
         """Return the text that :meth:`parse` reads."""
-        return self.kind if self.percentile is None else f"{self.kind}-{self.percentile:g}"
+        # all digits: 99.99999 must not become 100
+        return self.kind if self.percentile is None else f"{self.kind}-{float(self.percentile)!r}".removesuffix(".0")
 
 
 DEFAULT_METHODS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from yoloqat.config.checks import check_bool
 from yoloqat.config.scheme import QuantScheme
 from yoloqat.errors import ConfigError
 
@@ -20,8 +21,8 @@ class QuantConfig:
         quantize_head: Quantize also what the detector family keeps float by default (DFL, last 1x1 of the head).
 
     Raises:
-        ConfigError: A pattern is not text, the activation scheme is per channel or the weight scheme affine, which no
-            engine takes.
+        ConfigError: The patterns are no tuple of texts, the activation scheme is per channel or the weight scheme affine,
+            which no engine takes, or unsigned, which has no negative weights.
     """
 
     activations: QuantScheme = field(default_factory=QuantScheme)
@@ -30,7 +31,11 @@ class QuantConfig:
     quantize_head: bool = False
 
     def __post_init__(self) -> None:
-        """Check the patterns and the activation scheme."""
+        """Check the patterns and the schemes."""
+        if not isinstance(self.ignore, tuple):
+            raise ConfigError(
+                f"ignore is {self.ignore!r}", expected="a tuple of patterns", mend="write even a single one as a tuple"
+            )
         for pattern in self.ignore:
             if not isinstance(pattern, str) or not pattern:
                 raise ConfigError(
@@ -42,7 +47,10 @@ class QuantConfig:
                 expected="one scale per activation tensor",
                 mend="leave the axis out",
             )
-        if not self.weights.symmetric:
+        if not self.weights.symmetric or self.weights.unsigned:
             raise ConfigError(
-                f"weights are {self.weights}", expected="a symmetric scheme", mend="use symmetric=True for weights"
+                f"weights are {self.weights}",
+                expected="a symmetric and signed scheme",
+                mend="use symmetric=True and unsigned=False for weights",
             )
+        check_bool("quantize_head", self.quantize_head)

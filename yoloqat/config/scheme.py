@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yoloqat.config.checks import check_int
+from yoloqat.config.checks import check_bool, check_int
 from yoloqat.errors import ConfigError
 
 
@@ -34,6 +34,9 @@ class QuantScheme:
     def __post_init__(self) -> None:
         """Check the values."""
         check_int("bits", self.bits, 2, 16)
+        check_bool("symmetric", self.symmetric)
+        check_bool("unsigned", self.unsigned)
+        check_bool("narrow_range", self.narrow_range)
         if self.axis is not None:
             check_int("axis", self.axis, 0, 7)
         if self.narrow_range and self.unsigned:

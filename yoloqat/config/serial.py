@@ -33,8 +33,14 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
     """Make a setting of type ``kind`` from what :func:`to_dict` returned.
 
     Raises:
-        ConfigError: The dict is of another type or a newer version, or holds an unknown or unfit value.
+        ConfigError: The dict is of another type or a newer version, lacks a key, or holds an unknown or unfit value.
     """
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"settings are {data!r}",
+            expected=f"a dict of {kind.__name__}",
+            mend="read them from where they were written",
+        )
     found = (data.get("type"), data.get("version"))
     if found != (kind.__name__, VERSION):
         raise ConfigError(
@@ -51,12 +57,27 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
             expected=f"only {', '.join(hints)}",
             mend="remove them",
         )
-    return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
+    required = (
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(
+            f"{kind.__name__} lacks {', '.join(missing)}",
+            expected=f"the keys {', '.join(hints)}",
+            mend="read it from where it was written",
+        )
+    return kind(**{name: _typed(name, hints[name], value) for name, value in values.items()})
 
 
-def _typed(hint: Any, value: Any) -> Any:
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """Return ``value`` as its annotation asks; what a number or text may be is checked by the settings themselves."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value)
     if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} is {value!r}", expected="a list", mend=f"write {name} as a list")
         return tuple(value)
     return value

@@ -73,7 +73,12 @@ def _description(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' cannot be loaded ({error})", expected="a yoloqat checkpoint", mend=mend) from error
-    description = json.loads(text) if text else {}
+    try:
+        description = json.loads(text or "{}")
+    except ValueError:
+        description = None
+    if not isinstance(description, dict):
+        raise ModelError(f"'{path}' has damaged metadata", expected="a JSON object", mend=mend)
     found = (description.get("schema"), description.get("version"))
     if found != (SCHEMA, VERSION):
         raise ModelError(f"'{path}' has the schema and version {found}", expected=f"{(SCHEMA, VERSION)}", mend=mend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from yoloqat.detectors.detector import Detector
@@ -47,8 +48,15 @@ def torch_threads(threads: int | None) -> Iterator[int]:
         torch.set_num_threads(kept)
 
 
+CPU_PIXELS = 2 * 640 * 640
+"""Pixels that go through a CPU at once: the activations of more than two images at 640 leave the caches and are allocated
+anew for every layer, which slows the forward by a fifth and fake quantization by more."""
+
+
 class TorchPredictor:
     """Runs a detector in torch, as its quantizers are switched at the time of each call.
+
+    On a CPU a batch goes through in parts of at most :data:`CPU_PIXELS`, always cut in the same places.
 
     Args:
         detector: The detector; its module is moved to the device, with channels last, which is faster on CPU and GPU.
@@ -67,6 +75,15 @@ class TorchPredictor:
 
     def __call__(self, images: Images) -> RawOutputs:
         """Run the detector once on a batch."""
+        size = len(images)
+        if self._device.type == "cpu":
+            size = max(1, CPU_PIXELS // (images.shape[2] * images.shape[3]))
+        parts = [self._forward(images[start : start + size]) for start in range(0, len(images), size)]
+        if len(parts) == 1:
+            return parts[0]
+        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _forward(self, images: Images) -> RawOutputs:
         with torch.inference_mode():
             batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
             outputs = self._module(batch)

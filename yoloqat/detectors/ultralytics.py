@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,29 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextmanager
+def _neutral_name(path: Path) -> Iterator[Path]:
+    """Give a link to ``path`` whose name means nothing: for a yolov5s.pt, e.g., Ultralytics would download another model."""
+    with tempfile.TemporaryDirectory(prefix="yoloqat-") as folder:
+        link = Path(folder) / "weights.pt"
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return in a few words why a checkpoint cannot be loaded."""
+    try:
+        foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+        return "the file is damaged"
+    if any(name.startswith("models.") for name in foreign):  # the package of the original repositories
+        return "it holds the original YOLOv5/YOLOv7 classes"
+    known = ("torch.", "ultralytics.", "collections.", "builtins.")
+    unknown = [name for name in foreign if not name.startswith(known)]
+    text = str(error).splitlines() or [type(error).__name__]
+    return f"it holds {', '.join(unknown[:3])}" if unknown else text[0]
+
+
 def _checkpoint_model(path: Path) -> nn.Module:
     """Return the pickled model of an Ultralytics checkpoint, unpickled against an allow-list."""
     tasks = ultralytics_module("nn.tasks")
@@ -47,9 +71,10 @@ def _checkpoint_model(path: Path) -> nn.Module:
     if not zipfile.is_zipfile(path):  # torch.save has written zip archives since 1.6
         raise ModelError(f"'{path}' is not a PyTorch checkpoint", expected="a .pt file of Ultralytics", mend=mend)
     try:
-        with _quiet():
-            checkpoint, _ = tasks.torch_safe_load(path, safe_only=True)
+        with _quiet(), _neutral_name(path) as neutral:
+            checkpoint, _ = tasks.torch_safe_load(neutral, safe_only=True)
     except (
+        OSError,
         TypeError,
         RuntimeError,
         ModuleNotFoundError,
@@ -58,10 +83,8 @@ def _checkpoint_model(path: Path) -> nn.Module:
         pickle.UnpicklingError,
         KeyError,
     ) as error:
-        original = "models.yolo" in str(error) or "models.common" in str(error)
-        reason = "it holds the original YOLOv5/YOLOv7 classes" if original else str(error).splitlines()[0]
         raise ModelError(
-            f"'{path}' cannot be loaded ({reason})", expected="an Ultralytics checkpoint", mend=mend
+            f"'{path}' cannot be loaded ({_reason(path, error)})", expected="an Ultralytics checkpoint", mend=mend
         ) from error
     model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if not isinstance(model, nn.Module) or not isinstance(getattr(model, "yaml", None), dict):
@@ -70,16 +93,15 @@ def _checkpoint_model(path: Path) -> nn.Module:
 
 
 def _task(model: nn.Module, path: Path) -> str:
-    task = getattr(model, "task", None) or next(
-        (task for task, kind in TASKS.items() if type(model).__name__ == kind), type(model).__name__
-    )
-    if task not in TASKS:
+    kind = type(model).__name__  # the attribute `task` is not enough: RT-DETR's is 'detect' too
+    task = next((task for task, name in TASKS.items() if name == kind), None)
+    if task is None:
         raise ModelError(
-            f"'{path}' is a model for the task '{task}'",
-            expected=f"one of {', '.join(TASKS)}",
+            f"'{path}' is a {kind}",
+            expected=f"one of {', '.join(TASKS.values())}",
             mend="pass a detection or segmentation model",
         )
-    return str(task)
+    return task
 
 
 def build(architecture: dict[str, Any]) -> nn.Module:

@@ -52,6 +52,12 @@ class QuantDescriptor:
             if len(axis) != 1:
                 raise ConfigError(f"axis is {axis!r}", expected="one channel axis", mend="name a single axis")
             axis = axis[0]
+        if axis is not None and (calib_method == "histogram" or not symmetric):
+            raise ConfigError(
+                f"axis is {axis!r} with calib_method={calib_method!r} and symmetric={symmetric!r}",
+                expected="a symmetric scheme calibrated by max where there is a scale per channel",
+                mend="leave the axis out, or use calib_method='max' and symmetric=True",
+            )
         self.scheme = QuantScheme(
             bits=num_bits, symmetric=symmetric, axis=axis, unsigned=unsigned, narrow_range=narrow_range
         )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from yoloqat.config import QuantScheme
+from yoloqat.errors import CalibrationError
 
 AMAX_EPSILON = 1.0 / (1 << 24)
 """An amax of at most this (the least positive value of float16) means a tensor of zeros: everything maps to 0."""
@@ -101,7 +102,7 @@ def affine_grid(low: Tensor, high: Tensor, scheme: QuantScheme) -> tuple[Tensor,
     """
     low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
     step = (high - low) / (scheme.high - scheme.low)
-    step = torch.where(step <= AMAX_EPSILON, torch.ones_like(step), step)
+    step = torch.where(high - low <= AMAX_EPSILON, torch.ones_like(step), step)
     zero_point = torch.round(scheme.low - low / step).clamp(scheme.low, scheme.high)
     return step, zero_point
 
@@ -159,9 +160,23 @@ def reduce_amax(x: Tensor, *, axis: int | None = None, keepdims: bool = True) ->
 
     Returns:
         Shape () for axis None, else the size of ``axis`` there and 1 (or nothing) elsewhere.
+
+    Raises:
+        CalibrationError: ``x`` has no elements or no such axis.
     """
+    if x.numel() == 0:
+        raise CalibrationError(
+            f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", mend="check the images"
+        )
     if axis is None:
         low, high = x.detach().aminmax()
         return torch.maximum(-low, high)
+    if not -x.dim() <= axis < x.dim():
+        raise CalibrationError(
+            f"the channel axis is {axis} and a tensor has shape {tuple(x.shape)}",
+            expected="an axis of that tensor",
+            mend="choose another axis",
+        )
     axes = [dim for dim in range(x.dim()) if dim != axis % x.dim()]
-    return x.detach().abs().amax(dim=axes, keepdim=keepdims)
+    # amax over no axes would reduce all of them
+    return x.detach().abs().amax(dim=axes, keepdim=keepdims) if axes else x.detach().abs()

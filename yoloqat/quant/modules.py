@@ -20,6 +20,7 @@ class _Quantized:
     """A fake-quantized weight and everything it was computed from."""
 
     weight: Tensor
+    data: Tensor
     version: int
     amax: Tensor
     amax_version: int
@@ -52,9 +53,11 @@ class QuantMixin(nn.Module):
             name: Qualified name of the layer, for messages.
         """
         quantized = cls.__new__(cls)
-        # everything is taken over, also what the owner of the module hung on it; the dicts of parameters, buffers
-        # and submodules are copied so that the quantizers appear on the quantized layer alone
-        quantized.__dict__ = {key: dict(value) if type(value) is dict else value for key, value in vars(module).items()}
+        # everything is taken over, also what the owner of the module hung on it; the dicts of parameters, buffers,
+        # submodules and hooks are copied so that what is registered on the quantized layer appears there alone
+        quantized.__dict__ = {
+            key: value.copy() if isinstance(value, dict | set) else value for key, value in vars(module).items()
+        }
         quantized._init_quantizers(activations, weights, name)
         return quantized
 
@@ -79,18 +82,22 @@ class QuantMixin(nn.Module):
         amax = quantizer.amax
         idle = quantizer._disabled or not quantizer._if_quant
         training = torch.is_grad_enabled() and weight.requires_grad
-        if idle or training or amax is None or quantizer._if_calib:
+        if idle or training or amax is None or quantizer._if_calib or weight.is_inference() or amax.is_inference():
             result: Tensor = quantizer(weight)
             return result
         kept = self._quantized_weight
         if (
             kept is None
             or kept.weight is not weight
+            or kept.data.data_ptr() != weight.data_ptr()  # `weight.data = ...` leaves the version as it was
             or kept.version != weight._version
             or kept.amax is not amax
             or kept.amax_version != amax._version
         ):
-            kept = _Quantized(weight, weight._version, amax, amax._version, quantizer(weight))
+            with torch.inference_mode(False), torch.no_grad():  # to be kept for forwards that need gradients too
+                kept = _Quantized(
+                    weight, weight.detach(), weight._version, amax, amax._version, quantizer(weight).detach()
+                )
             self._quantized_weight = kept
         return kept.result
 

@@ -17,7 +17,7 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     if pattern.startswith(_REGEX):
         try:
             expression = re.compile(pattern.removeprefix(_REGEX))
-        except re.error as error:
+        except (re.error, OverflowError) as error:  # a{99999999999} overflows
             raise PatternError(
                 f"ignore pattern {pattern!r} is no regular expression ({error})",
                 expected="a valid regular expression after 're:'",
@@ -30,6 +30,10 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
 def _with_ancestors(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def _named_like(candidates: list[str]) -> str:
+    return f"layers are named like {candidates[-1]}" if candidates else "the model has no layer to quantize"
 
 
 def match_layers(patterns: Sequence[str], names: Collection[str]) -> set[str]:
@@ -56,7 +60,7 @@ def match_layers(patterns: Sequence[str], names: Collection[str]) -> set[str]:
             raise PatternError(
                 f"ignore pattern {pattern!r} matches no layer",
                 expected="the name of a layer or block, a glob, or re:PATTERN",
-                mend=f"did you mean {', '.join(near)}?" if near else f"layers are named like {candidates[-1]}",
+                mend=f"did you mean {', '.join(near)}?" if near else _named_like(candidates),
             )
         found |= hits
     return found

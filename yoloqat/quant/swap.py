@@ -40,7 +40,8 @@ def select_layers(module: nn.Module, config: QuantConfig, *, keep_float: Collect
 def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) -> None:
     """Replace the named layers inside ``module`` by quantized layers that share their parameters.
 
-    A layer that is registered under several names is replaced once, and stays shared.
+    A layer that is registered under several names is replaced under all of them, and stays shared. When an error is raised
+    nothing has been replaced.
 
     Args:
         module: The model, changed in place.
@@ -48,12 +49,17 @@ def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) 
         config: Gives the schemes of activations and weights.
 
     Raises:
-        ModelError: A name is not that of a layer with a quantized form.
+        ModelError: A name is not that of a layer with a quantized form, or the model is itself such a layer.
     """
     forms = dict(QUANT_MODULES)
-    swapped: dict[int, nn.Module] = {}
+    swapped: dict[nn.Module, nn.Module] = {}
     for name in names:
-        parent_name, _, child_name = name.rpartition(".")
+        if not name:
+            raise ModelError(
+                f"the model is itself the layer {type(module).__name__}",
+                expected="a model that holds its layers",
+                mend="wrap it in torch.nn.Sequential",
+            )
         try:
             child = module.get_submodule(name)
         except AttributeError:
@@ -65,10 +71,12 @@ def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) 
                 expected=f"one of {', '.join(kind.__name__ for kind in forms)}",
                 mend="swap only layers that the model has",
             )
-        if id(child) not in swapped:
-            layer = form.from_float(child, activations=config.activations, weights=config.weights, name=name)
-            swapped[id(child)] = layer
-        setattr(module.get_submodule(parent_name), child_name, swapped[id(child)])
+        if child not in swapped:
+            swapped[child] = form.from_float(child, activations=config.activations, weights=config.weights, name=name)
+    for parent in list(module.modules()):
+        for child_name, child in list(parent._modules.items()):  # named_children leaves out a second name
+            if child in swapped:
+                setattr(parent, child_name, swapped[child])
 
 
 def quantized_layers(module: nn.Module) -> Iterator[tuple[str, QuantMixin]]:

@@ -64,12 +64,13 @@ class TensorQuantizer(nn.Module):
 
     @amax.setter
     def amax(self, value: Tensor | float | None) -> None:
-        """Set the range's upper end.
+        """Set the range's upper end; on an affine site the lower one becomes its negative.
 
         Raises:
             CalibrationError: A value is negative, NaN or infinite.
         """
         self._amax = None if value is None else self._checked(value, "amax")
+        self._low = None if self._amax is None or self.scheme.symmetric else -self._amax
 
     @property
     def low(self) -> Tensor | None:
@@ -89,8 +90,8 @@ class TensorQuantizer(nn.Module):
                 expected="low <= high on an affine scheme",
                 mend="set amax instead or swap with an affine scheme",
             )
-        self._low = -self._checked(max(-low, 0.0), "low end")
-        self._amax = self._checked(max(high, 0.0), "high end")
+        ends = self._checked(max(-low, 0.0), "low end"), self._checked(max(high, 0.0), "high end")
+        self._low, self._amax = -ends[0], ends[1]
 
     def _checked(self, value: Tensor | float, what: str) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not be trained through later

@@ -2,6 +2,14 @@
 
 from yoloqat.quant.calib.histogram import Histogram, HistogramCalibrator
 from yoloqat.quant.calib.max import MaxCalibrator
-from yoloqat.quant.calib.search import amax_entropy, amax_mse, amax_percentile
+from yoloqat.quant.calib.search import amax_entropy, amax_entropy_even, amax_mse, amax_percentile
 
-__all__ = ["Histogram", "HistogramCalibrator", "MaxCalibrator", "amax_entropy", "amax_mse", "amax_percentile"]
+__all__ = [
+    "Histogram",
+    "HistogramCalibrator",
+    "MaxCalibrator",
+    "amax_entropy",
+    "amax_entropy_even",
+    "amax_mse",
+    "amax_percentile",
+]

@@ -18,7 +18,10 @@ from torch import Tensor
 from yoloqat.config import MethodSpec
 from yoloqat.config.checks import check_int
 from yoloqat.errors import CalibrationError, ConfigError
-from yoloqat.quant.calib.search import amax_entropy, amax_mse, amax_percentile
+from yoloqat.quant.calib.search import amax_entropy_even, amax_mse, amax_percentile
+
+MSE_CANDIDATES = 1024
+"""About how many ranges the search by mse tries; a finer choice changes amax by less than a quantization step."""
 
 _MIN_EXPONENT = -100  # widths stay normal float32 numbers, so scaling by them is exact
 
@@ -56,10 +59,13 @@ class Histogram:
             return self.amax
         if method.kind == "percentile":
             found = amax_percentile(self.counts, self.edges, percentile=method.percentile or 100.0)
+            # where the first bin holds that share its lower edge, 0, would erase the whole tensor
+            found = max(found, float(self.edges[1]))
         elif method.kind == "entropy":
-            found = amax_entropy(self.counts, self.edges, bits=bits, unsigned=unsigned)
+            found = amax_entropy_even(self.counts, self.edges, bits=bits, unsigned=unsigned)
         else:
-            found = amax_mse(self.counts, self.edges, bits=bits, unsigned=unsigned)
+            stride = max(1, len(self.counts) // MSE_CANDIDATES)
+            found = amax_mse(self.counts, self.edges, bits=bits, unsigned=unsigned, stride=stride)
         return min(found, self.amax)
 
 
@@ -75,10 +81,10 @@ class HistogramCalibrator:
         ConfigError: ``num_bins`` is no power of two from 256 to 2^20.
     """
 
-    def __init__(self, num_bits: int = 8, *, unsigned: bool = False, num_bins: int = 4096) -> None:
+    def __init__(self, num_bits: int = 8, *, unsigned: bool = False, num_bins: int = 8192) -> None:
         check_int("num_bins", num_bins, 256, 1 << 20)
         if num_bins & (num_bins - 1):
-            raise ConfigError(f"num_bins is {num_bins}", expected="a power of two", mend="choose e.g. 2048 or 4096")
+            raise ConfigError(f"num_bins is {num_bins}", expected="a power of two", mend="choose e.g. 4096 or 8192")
         self._num_bits = num_bits
         self._unsigned = unsigned
         self._num_bins = num_bins
@@ -101,7 +107,13 @@ class HistogramCalibrator:
             raise CalibrationError(
                 f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", mend="check the images"
             )
-        x = x.detach().float()
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):  # counts made in inference mode could not be added to outside
+            self._collect(x.detach().float())
+
+    def _collect(self, x: Tensor) -> None:
         low, high = (float(value) for value in torch.stack(x.aminmax()))
         if not (math.isfinite(low) and math.isfinite(high)):
             raise CalibrationError(

@@ -24,7 +24,7 @@ class MaxCalibrator:
         """Take note of ``x``.
 
         Raises:
-            CalibrationError: ``x`` holds NaN or Inf, or its channels do not fit what was collected before.
+            CalibrationError: ``x`` is empty or holds NaN or Inf, or its channels do not fit what was collected before.
         """
         amax = reduce_amax(x, axis=self._axis).float()
         if not bool(torch.isfinite(amax).all()):
