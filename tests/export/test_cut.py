@@ -32,21 +32,27 @@ def exposed(model, names):
     return copy
 
 
+def fed(cuts, whole):
+    """Return feeds from the tensors of a whole run, raw and quantized readers alike."""
+    return {name: whole[cut.tensor] for cut in cuts for name in (cut.feed, cut.raw) if name is not None}
+
+
 def test_places_name_tensors_and_layers(quantized):
     model, cuts = cut_at_quantizers(quantized)
     onnx.checker.check_model(model, full_check=True)
     assert [cut.layers for cut in cuts] == [("stem",), ("left", "right"), ("up",), ("fc",), ("last",)]
-    assert (cuts[0].tensor, cuts[0].feed, cuts[0].codes) == ("images", "images", None)
-    assert [value.name for value in model.graph.input] == list(dict.fromkeys(cut.feed for cut in cuts))
-    assert [value.name for value in model.graph.output][:2] == ["output0", "output1"]
+    assert (cuts[0].tensor, cuts[0].feed, cuts[0].raw) == ("images", "stem/input/QuantizeLinear/fed", "images")
+    names = {name for cut in cuts for name in (cut.feed, cut.raw) if name is not None}
+    assert {value.name for value in model.graph.input} == names
+    assert [value.name for value in model.graph.output] == ["output0", "output1", *(cut.codes for cut in cuts)]
 
 
 def test_fed_with_its_own_tensors_it_computes_the_same(quantized, example):
     model, cuts = cut_at_quantizers(quantized)
-    codes = {cut.codes: cut.codes.removesuffix("/computed") for cut in cuts if cut.codes}
-    whole = run(exposed(quantized, [*codes.values(), *(c.tensor for c in cuts[1:])]), {"images": example.numpy()})
-    feeds = {cut.feed: whole[cut.tensor] for cut in cuts[1:]} | {"images": example.numpy()}
-    pieces = run(model, feeds)
+    codes = {cut.codes: cut.codes.removesuffix("/computed") for cut in cuts}
+    tensors = [cut.tensor for cut in cuts if cut.tensor != "images"]
+    whole = run(exposed(quantized, [*codes.values(), *tensors]), {"images": example.numpy()})
+    pieces = run(model, fed(cuts, whole | {"images": example.numpy()}))
     np.testing.assert_array_equal(pieces["output0"], whole["output0"])
     for computed, original in codes.items():
         np.testing.assert_array_equal(pieces[computed], whole[original])
@@ -55,20 +61,38 @@ def test_fed_with_its_own_tensors_it_computes_the_same(quantized, example):
 def test_an_error_does_not_reach_the_next_piece(quantized, example):
     model, cuts = cut_at_quantizers(quantized)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
-    feeds = {cut.feed: np.zeros(shapes[cut.feed], dtype=np.float32) for cut in cuts}
+    feeds = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
     before = run(model, feeds)
-    after = run(model, feeds | {"images": example.numpy()})
-    changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed == {cuts[1].codes}
+    after = run(model, feeds | {cuts[0].feed: example.numpy()})
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {cuts[1].codes}
 
 
 def test_quantized_tensor_that_is_also_an_output_stays_computed(quantized):
-    model, cuts = cut_at_quantizers(exposed(quantized, []))
+    model, cuts = cut_at_quantizers(quantized)
     up = next(cut for cut in cuts if cut.layers == ("up",))
     again, _ = cut_at_quantizers(exposed(quantized, [up.tensor]))
     assert up.tensor in {value.name for value in again.graph.output}
     assert up.tensor not in {value.name for value in again.graph.input}
     assert {v.name for v in model.graph.input} == {v.name for v in again.graph.input}
+
+
+def test_who_reads_a_tensor_unquantized_is_fed_apart():
+    scale = helper.make_tensor("s", onnx.TensorProto.FLOAT, [], [1.0])
+    zero = helper.make_tensor("z", onnx.TensorProto.INT8, [], [0])
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q"], name="Q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Sub", ["d", "r"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], [scale, zero]))
+    model.ir_version, model.opset_import[0].version = 10, 19  # what the installed runtime surely takes
+    cut_model, (cut,) = cut_at_quantizers(model)
+    assert (cut.feed, cut.raw) == ("Q/fed", "r/raw")
+    out = run(cut_model, {"x": np.float32([3.4]), "Q/fed": np.float32([7.0]), "r/raw": np.float32([2.25])})
+    assert out["y"] == np.float32([4.75])
+    assert out[cut.codes] == np.int8([3])
 
 
 def test_float_graph_is_refused(traced):

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import DEQUANTIZE, QUANTIZE, consumers, copy_of, initializers, producers, replace_nodes
+from yoloqat.export.graph import DEQUANTIZE, QUANTIZE, consumers, copy_of, initializers, replace_nodes
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,17 @@ class Cut:
         tensor: Name of the quantized tensor in the uncut graph.
         layers: Names of the nodes that read it through this quantizer.
         quantizer: Name of the QuantizeLinear.
-        feed: Name of the graph input that takes the tensor's float values.
-        codes: Name of the graph output with the codes of the computed tensor; None for a graph input, which nothing
-            computes.
+        feed: Name of the graph input that the QuantizeLinear reads: the values as the quantized layers see them.
+        raw: Name of the graph input for those who read the tensor unquantized (a residual, a concat); None without any.
+        codes: Name of the graph output with the codes of the tensor that the graph computed.
     """
 
     tensor: str
     layers: tuple[str, ...]
     quantizer: str
     feed: str
-    codes: str | None
+    raw: str | None
+    codes: str
 
 
 def _readers_behind(codes: str, readers: dict[str, list[onnx.NodeProto]]) -> tuple[str, ...]:
@@ -52,15 +53,17 @@ def _value_info(graph: onnx.GraphProto, tensor: str, name: str) -> onnx.ValueInf
 def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut]]:
     """Make every quantized activation a graph input, and an output with the codes of what the graph computed for it.
 
-    Fed with torch's own tensors, the cut graph tests each piece between quantizers by itself: one flipped rounding
-    cannot cascade into the next piece. The outputs of the graph stay.
+    Fed with torch's own tensors, the cut graph tests each piece between quantizers by itself. A quantizer is fed apart from
+    the other readers of its tensor, so that it can get values that are on its grid already: a value half way between two
+    codes, which two runtimes may round apart, then counts once, in the codes of the tensor, and does not reach the next
+    piece. The outputs of the graph stay.
 
     Args:
         model: A QDQ graph.
 
     Returns:
         The cut graph and its places, in graph order. A tensor with several quantizers has one place for each, with
-        the same feed.
+        the same ``raw``.
 
     Raises:
         ExportError: The graph quantizes no activation.
@@ -69,7 +72,7 @@ def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut
     graph = result.graph
     constants = initializers(graph)
     readers = consumers(graph)
-    made = producers(graph)
+    inputs = {value.name for value in graph.input}
     quantizers = [n for n in graph.node if n.op_type == QUANTIZE and n.input[0] not in constants]
     if not quantizers:
         raise ExportError(
@@ -77,23 +80,33 @@ def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut
             expected="a QDQ graph",
             mend="export it with quantized layers",
         )
-    feeds = {n.input[0]: f"{n.input[0]}/fed" if n.input[0] in made else n.input[0] for n in quantizers}
+    quantized = {node.input[0] for node in quantizers}
+    raw: dict[str, str] = {}
+    for tensor in dict.fromkeys(node.input[0] for node in quantizers):
+        if tensor in inputs:
+            raw[tensor] = tensor
+        elif any(reader.op_type != QUANTIZE for reader in readers.get(tensor, [])):
+            raw[tensor] = f"{tensor}/raw"
+            graph.input.append(_value_info(graph, tensor, raw[tensor]))
     cuts: list[Cut] = []
     probes: list[onnx.NodeProto] = []
+    feeds: dict[str, str] = {}
     for node in quantizers:
         tensor = node.input[0]
-        codes = f"{node.output[0]}/computed" if tensor in made else None
-        cuts.append(Cut(tensor, _readers_behind(node.output[0], readers), node.name, feeds[tensor], codes))
-        if codes is not None:
-            probe = onnx.NodeProto()
-            probe.CopyFrom(node)
-            probe.name, probe.output[0] = f"{node.name}/computed", codes
-            probes.append(probe)
-    for tensor, feed in feeds.items():
-        if feed != tensor:
-            graph.input.append(_value_info(graph, tensor, feed))
+        feeds[node.name] = f"{node.name}/fed"
+        graph.input.append(_value_info(graph, tensor, feeds[node.name]))
+        codes = f"{node.output[0]}/computed"
+        layers = _readers_behind(node.output[0], readers)
+        cuts.append(Cut(tensor, layers, node.name, feeds[node.name], raw.get(tensor), codes))
+        probe = onnx.NodeProto()
+        probe.CopyFrom(node)
+        probe.name, probe.output[0] = f"{node.name}/computed", codes
+        probes.append(probe)
     for node in graph.node:
-        node.input[:] = [feeds.get(name, name) for name in node.input]
+        if node.name in feeds:
+            node.input[0] = feeds[node.name]
+        else:
+            node.input[:] = [raw[name] if name in quantized else name for name in node.input]
     replace_nodes(graph, [*graph.node, *probes])
     for node in probes:
         point = constants.get(node.input[2]) if len(node.input) > 2 else None

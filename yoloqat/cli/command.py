@@ -1,0 +1,52 @@
+"""What a command is to the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from yoloqat.pipeline.run import Run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found.
+
+    Attributes:
+        config: The settings it ran with, JSON-able.
+        results: The keys that the design fixes for the command, and more.
+        inputs: Hashes of the files it read.
+        tables: What a person is shown.
+        files: Files it wrote beside ``result.json``, relative to the output directory.
+        next: What to type next, one line each.
+        failed: A check that the user asked for did not pass; the command ends with code 1.
+    """
+
+    config: dict[str, Any]
+    results: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    files: Sequence[str] = ()
+    next: Sequence[str] = ()
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
+
+    Attributes:
+        name: What the user types.
+        doc: The docstring of the command's module: its first line is the short help, the whole the long one.
+        arguments: Adds the command's own arguments to its parser.
+        run: Does the work.
+    """
+
+    name: str
+    doc: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Run], Outcome]

@@ -1,0 +1,47 @@
+"""Score a model by COCO mAP.
+
+Takes any MODEL: an Ultralytics .pt, a yoloqat checkpoint, an ONNX file or an OpenVINO directory. All are scored by the same
+code: square letterbox, confidence 0.001, NMS IoU 0.7, 300 detections, then pycocotools.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yoloqat.cli import options
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.terminal import number, table
+from yoloqat.config import to_dict
+from yoloqat.pipeline.models import open_model
+from yoloqat.pipeline.run import Run
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help=".pt, .safetensors, .onnx or OpenVINO directory")
+    options.add_data(parser, required=True)
+    options.add_evaluation(parser)
+
+
+def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    dataset = options.dataset(args)
+    assert dataset is not None  # noqa: S101 - data_required
+    model = open_model(args.model, run)
+    config = options.eval_config(args, model.imgsz)
+    evaluation = run.evaluate(model.predictor, dataset, config, label=args.model.name, model_key=model.key)
+    metrics = evaluation.metrics
+    shown = table(f"{args.model.name} on {metrics.images} images", "metric", "value")
+    for name, value in (
+        ("mAP50-95", metrics.map50_95),
+        ("mAP50", metrics.map50),
+        ("mAP75", metrics.map75),
+        ("mAP small", metrics.map_small),
+        ("mAP medium", metrics.map_medium),
+        ("mAP large", metrics.map_large),
+    ):
+        shown.add_row(name, number(value))
+    inputs = {"model": model.key, "data": options.dataset_input(dataset)}
+    return Outcome({"evaluation": to_dict(config)}, evaluation.to_dict(), inputs, [shown])
+
+
+COMMAND = Command("eval", __doc__ or "", _arguments, _run)

@@ -1,0 +1,142 @@
+"""Parsing, running and reporting of one command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from yoloqat.cli import bench, build, calibrate, compare, evaluate, export
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.terminal import progress_bars
+from yoloqat.config.checks import check_int
+from yoloqat.detectors import torch_device, torch_threads
+from yoloqat.errors import OutputError, YoloqatError
+from yoloqat.pipeline.run import Run
+from yoloqat.provenance import environment, write_json
+
+COMMANDS: tuple[Command, ...] = (
+    evaluate.COMMAND,
+    calibrate.COMMAND,
+    compare.COMMAND,
+    export.COMMAND,
+    build.COMMAND,
+    bench.COMMAND,
+)
+
+SCHEMA = {"name": "yoloqat/result", "version": 1}
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2 and one line that says what is wrong and where help is."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="yoloqat", description="INT8 for YOLO detectors, every claim a measured COCO mAP.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.doc.strip().splitlines()[0],
+            description=command.doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.arguments(sub)
+        group = sub.add_argument_group("run")
+        group.add_argument("--out", type=Path, metavar="DIR", help=f"where results go (default: runs/{command.name})")
+        group.add_argument("--device", default="cpu", metavar="D", help="cpu or a CUDA index (default: cpu)")
+        group.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: all cores)")
+        group.add_argument("--json", choices=["-"], help="with '-': print result.json instead of tables")
+        group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _result(command: str, outcome: Outcome, run: Run, argv: Sequence[str], seed: int | None) -> dict[str, Any]:
+    provenance = environment(device=str(run.device), threads=run.threads, seed=seed)
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "config": outcome.config,
+        "provenance": provenance | {"command_line": shlex.join(["yoloqat", *argv]), "inputs": outcome.inputs},
+        "results": outcome.results,
+    }
+
+
+def _check_out(out: Path) -> None:
+    """Check that results can be written, before the work that leads to them.
+
+    Raises:
+        OutputError: The path, or the nearest that exists above it, is no directory or cannot be written to.
+    """
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OutputError(
+            f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",
+            expected="a writable directory",
+            mend="name another directory with --out",
+        )
+
+
+def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int:
+    out: Path = args.out or Path("runs") / command.name
+    _check_out(out)
+    if args.threads is not None:
+        check_int("threads", args.threads, 1)
+    errors = Console(stderr=True)
+    with torch_threads(args.threads) as threads, progress_bars(errors) as progress:
+        run = Run(out, torch_device(args.device), threads, progress)
+        outcome = command.run(args, run)
+        result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
+        write_json(out / "result.json", result)
+        run.forget_parts()
+    console = Console()
+    if args.json == "-":
+        console.print_json(data=result)
+    else:
+        for table in outcome.tables:
+            console.print(table)
+        written = ", ".join(str(out / name) for name in (*outcome.files, "result.json"))
+        console.print(f"wrote {written}", highlight=False, soft_wrap=True)
+        for line in outcome.next:
+            console.print(f"next: {line}", highlight=False, soft_wrap=True, markup=False)
+    if outcome.failed is not None:
+        sys.stderr.write(f"yoloqat {command.name}: {outcome.failed}\n")
+        return 1
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: Arguments after the program's name; None takes the process's own.
+
+    Returns:
+        0 done, 1 a check failed, 2 the user's input is wrong, 130 interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(argv)
+    command = next(command for command in COMMANDS if command.name == args.command)
+    try:
+        return _run(command, args, argv)
+    except YoloqatError as error:
+        if args.debug:
+            traceback.print_exc()
+        sys.stderr.write(f"yoloqat {command.name}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        line = shlex.join(["yoloqat", *argv])
+        sys.stderr.write(f"yoloqat {command.name}: interrupted; finished parts are kept, go on with: {line}\n")
+        return INTERRUPTED

@@ -1,0 +1,69 @@
+"""What a person sees: progress bars on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from yoloqat.progress import Progress
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Progress]:
+    """Yield a progress that draws one bar per step, which stays when the step is done.
+
+    Where the console is no terminal, nothing moves: a line is written as each step ends.
+    """
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield progress
+
+
+def _lines(console: Console) -> Progress:
+    finished: set[str] = set()
+
+    def progress(step: str, done: int, total: int) -> None:
+        if done >= total and step not in finished:
+            finished.add(step)
+            console.print(f"{step} {total}/{total}", highlight=False)
+
+    return progress
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table whose columns after the first are numbers, set flush right."""
+    made = Table(title=title, title_justify="left", min_width=min(len(title), 76))
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return made
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number for a table; a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def interval(bounds: list[float]) -> str:
+    """Return an interval for a table."""
+    return f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"

@@ -1,0 +1,1 @@
+"""What joins the stages: whole pieces of work from a model file to a result."""

@@ -1,0 +1,107 @@
+"""An ONNX file to an INT8 engine, with the map of what really runs in integers, and its mAP beside that of the float model."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import TorchPredictor, load_detector
+from yoloqat.engines import OpenVINOBuild, OpenVINOPredictor
+from yoloqat.engines.onnx_file import load_onnx, properties
+from yoloqat.errors import ModelError
+from yoloqat.pipeline.drops import Baseline, drop_results
+from yoloqat.pipeline.export import SOURCE_KEY
+from yoloqat.pipeline.models import path_key
+from yoloqat.pipeline.ptq import refuse_quantized
+from yoloqat.pipeline.run import Run
+from yoloqat.provenance import file_sha256
+
+
+def build_results(build: OpenVINOBuild) -> dict[str, Any]:
+    """Return the result keys of an engine's precision map."""
+    precision = build.precision
+    return {
+        "layers": [
+            {"name": layer.name, "type": layer.type, "precision": layer.precision, "macs": layer.macs}
+            for layer in precision.layers
+        ],
+        "int8_convolutions": len(precision.int8_convolutions),
+        "quantized_convolutions": len(precision.quantized_convolutions),
+        "convolutions": len(precision.convolutions),
+        "int8_mac_share": precision.int8_mac_share,
+        "int8_mac_share_all": precision.int8_mac_share_all,
+        "processor_saturates": build.saturates,
+        "overflowing_pairs": {name: risk.pairs for name, risk in build.overflow.items() if risk.pairs},
+        "split_layers": list(build.split),
+    }
+
+
+def float_source(onnx_path: Path, named: Path | None) -> Path | None:
+    """Return the float model that an ONNX file came from, or None where it is not at hand.
+
+    Args:
+        onnx_path: A file that yoloqat exported.
+        named: The float model that the user named, taken as it is.
+
+    Raises:
+        ModelError: The named model does not exist, or the ONNX file cannot be read.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise ModelError(f"model '{named}' does not exist", expected="the float .pt", mend="check --float")
+        return named
+    entries = properties(load_onnx(onnx_path))
+    try:
+        source = ast.literal_eval(entries[SOURCE_KEY])
+        path, sha256 = Path(source["path"]), source["sha256"]
+    except (KeyError, ValueError, SyntaxError, TypeError):
+        return None
+    return path if path.is_file() and file_sha256(path) == sha256 else None
+
+
+def score_engine(
+    predictor: OpenVINOPredictor,
+    source: Path,
+    floating: Path | None,
+    dataset: DetectionDataset,
+    config: EvalConfig,
+    *,
+    run: Run,
+) -> dict[str, Any]:
+    """Score an engine, and the float model it came from where that is at hand.
+
+    Args:
+        predictor: The engine.
+        source: The ONNX file it was built from, which identifies finished parts; OpenVINO's own files differ by build.
+        floating: The float model, or None.
+        dataset: The validation images.
+        config: How to score; the batch is the engine's own where that is fixed.
+        run: Where finished parts are kept.
+
+    Raises:
+        ModelError: The float model cannot be loaded, or is a quantized one.
+
+    Returns:
+        ``map_engine``, and ``map_float``, ``drop`` and ``drop_ci95`` where there is a float model, else None.
+    """
+    config = EvalConfig(**{**vars(config), "batch": predictor.info.batch or config.batch})
+    engine = run.evaluate(
+        predictor, dataset, config, label="engine", model_key={"engine": "openvino", **path_key(source)}
+    )
+    result: dict[str, Any] = {
+        "map_engine": engine.metrics.map50_95,
+        "map_float": None,
+        "drop": None,
+        "drop_ci95": None,
+    }
+    if floating is None:
+        return result
+    detector = load_detector(floating)
+    refuse_quantized(detector)
+    torch_predictor = TorchPredictor(detector, device=run.device)
+    reference = run.evaluate(torch_predictor, dataset, config, label="float", model_key=path_key(floating))
+    drop = Baseline(reference.matches).drop(engine.matches)
+    return result | {"map_float": reference.metrics.map50_95, **drop_results(drop)}

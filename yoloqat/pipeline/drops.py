@@ -1,0 +1,42 @@
+"""Drops of mAP between models scored on the same images, with their paired intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloqat.evaluation import Evaluation, Interval, Resampling, bootstrap, mean_average_precision, subset
+from yoloqat.evaluation.interval import difference_interval
+from yoloqat.evaluation.matching import Matches
+
+
+class Baseline:
+    """A model that others are compared with; its resampled mAPs are computed once.
+
+    Args:
+        matches: Of the baseline.
+        resamples: Bootstrap resamples.
+        seed: Seeds the resamples.
+    """
+
+    def __init__(self, matches: Matches, *, resamples: int = 1000, seed: int = 0) -> None:
+        self._resampling = Resampling(len(matches.image_ids), resamples, seed)
+        self._map = float(mean_average_precision(matches)[0])
+        self._resampled = bootstrap(matches, self._resampling)
+
+    def drop(self, matches: Matches) -> Interval:
+        """Return the baseline's mAP50-95 minus that of ``matches``, with its 95 % paired interval."""
+        difference = self._map - float(mean_average_precision(matches)[0])
+        return difference_interval(difference, self._resampled, bootstrap(matches, self._resampling))
+
+
+def drop_results(interval: Interval) -> dict[str, Any]:
+    """Return the result keys of a drop."""
+    return {"drop": interval.difference, "drop_ci95": [interval.low, interval.high]}
+
+
+def part_map(evaluation: Evaluation, mask: NDArray[np.bool_]) -> float:
+    """Return mAP50-95 on the images that ``mask`` names; NaN when they hold no object."""
+    return float(mean_average_precision(subset(evaluation.matches, mask))[0])

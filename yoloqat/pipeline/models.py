@@ -1,0 +1,101 @@
+"""Any model file to a predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import DetectionDataset, match_categories
+from yoloqat.detectors import TorchPredictor, load_detector
+from yoloqat.engines import open_engine
+from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.errors import ModelError
+from yoloqat.evaluation.scoring import check_fit
+from yoloqat.pipeline.run import Run
+from yoloqat.predictor import ModelInfo, Predictor
+from yoloqat.provenance import digest, file_sha256
+
+TORCH_SUFFIXES = (".pt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that is ready to run.
+
+    Attributes:
+        predictor: Runs it.
+        imgsz: Side in pixels it was trained at or is fixed to.
+        engine: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
+        key: JSON-able value that identifies the model's numbers.
+    """
+
+    predictor: Predictor
+    imgsz: int
+    engine: str
+    key: dict[str, Any]
+
+
+def path_key(path: Path) -> dict[str, Any]:
+    """Return what identifies a model file, or a directory of them."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return {
+            "path": str(path),
+            "sha256": digest([[str(file.relative_to(path)), file_sha256(file)] for file in files]),
+        }
+    return {"path": str(path), "sha256": file_sha256(path)}
+
+
+def onnx_info(path: Path) -> ModelInfo:
+    """Return what an ONNX file tells of its model, without an engine.
+
+    Raises:
+        ModelError: The file is missing, no ONNX, or lacks metadata.
+    """
+    model = load_onnx(path)
+    return model_info(str(path), properties(model), input_shape(model))
+
+
+def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: EvalConfig) -> None:
+    """Check that a model can be scored as asked, before work that takes long.
+
+    Args:
+        info: What is known of the model.
+        dataset: The validation images, or None where nothing is scored.
+        config: How to score.
+
+    Raises:
+        ConfigError: The image size does not fit the model.
+        DataError: The names of classes and categories do not match.
+    """
+    check_fit(info, config)
+    if dataset is not None:
+        match_categories(dataset, info.names)
+
+
+def open_model(path: Path, run: Run) -> OpenModel:
+    """Open any model that can be scored.
+
+    Args:
+        path: ``.pt``, ``.safetensors``, ``.onnx`` or an OpenVINO directory.
+        run: Device and threads.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be loaded.
+        EngineError: Its engine cannot run it.
+    """
+    if not path.exists():
+        raise ModelError(
+            f"model '{path}' does not exist",
+            expected="a .pt, .safetensors, .onnx or an OpenVINO directory",
+            mend="check the path",
+        )
+    if path.suffix in TORCH_SUFFIXES and path.is_file():
+        detector = load_detector(path)
+        return OpenModel(TorchPredictor(detector, device=run.device), detector.imgsz, "torch", path_key(path))
+    predictor = open_engine(path, threads=run.threads)
+    fixed = predictor.info.imgsz
+    engine = "openvino" if path.is_dir() else "onnxruntime"
+    return OpenModel(predictor, max(fixed) if fixed else 640, engine, path_key(path))
