@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from yoloqat.config.checks import check_int
+from yoloqat.config.checks import check_int, check_power_of_two
 from yoloqat.config.method import MethodSpec
 
 
@@ -32,3 +32,4 @@ class CalibrationConfig:
         check_int("images", self.images, 1)
         check_int("seed", self.seed, 0)
         check_int("bins", self.bins, 256, 1 << 20)
+        check_power_of_two("bins", self.bins)

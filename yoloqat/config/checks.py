@@ -17,6 +17,16 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
         raise ConfigError(f"{name} is {value!r}", expected=wanted, mend=f"set {name} to one")
 
 
+def check_power_of_two(name: str, value: int) -> None:
+    """Check that a whole number is a power of two.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if value & (value - 1):
+        raise ConfigError(f"{name} is {value}", expected="a power of two", mend="choose e.g. 4096 or 8192")
+
+
 def check_bool(name: str, value: object) -> None:
     """Check that ``value`` is True or False.
 

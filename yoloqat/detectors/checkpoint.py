@@ -19,6 +19,7 @@ from yoloqat.provenance import atomic_path
 SCHEMA = "yoloqat/checkpoint"
 VERSION = 1
 _KEY = "yoloqat"
+_REQUIRED = ("family", "architecture", "names", "imgsz", "source", "quantization")
 
 
 def save_checkpoint(detector: Detector, path: Path) -> None:
@@ -82,6 +83,10 @@ def _description(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     found = (description.get("schema"), description.get("version"))
     if found != (SCHEMA, VERSION):
         raise ModelError(f"'{path}' has the schema and version {found}", expected=f"{(SCHEMA, VERSION)}", mend=mend)
+    missing = [key for key in _REQUIRED if key not in description]
+    if missing or description["family"] != ultralytics.FAMILY:
+        odd = f"lacks {', '.join(missing)}" if missing else f"is of the family {description['family']!r}"
+        raise ModelError(f"the metadata of '{path}' {odd}", expected=f"a {ultralytics.FAMILY} detector", mend=mend)
     return description, tensors
 
 
@@ -108,7 +113,7 @@ def load_checkpoint(path: Path) -> Detector:
         detector.module.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(
-            f"the tensors of '{path}' do not fit its architecture ({error})",
+            f"the tensors of '{path}' do not fit its architecture ({' '.join(str(error).split())[:300]})",
             expected="the tensors of the same Ultralytics version",
             mend=f"calibrate '{description['source']['path']}' again",
         ) from error

@@ -156,9 +156,20 @@ def _difference(model: nn.Module, rebuilt: nn.Module, stride: int) -> str | None
 
 
 def _prepare(module: nn.Module) -> nn.Module:
-    """Fold batch-norms and set the head to return its decoded outputs alone."""
-    with _quiet():
-        module = module.fuse(verbose=False)  # type: ignore[operator]
+    """Fold batch-norms and set the head to return its decoded outputs alone.
+
+    Raises:
+        ModelError: A layer is not as Ultralytics makes it.
+    """
+    try:
+        with _quiet():
+            module = module.fuse(verbose=False)  # type: ignore[operator]
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"the batch-norms of this {type(module).__name__} cannot be folded ({error})",
+            expected="a model as Ultralytics builds it",
+            mend="pass the checkpoint as it was trained, not pruned or changed by hand",
+        ) from error
     head: Any = module.model[-1]  # type: ignore[index]
     head.export = True
     for parameter in module.parameters():
@@ -221,7 +232,9 @@ def load_ultralytics(path: Path) -> Detector:
     model = _checkpoint_model(path)
     task = _task(model, path)
     yaml = dict(model.yaml)  # type: ignore[arg-type]
-    names = {int(index): str(name) for index, name in dict(model.names).items()}  # type: ignore[arg-type]
+    listed: Any = model.names
+    listed = listed if isinstance(listed, dict) else dict(enumerate(listed))  # old checkpoints hold a list
+    names = {int(index): str(name) for index, name in listed.items()}
     architecture = {
         "task": task,
         "yaml": yaml,

@@ -26,14 +26,20 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
 @contextmanager
 def _renamed_into(path: Path, temporary: Path) -> Iterator[Path]:
     """Yield ``temporary``; move it to ``path`` when the block ends well, remove it when it does not."""
+    former = temporary.with_name(f"{temporary.name}-former")
     try:
         yield temporary
         if path.is_dir() and temporary.is_dir():
-            shutil.rmtree(path)
+            os.replace(path, former)  # a directory that holds something cannot be replaced in one step
         os.replace(temporary, path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
+        if former.is_dir():
+            if path.exists():
+                shutil.rmtree(former, ignore_errors=True)
+            else:
+                os.replace(former, path)
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:

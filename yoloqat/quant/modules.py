@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -24,6 +25,7 @@ class _Quantized:
     version: int
     amax: Tensor
     amax_version: int
+    scheme: QuantScheme
     result: Tensor
 
 
@@ -93,10 +95,12 @@ class QuantMixin(nn.Module):
             or kept.version != weight._version
             or kept.amax is not amax
             or kept.amax_version != amax._version
+            or kept.scheme != quantizer.scheme
         ):
             with torch.inference_mode(False), torch.no_grad():  # to be kept for forwards that need gradients too
+                result = quantizer(weight).detach()
                 kept = _Quantized(
-                    weight, weight.detach(), weight._version, amax, amax._version, quantizer(weight).detach()
+                    weight, weight.detach(), weight._version, amax, amax._version, quantizer.scheme, result
                 )
             self._quantized_weight = kept
         return kept.result
@@ -115,6 +119,29 @@ class QuantConv2d(QuantMixin, nn.Conv2d):
         return result
 
 
+def conv_transpose(layer: Any, operation: Callable[..., Tensor], x: Tensor, output_size: list[int] | None) -> Tensor:
+    """Run a quantized transposed convolution of any number of dimensions.
+
+    Args:
+        layer: A :class:`QuantMixin` that is also one of torch's transposed convolutions.
+        operation: The function of ``torch.nn.functional`` for its number of dimensions.
+        x: The layer's input.
+        output_size: Which of the possible output sizes is wanted, or None.
+    """
+    sizes = [list(size) for size in (layer.stride, layer.padding, layer.kernel_size)]
+    padding = layer._output_padding(x, output_size, *sizes, len(layer.kernel_size), list(layer.dilation))
+    return operation(
+        layer._input_quantizer(x),
+        layer.quantized_weight(),
+        layer.bias,
+        layer.stride,
+        layer.padding,
+        padding,
+        layer.groups,
+        layer.dilation,
+    )
+
+
 class QuantConvTranspose2d(QuantMixin, nn.ConvTranspose2d):
     """2-D transposed convolution with a fake-quantized input and weight."""
 
@@ -122,25 +149,7 @@ class QuantConvTranspose2d(QuantMixin, nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
         """Convolve; shapes as :class:`torch.nn.ConvTranspose2d`."""
-        padding = self._output_padding(
-            input,
-            output_size,
-            list(self.stride),
-            list(self.padding),  # type: ignore[arg-type]
-            list(self.kernel_size),
-            2,
-            list(self.dilation),
-        )
-        return F.conv_transpose2d(
-            self._input_quantizer(input),
-            self.quantized_weight(),
-            self.bias,
-            self.stride,
-            self.padding,  # type: ignore[arg-type]
-            padding,
-            self.groups,
-            self.dilation,
-        )
+        return conv_transpose(self, F.conv_transpose2d, input, output_size)
 
 
 class QuantLinear(QuantMixin, nn.Linear):

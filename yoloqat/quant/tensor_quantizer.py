@@ -14,6 +14,10 @@ from yoloqat.quant.descriptor import QuantDescriptor
 from yoloqat.quant.functional import affine_grid, fake_quant, fake_quant_affine, quant_scale, reduce_amax
 
 
+DEAD_STEP = 2.0**20
+"""Step of a tensor that was all zeros while it was calibrated."""
+
+
 class TensorQuantizer(nn.Module):
     """Fake-quantizes what passes through it, or collects statistics of it, or lets it pass.
 
@@ -60,7 +64,7 @@ class TensorQuantizer(nn.Module):
     @property
     def amax(self) -> Tensor | None:
         """The upper end of the range, float32, shape () or broadcastable to the tensor; None: dynamic."""
-        return self._amax
+        return self._buffers.get("_amax")
 
     @amax.setter
     def amax(self, value: Tensor | float | None) -> None:
@@ -70,7 +74,7 @@ class TensorQuantizer(nn.Module):
             CalibrationError: A value is negative, NaN or infinite.
         """
         self._amax = None if value is None else self._checked(value, "amax")
-        self._low = None if self._amax is None or self.scheme.symmetric else -self._amax
+        self._low = None if self.amax is None or self.scheme.symmetric else -self.amax
 
     @property
     def low(self) -> Tensor | None:
@@ -95,7 +99,7 @@ class TensorQuantizer(nn.Module):
 
     def _checked(self, value: Tensor | float, what: str) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not be trained through later
-            device = self._amax.device if self._amax is not None else None
+            device = self.amax.device if self.amax is not None else None
             tensor = torch.as_tensor(value, dtype=torch.float32, device=device).detach().clone()
         if not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
             worst = tensor.flatten()[~(torch.isfinite(tensor) & (tensor >= 0)).flatten()][0]
@@ -187,12 +191,16 @@ class TensorQuantizer(nn.Module):
 
     def grid(self) -> tuple[Tensor, Tensor] | None:
         """Return step size and zero-point as engines take them, float32; None while the range is dynamic."""
-        if self._amax is None:
+        amax = self.amax
+        if amax is None:
             return None
         if not self.scheme.symmetric and self._low is not None:
-            return affine_grid(self._low, self._amax, self.scheme)
-        scale = quant_scale(self._amax, self.scheme)
-        step = torch.where(scale == 0, torch.ones_like(scale), self._amax / self.scheme.high)
+            return affine_grid(self._low, amax, self.scheme)
+        scale = quant_scale(amax, self.scheme)
+        # where amax is 0 everything is fake-quantized to 0: an engine does the same to a tensor when its step is large;
+        # the codes of a channel of a weight are 0 anyway
+        dead = torch.full_like(scale, DEAD_STEP if self.scheme.axis is None else 1.0)
+        step = torch.where(scale == 0, dead, amax / self.scheme.high)
         return step, torch.zeros_like(step)
 
     def _collect(self, x: Tensor) -> None:
@@ -210,11 +218,9 @@ class TensorQuantizer(nn.Module):
         if not self._if_quant:
             return x
         if self.scheme.symmetric:
-            amax = self._amax if self._amax is not None else reduce_amax(x, axis=self.scheme.axis)
+            amax = self.amax if self.amax is not None else reduce_amax(x, axis=self.scheme.axis)
             return fake_quant(x, amax, self.scheme)
-        low, high = (
-            (self._low, self._amax) if self._low is not None and self._amax is not None else x.detach().aminmax()
-        )
+        low, high = (self._low, self.amax) if self._low is not None and self.amax is not None else x.detach().aminmax()
         return fake_quant_affine(x, low, high, self.scheme)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -222,13 +228,13 @@ class TensorQuantizer(nn.Module):
         for name in ("_amax", "_low"):
             stored = state_dict.get(prefix + name)
             if stored is not None:
-                like = getattr(self, name)
+                like = self._buffers.get(name)
                 setattr(self, name, torch.empty_like(stored, device=None if like is None else like.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
         """Return the scheme, the range and the switches."""
-        amax = self._amax
+        amax = self.amax
         text = "dynamic" if amax is None else f"amax={float(amax.max()):.4g}"
         switches = "disabled" if self._disabled else f"quant={self._if_quant}, calib={self._if_calib}"
         return f"{self.scheme.bits} bits, axis={self.scheme.axis}, {text}, {switches}"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloqat.config import MethodSpec
-from yoloqat.config.checks import check_int
-from yoloqat.errors import CalibrationError, ConfigError
+from yoloqat.config.checks import check_int, check_power_of_two
+from yoloqat.errors import CalibrationError
 from yoloqat.quant.calib.search import amax_entropy_even, amax_mse, amax_percentile
 
 MSE_CANDIDATES = 1024
@@ -83,8 +83,7 @@ class HistogramCalibrator:
 
     def __init__(self, num_bits: int = 8, *, unsigned: bool = False, num_bins: int = 8192) -> None:
         check_int("num_bins", num_bins, 256, 1 << 20)
-        if num_bins & (num_bins - 1):
-            raise ConfigError(f"num_bins is {num_bins}", expected="a power of two", mend="choose e.g. 4096 or 8192")
+        check_power_of_two("num_bins", num_bins)
         self._num_bits = num_bits
         self._unsigned = unsigned
         self._num_bins = num_bins
@@ -107,10 +106,7 @@ class HistogramCalibrator:
             raise CalibrationError(
                 f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", mend="check the images"
             )
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # counts made in inference mode could not be added to outside
+        with torch.inference_mode(False), torch.no_grad():  # counts of inference mode cannot be added to outside it
             self._collect(x.detach().float())
 
     def _collect(self, x: Tensor) -> None:

@@ -120,10 +120,10 @@ def amax_entropy_even(
     total = cumulative[-1]
     levels = 1 << (bits - 1 + int(unsigned))
     resolution = levels * BINS_PER_LEVEL
-    if total == 0.0:
+    # below `resolution` bins of the histogram there is nothing to interpolate, and nothing to choose from
+    if total == 0.0 or resolution >= len(bins):
         return float(edges[-1])
-    # below `resolution` bins of the histogram there is nothing to interpolate
-    kept = np.linspace(min(resolution, len(bins)), len(bins), candidates)
+    kept = np.linspace(resolution, len(bins), candidates)
     places = kept[:, None] * (np.arange(resolution + 1) / resolution)
     fine = np.diff(np.interp(places.ravel(), np.arange(len(cumulative)), cumulative).reshape(places.shape), axis=1)
     level = fine.reshape(candidates, levels, BINS_PER_LEVEL)

@@ -1,0 +1,196 @@
+"""Files and directories appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+
+import pytest
+
+from yoloqat.errors import OutputError
+from yoloqat.provenance import atomic_directory, atomic_path, files, write_json, write_text
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def fail_half_way(path, failure):
+    path.write_text("half")
+    raise failure
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_under_its_name_at_the_end(tmp_path):
+    target = tmp_path / "a" / "b" / "model.onnx"
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert temporary.suffix == ".onnx"
+        assert temporary.parent == target.parent
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert names(target.parent) == ["model.onnx"]
+
+
+def test_the_old_file_stays_until_the_end(tmp_path):
+    target = tmp_path / "f.txt"
+    target.write_text("old")
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_inside_leaves_the_old_file_alone(tmp_path, failure):
+    target = tmp_path / "f.txt"
+    target.write_text("old")
+    with pytest.raises(failure), atomic_path(target) as temporary:
+        fail_half_way(temporary, failure)
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["f.txt"]
+
+
+@pytest.mark.parametrize("moment", ["write", "rename", "make"])
+def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, moment):
+    target = tmp_path / "f.txt"
+    target.write_text("old")
+    if moment == "rename":
+        monkeypatch.setattr(files.os, "replace", no_space)
+    if moment == "make":
+        monkeypatch.setattr(files.tempfile, "mkstemp", no_space)
+    with pytest.raises(OutputError) as caught, atomic_path(target) as temporary:
+        (no_space if moment == "write" else temporary.write_text)("half")
+    assert f"cannot write '{target}' (No space left on device)" in str(caught.value)
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["f.txt"]
+
+
+def test_an_error_without_a_text_is_named_by_its_kind(tmp_path):
+    with pytest.raises(OutputError, match=r"cannot write '.*f.txt' \(OSError\)"), atomic_path(tmp_path / "f.txt"):
+        raise OSError
+
+
+def test_a_writer_that_removes_its_file_is_told(tmp_path):
+    with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / "f.txt") as temporary:
+        temporary.unlink()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("writer", [atomic_path, atomic_directory])
+def test_a_directory_that_cannot_be_written_is_told(tmp_path, writer, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write '.*file/out.json'"), writer(tmp_path / "file" / "out.json"):
+        pass
+    denied = PermissionError(errno.EACCES, "Permission denied")
+
+    def deny(*_, **__):
+        raise denied
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", deny)
+    monkeypatch.setattr(files.tempfile, "mkdtemp", deny)
+    with (
+        pytest.raises(OutputError, match=r"cannot write '.*out.json' \(Permission denied\)"),
+        writer(tmp_path / "out.json"),
+    ):
+        pass
+
+
+def test_a_file_cannot_take_the_place_of_a_directory(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write '.*out'"), atomic_path(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_result_is_as_readable_as_any_new_file(tmp_path):
+    umask = os.umask(0o022)
+    try:
+        write_text(tmp_path / "f.txt", "x")
+        with atomic_directory(tmp_path / "d"):
+            pass
+        assert os.umask(0o022) == 0o022, "the umask is left as it was"
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "f.txt").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o755
+
+
+def filled(folder, text: str):
+    folder.mkdir()
+    (folder / "f.txt").write_text(text)
+    return folder
+
+
+def test_a_directory_is_replaced_at_the_end_only(tmp_path):
+    target = filled(tmp_path / "model", "old")
+    (target / "stale.bin").write_text("stale")
+    with atomic_directory(target) as temporary:
+        (temporary / "f.txt").write_text("new")
+        assert (target / "f.txt").read_text() == "old"
+    assert (target / "f.txt").read_text() == "new"
+    assert names(target) == ["f.txt"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_new_directory_has_its_parents_made(tmp_path):
+    with atomic_directory(tmp_path / "a" / "b") as temporary:
+        (temporary / "f.txt").write_text("new")
+    assert names(tmp_path / "a") == ["b"]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_inside_leaves_the_old_directory_alone(tmp_path, failure):
+    target = filled(tmp_path / "model", "old")
+    with pytest.raises(failure), atomic_directory(target) as temporary:
+        fail_half_way(temporary / "f.txt", failure)
+    assert (target / "f.txt").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_a_directory_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch, failing_call):
+    target = filled(tmp_path / "model", "old")
+    calls, replace = [], os.replace
+
+    def fail_once(source, destination):
+        calls.append(source)
+        if len(calls) == failing_call:
+            no_space()
+        replace(source, destination)
+
+    monkeypatch.setattr(files.os, "replace", fail_once)
+    with pytest.raises(OutputError, match="No space left"), atomic_directory(target) as temporary:
+        (temporary / "f.txt").write_text("new")
+    assert (target / "f.txt").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_directory_cannot_take_the_place_of_a_file(tmp_path):
+    (tmp_path / "model").write_text("old")
+    with pytest.raises(OutputError, match=r"cannot write '.*model'"), atomic_directory(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+def test_json_keeps_every_digit(tmp_path):
+    value = {"map": 0.1 + 0.2, "items": [1e-300, 3], "text": "ü"}
+    write_json(tmp_path / "r.json", value)
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_has_no_nan(tmp_path, value):
+    write_json(tmp_path / "r.json", {"old": True})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "r.json", {"map": value})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"old": True}
+    assert names(tmp_path) == ["r.json"]

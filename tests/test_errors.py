@@ -1,0 +1,33 @@
+"""Errors tell the value, what was expected, and the mend, in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from yoloqat import errors
+from yoloqat.errors import CheckFailedError, YoloqatError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, YoloqatError)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_keeps_and_tells_its_parts(kind):
+    error = kind("bits is 99", expected="2 to 16", mend="choose fewer")
+    assert (error.what, error.expected, error.mend) == ("bits is 99", "2 to 16", "choose fewer")
+    assert str(error) == "bits is 99; expected 2 to 16; choose fewer"
+    assert error.exit_code == (1 if kind is CheckFailedError else 2)
+    assert isinstance(error, YoloqatError)
+
+
+def test_there_are_kinds():
+    assert len(KINDS) >= 10
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\r\n\tb", "a  b", "\n a b\n"])
+def test_whatever_is_interpolated_the_text_is_one_line(value):
+    assert str(YoloqatError(f"{value} is wrong", expected="x", mend="y")) == "a b is wrong; expected x; y"
+
+
+def test_the_mend_cannot_be_left_out():
+    with pytest.raises(TypeError, match="mend"):
+        YoloqatError("what", expected="that")
