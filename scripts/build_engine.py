@@ -1,0 +1,58 @@
+"""From a trained .pt to a measured INT8 engine in one line: calibrate, export, build, compare the speed.
+
+    python scripts/build_engine.py yolov8n.pt --data coco.yaml --method mse --out runs/engine
+
+Results, each with its result.json: OUT/calibrate/model.safetensors, OUT/export/model.onnx, OUT/build/model_openvino/,
+OUT/bench. The float model is exported and built too (OUT/float), so that the times are of the same runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from yoloqat.cli import main
+
+
+def run(argv: list[str]) -> int:
+    """Take every step; return the exit code of the first one that fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="Ultralytics .pt")
+    parser.add_argument("--data", required=True, help="data set YAML of Ultralytics")
+    parser.add_argument("--imgsz", type=int, default=640, help="side of the square letterbox (default: %(default)s)")
+    parser.add_argument("--method", default="mse", help="calibration method (default: %(default)s)")
+    parser.add_argument("--ignore", action="append", default=[], help="leave layers float, as for `yoloqat calibrate`")
+    parser.add_argument("--calib-images", default="64", help="images to calibrate on (default: %(default)s)")
+    parser.add_argument("--threads", help="threads inside an operator (default: all cores)")
+    parser.add_argument("--out", type=Path, default=Path("runs/engine"), help="where results go (default: %(default)s)")
+    args = parser.parse_args(argv)
+    out: Path = args.out
+    size = ["--imgsz", str(args.imgsz)]
+    data = ["--data", args.data]
+    threads = ["--threads", args.threads] if args.threads else []
+    ignore = [part for pattern in args.ignore for part in ("--ignore", pattern)]
+    calibration = ["--method", args.method, "--calib-images", args.calib_images, *ignore, "--no-eval"]
+    engine, floating = out / "build" / "model_openvino", out / "float" / "model_openvino"
+    steps = (
+        ["calibrate", args.model, *data, *size, *calibration, "--out", str(out / "calibrate")],
+        ["export", str(out / "calibrate" / "model.safetensors"), *size, "--out", str(out / "export")],
+        ["build", str(out / "export" / "model.onnx"), "--float", args.model, *data, *size, "--out", str(out / "build")],
+        ["export", args.model, *size, "--out", str(out / "float")],
+        ["build", str(out / "float" / "model.onnx"), "--out", str(out / "float")],
+        [
+            "bench",
+            args.model,
+            str(out / "float" / "model.onnx"),
+            str(floating),
+            str(engine),
+            *size,
+            "--out",
+            str(out / "bench"),
+        ],
+    )
+    return next((code for code in (main([*step, *threads]) for step in steps) if code), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))
