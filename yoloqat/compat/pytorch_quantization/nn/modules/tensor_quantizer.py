@@ -1,0 +1,242 @@
+"""The module that fake-quantizes one tensor, under NVIDIA's names and with NVIDIA's extra stages."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from yoloqat.compat.errors import ArgumentValueError, StateError
+from yoloqat.compat.pytorch_quantization._descriptor import ScaledQuantDescriptor
+from yoloqat.compat.pytorch_quantization._pickled import own_state
+from yoloqat.compat.pytorch_quantization._state import LOG
+from yoloqat.compat.pytorch_quantization.calib import HistogramCalibrator, MaxCalibrator
+from yoloqat.compat.pytorch_quantization.nn.functional import native_fake_quant
+from yoloqat.compat.pytorch_quantization.nn.modules.clip import Clip
+from yoloqat.compat.pytorch_quantization.tensor_quant import tensor_quant
+from yoloqat.quant import TensorQuantizer as CoreTensorQuantizer
+from yoloqat.quant.functional import fake_quant, reduce_amax
+
+__all__ = ["TensorQuantizer"]
+
+
+class TensorQuantizer(CoreTensorQuantizer):
+    """Fake-quantizes what passes through it, clips it, or collects statistics of it.
+
+    Args:
+        quant_desc: What to do; the default is 8 bits per tensor, calibrated by max.
+        disabled: Let everything pass unchanged.
+        if_quant: Quantize.
+        if_clip: Clip to a learned range first; needs a descriptor with ``learn_amax``.
+        if_calib: Collect statistics.
+
+    Attributes:
+        use_fb_fake_quant: Set it on the class to run torch's own fake quantization, which ONNX exporters know.
+
+    Raises:
+        ArgumentValueError: ``if_clip`` without ``learn_amax``.
+    """
+
+    use_fb_fake_quant: ClassVar[bool] = False
+    _enable_onnx_export: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        quant_desc: ScaledQuantDescriptor | None = None,
+        disabled: bool = False,
+        if_quant: bool = True,
+        if_clip: bool = False,
+        if_calib: bool = False,
+    ) -> None:
+        quant_desc = ScaledQuantDescriptor() if quant_desc is None else quant_desc
+        super().__init__(quant_desc.core, disabled=disabled, if_quant=if_quant, if_calib=if_calib)
+        self._fake_quant = quant_desc.fake_quant
+        self._scale_amax = quant_desc.scale_amax
+        self._learn_amax = quant_desc.learn_amax
+        self._scale: Tensor | float | None = 1.0 if self._fake_quant else None
+        self._if_clip = False
+        kind = HistogramCalibrator if quant_desc.calib_method == "histogram" else MaxCalibrator
+        self._calibrator = kind(self.scheme.bits, self.scheme.axis, self.scheme.unsigned)
+        if self._learn_amax:
+            init = 1.0 if quant_desc.amax is None else torch.from_numpy(quant_desc.amax)
+            self.clip = Clip(-init, init, learn_min=True, learn_max=True)
+        if if_clip or self._learn_amax:
+            self.enable_clip()
+
+    def __getattr__(self, name: str) -> Any:
+        """Let ``hasattr(quantizer, "_amax")`` be False while the range is dynamic, as scripts expect."""
+        value = super().__getattr__(name)
+        if name == "_amax" and value is None:
+            raise AttributeError(f"quantizer '{self.name}' has no _amax yet: its range is dynamic")
+        return value
+
+    def __delattr__(self, name: str) -> None:
+        """Take ``del quantizer._amax`` as a return to the dynamic range."""
+        if name == "_amax":
+            self.reset_amax()
+        else:
+            super().__delattr__(name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over also what NVIDIA's own class pickled."""
+        super().__setstate__(state if "scheme" in state else own_state(state))  # type: ignore[no-untyped-call]
+
+    @property
+    def num_bits(self) -> int:
+        """Width of the codes."""
+        return self.scheme.bits
+
+    @num_bits.setter
+    def num_bits(self, value: int) -> None:
+        self.scheme = replace(self.scheme, bits=value)
+
+    @property
+    def unsigned(self) -> bool:
+        """True for codes from 0."""
+        return self.scheme.unsigned
+
+    @unsigned.setter
+    def unsigned(self, value: bool) -> None:
+        self.scheme = replace(self.scheme, unsigned=value, narrow_range=self.scheme.narrow_range and not value)
+
+    @property
+    def narrow_range(self) -> bool:
+        """True when the lowest code is left out."""
+        return self.scheme.narrow_range
+
+    @narrow_range.setter
+    def narrow_range(self, value: bool) -> None:
+        self.scheme = replace(self.scheme, narrow_range=value and not self.scheme.unsigned)
+
+    @property
+    def axis(self) -> int | None:
+        """The channel axis, or None."""
+        return self.scheme.axis
+
+    # scripts reach for the names with an underscore too
+    _num_bits, _unsigned, _narrow_range, _axis = num_bits, unsigned, narrow_range, axis
+
+    @property
+    def fake_quant(self) -> bool:
+        """False when codes are returned instead of fake-quantized values."""
+        return self._fake_quant
+
+    @property
+    def scale(self) -> Tensor | float | None:
+        """Codes per unit of the last tensor when ``fake_quant`` is False; None before one, 1 otherwise."""
+        return self._scale
+
+    @property
+    def step_size(self) -> Tensor | None:
+        """Value of one code; None while the range is dynamic."""
+        return None if self.amax is None else self.amax / self.scheme.high
+
+    def enable_calib(self) -> None:
+        """Collect statistics.
+
+        Raises:
+            ArgumentValueError: The calibrator was taken away.
+        """
+        if getattr(self, "_calibrator", None) is None:
+            raise ArgumentValueError(
+                f"the calibrator of quantizer '{self.name}' is None",
+                expected="a calibrator",
+                mend="set _calibrator, or leave the quantizer out of calibration",
+            )
+        super().enable_calib()
+
+    def enable_clip(self) -> None:
+        """Clip to the learned range.
+
+        Raises:
+            ArgumentValueError: The descriptor had no ``learn_amax``.
+        """
+        if not self._learn_amax:
+            raise ArgumentValueError(
+                f"learn_amax is {self._learn_amax}", expected="True where a range is learned", mend="set it"
+            )
+        self._switch_clip(True)
+
+    def disable_clip(self) -> None:
+        """Stop clipping and learning the range."""
+        if self._learn_amax:
+            self._switch_clip(False)
+
+    def _switch_clip(self, on: bool) -> None:
+        self.clip.requires_grad_(on)
+        self._if_clip = on
+
+    def init_learn_amax(self) -> None:
+        """Begin to learn the range from the calibrated amax; per channel, from its maximum.
+
+        Raises:
+            StateError: The descriptor had no ``learn_amax``, or there is no amax.
+        """
+        if not self._learn_amax or self.amax is None:
+            raise StateError(
+                f"learn_amax is {self._learn_amax} and amax is {self.amax}",
+                expected="learn_amax=True and a calibrated amax",
+                mend="calibrate a quantizer made with learn_amax=True",
+            )
+        with torch.no_grad():
+            self.clip.clip_value_min.copy_(-self.amax.max())
+            self.clip.clip_value_max.copy_(self.amax.max())
+
+    def load_calib_amax(self, *args: Any, **kwargs: Any) -> None:
+        """Take amax from the calibrator.
+
+        Args:
+            *args: For the calibrator's ``compute_amax``, which for histograms takes the method.
+            **kwargs: The same, and ``strict``: when False, a calibrator without data sets amax to NaN instead of raising.
+
+        Raises:
+            StateError: Nothing was collected.
+        """
+        strict = kwargs.pop("strict", True)
+        calibrator: Any = getattr(self, "_calibrator", None)
+        amax = None if calibrator is None else calibrator.compute_amax(*args, **kwargs)
+        if amax is not None:
+            self.amax = amax
+        elif strict:
+            raise StateError(
+                f"quantizer '{self.name}' collected nothing: Calibrator returned None",
+                expected="at least one batch",
+                mend="run images through the model while it calibrates, or pass strict=False",
+            )
+        else:
+            LOG.warning("quantizer '%s' collected nothing; its amax is NaN", self.name)
+            # NVIDIA's answer, on which scripts that call `_amax.to` rely; the setter would refuse it
+            self._amax = torch.tensor(math.nan)
+
+    def _get_amax(self, inputs: Tensor) -> Tensor:
+        """Return the range that ``inputs`` are quantized by."""
+        if self._learn_amax:
+            low, high = self.clip.clip_value_min, self.clip.clip_value_max
+            return torch.maximum(-low, high).detach()
+        amax = self.amax if self.amax is not None else reduce_amax(inputs, axis=self.scheme.axis)
+        return amax if self._scale_amax is None else amax * self._scale_amax
+
+    @property
+    def native(self) -> bool:
+        """Whether torch's own operators are used, as an ONNX exporter needs it."""
+        return self.use_fb_fake_quant or self._enable_onnx_export
+
+    def _quantize(self, inputs: Tensor) -> Tensor:
+        amax, scheme = self._get_amax(inputs), self.scheme
+        if not self._fake_quant:
+            integers, self._scale = tensor_quant(inputs, amax, scheme.bits, scheme.unsigned, scheme.narrow_range)
+            return integers
+        return (native_fake_quant if self.native else fake_quant)(inputs, amax, scheme)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Collect statistics of ``inputs`` and return it clipped and quantized, as switched on."""
+        if self._disabled:
+            return inputs
+        if self._if_calib:
+            self._collect(inputs)
+        if self._if_clip or (self._learn_amax and self._if_quant):
+            inputs = self.clip(inputs)
+        return self._quantize(inputs) if self._if_quant else inputs

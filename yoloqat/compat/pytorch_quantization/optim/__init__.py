@@ -1,0 +1,1 @@
+"""Helpers for training (NVIDIA's ``pytorch_quantization.optim``)."""
