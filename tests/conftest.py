@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_detector import TinyData, make_data, make_module, save_module
+
+from yoloqat.cli import main
+from yoloqat.detectors import torch_threads
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,42 @@ def real_dir() -> Path:
     if not (path / "coco" / "coco_val.yaml").is_file():
         pytest.skip(f"no real weights and images at {path}; set YOLOQAT_REAL to their directory")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float detector of three classes as Ultralytics would save it."""
+    with torch_threads(1):
+        return save_module(make_module(), tmp_path_factory.mktemp("model") / "tiny.pt")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> TinyData:
+    """A data set whose labels are what the tiny detector finds; not to be changed by a test."""
+    with torch_threads(1):
+        return make_data(tmp_path_factory.mktemp("data") / "set", tiny_model)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_data: TinyData) -> Path:
+    """The tiny detector calibrated to 8 bits."""
+    out = tmp_path_factory.mktemp("calibrated")
+    arguments = ["--no-eval", "--calib-images-dir", str(tiny_data.train), "--calib-images", "4", "--threads", "1"]
+    assert main(["calibrate", str(tiny_model), *arguments, "--out", str(out)]) == 0
+    return out / "model.safetensors"
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """The calibrated tiny detector as a QDQ ONNX file for one image."""
+    out = tmp_path_factory.mktemp("exported")
+    assert main(["export", str(tiny_checkpoint), "--threads", "1", "--out", str(out)]) == 0
+    return out / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
+    """The exported tiny detector as an OpenVINO directory."""
+    out = tmp_path_factory.mktemp("built")
+    assert main(["build", str(tiny_onnx), "--threads", "1", "--out", str(out)]) == 0
+    return out / "model_openvino"

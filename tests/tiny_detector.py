@@ -110,11 +110,9 @@ def save_module(module: nn.Module, path: Path) -> Path:
     return path
 
 
-def _labels(checkpoint: Path, image: NDArray[np.uint8], *, keep: int) -> list[tuple[int, NDArray[np.float64]]]:
+def _labels(predictor: TorchPredictor, image: NDArray[np.uint8], *, keep: int) -> list[tuple[int, NDArray[np.float64]]]:
     """Return class and corners of the detector's most confident detections, in pixels of a square image."""
-    raw = TorchPredictor(load_detector(checkpoint))(
-        np.ascontiguousarray(image[None, ..., ::-1].transpose(0, 3, 1, 2), dtype=np.float32) / 255
-    )[0]
+    raw = predictor(np.ascontiguousarray(image[None, ..., ::-1].transpose(0, 3, 1, 2), dtype=np.float32) / 255)[0]
     found = non_max_suppression(raw, classes=len(NAMES), conf=0.05, iou=0.7)[0][:keep]
     return [(int(row[5]), np.clip(row[:4].astype(np.float64), 0, IMGSZ)) for row in found]
 
@@ -122,6 +120,7 @@ def _labels(checkpoint: Path, image: NDArray[np.uint8], *, keep: int) -> list[tu
 def make_data(directory: Path, checkpoint: Path, *, images: int = VALIDATION_IMAGES, seed: int = 7) -> TinyData:
     """Write the data set: square images of the detector's own size for validation, others for training."""
     rng = np.random.default_rng(seed)
+    predictor = TorchPredictor(load_detector(checkpoint))
     data = TinyData(
         directory / "data.yaml", directory / "images" / "val", directory / "coco.json", directory / "images" / "train"
     )
@@ -135,7 +134,7 @@ def make_data(directory: Path, checkpoint: Path, *, images: int = VALIDATION_IMA
         cv2.imwrite(str(data.images / f"{number:03d}.png"), image)
         coco["images"].append({"id": number + 1, "file_name": f"{number:03d}.png", "width": IMGSZ, "height": IMGSZ})
         lines = []
-        for label, (x1, y1, x2, y2) in _labels(checkpoint, image, keep=6):
+        for label, (x1, y1, x2, y2) in _labels(predictor, image, keep=6):
             box = np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
             lines.append(f"{label} " + " ".join(f"{value:.6f}" for value in box / IMGSZ))
             annotation = {"id": len(coco["annotations"]) + 1, "image_id": number + 1, "category_id": 10 + label}

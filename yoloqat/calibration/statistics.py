@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from yoloqat.progress import Progress, silent
 from yoloqat.provenance import atomic_path
 from yoloqat.quant import quantized_layers
 from yoloqat.quant.calib import Histogram
+
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and zipfile raise of a file that was cut short, overwritten, or is of another kind."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,20 @@ class Statistics:
             CalibrationError: The file is missing or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 histograms = {
                     name: Histogram(file[f"counts{index}"], file[f"edges{index}"], low=low, high=high)
                     for index, (name, (low, high)) in enumerate(header["ranges"].items())
                 }
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            images, seconds = header["images"], header["seconds"]
+        except _DAMAGE as error:
             raise CalibrationError(
                 f"statistics '{path}' cannot be read ({error})",
                 expected="a file of collected statistics",
                 mend="remove it and collect again",
             ) from error
-        return cls(histograms, header["images"], header["seconds"])
+        return cls(histograms, images, seconds)
 
 
 def apply_method(

@@ -55,7 +55,8 @@ def image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION) in _TURNED
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, ImportError):
+        # ImportError: once imported, Ultralytics has Pillow look for a HEIF plugin where it cannot tell what a file is
         height, width = decode(path).shape[:2]  # formats that only OpenCV reads
         return width, height
     return (height, width) if turned else (width, height)

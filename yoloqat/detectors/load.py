@@ -6,6 +6,7 @@ from pathlib import Path
 
 from yoloqat.detectors.checkpoint import load_checkpoint
 from yoloqat.detectors.detector import Detector
+from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.detectors.ultralytics import load_ultralytics
 from yoloqat.errors import ModelError
 
@@ -14,11 +15,14 @@ def load_detector(path: Path) -> Detector:
     """Load a detector that runs in torch.
 
     Args:
-        path: An Ultralytics ``.pt`` or a yoloqat ``.safetensors`` checkpoint.
+        path: An Ultralytics ``.pt`` or a yoloqat ``.safetensors`` checkpoint. The bare name of weights that Ultralytics
+            offers, such as ``yolov8n.pt``, is fetched into the current directory where no such file exists.
 
     Raises:
-        ModelError: The file does not exist, is of another kind, or cannot be loaded.
+        ModelError: The file does not exist, is of another kind, or cannot be fetched or loaded.
     """
+    if is_named(path):
+        path = fetch_named(path.name)
     if not path.is_file():
         raise ModelError(f"model '{path}' does not exist", expected="a .pt or .safetensors file", mend="check the path")
     if path.suffix == ".pt":

@@ -150,7 +150,8 @@ def _difference(model: nn.Module, rebuilt: nn.Module, stride: int) -> str | None
     rebuilt.load_state_dict(state)
     with torch.inference_mode():
         image = torch.rand(1, 3, 2 * stride, 2 * stride, generator=torch.Generator().manual_seed(0))
-        if not torch.equal(_predictions(model, image), _predictions(rebuilt, image)):
+        # NaN is compared as a number: weights that are not finite are a fault of their own, which calibration names
+        if not torch.equal(_predictions(model, image).nan_to_num(), _predictions(rebuilt, image).nan_to_num()):
             return "its outputs differ from those of its architecture description with the same weights"
     return None
 

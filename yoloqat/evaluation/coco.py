@@ -52,7 +52,8 @@ class Metrics:
 
 def _indexed(content: dict[str, Any]) -> Any:
     coco = COCO()
-    coco.dataset = content
+    # pycocotools writes into the entries it is given; the data set stays what it was
+    coco.dataset = content | {"annotations": [dict(entry) for entry in content["annotations"]]}
     coco.createIndex()
     return coco
 

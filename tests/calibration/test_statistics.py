@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yoloqat.calibration import Statistics
+from yoloqat.errors import CalibrationError, OutputError
+from yoloqat.quant.calib import Histogram
+
+
+@pytest.fixture
+def statistics() -> Statistics:
+    rng = np.random.default_rng(0)
+    histograms = {
+        name: Histogram(
+            rng.integers(0, 1 << 40, size=bins), np.linspace(0, high, bins + 1, dtype=np.float32), low=low, high=high
+        )
+        for name, bins, low, high in (("model.0.conv", 300, 0.0, 1.0), ("model.1", 7, -0.27846458554267883, 11.0625))
+    }
+    return Statistics(histograms, images=5, seconds=0.125)
+
+
+def assert_same(a: Statistics, b: Statistics) -> None:
+    assert (a.images, a.seconds, list(a.histograms)) == (b.images, b.seconds, list(b.histograms))
+    for name, histogram in a.histograms.items():
+        other = b.histograms[name]
+        assert (histogram.low, histogram.high) == (other.low, other.high)
+        assert (histogram.counts.dtype, histogram.edges.dtype) == (other.counts.dtype, other.edges.dtype)
+        np.testing.assert_array_equal(histogram.counts, other.counts)
+        np.testing.assert_array_equal(histogram.edges, other.edges)
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(statistics: Statistics, tmp_path: Path) -> None:
+    statistics.save(tmp_path / "deep" / "statistics.npz")
+    assert_same(Statistics.load(tmp_path / "deep" / "statistics.npz"), statistics)
+
+
+def test_no_layers_are_saved_and_loaded(tmp_path: Path) -> None:
+    Statistics({}, images=0, seconds=0.0).save(tmp_path / "s.npz")
+    assert Statistics.load(tmp_path / "s.npz") == Statistics({}, images=0, seconds=0.0)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"absent\.npz' cannot be read"):
+        Statistics.load(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4, 40, 300, -200, -22, -1])
+def test_a_file_cut_short_is_named(statistics: Statistics, tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "s.npz"
+    statistics.save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CalibrationError, match=r"s\.npz' cannot be read .*remove it and collect again"):
+        Statistics.load(path)
+
+
+def test_damage_anywhere_is_an_error_or_without_effect(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    statistics.save(path)
+    content = path.read_bytes()
+    found = 0
+    for position in range(0, len(content), 11):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
+        try:
+            assert_same(Statistics.load(path), statistics)
+        except CalibrationError:
+            found += 1
+    assert found > len(content) / 11 / 2
+
+
+@pytest.mark.parametrize("content", [b"weights of nothing", b"", b"PK\x03\x04 not really", b"\x93NUMPY\x01\x00"])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "s.npz").write_bytes(content)
+    with pytest.raises(CalibrationError, match=r"s\.npz' cannot be read"):
+        Statistics.load(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("header", ["[]", "{}", "3", '{"ranges": {"a": [0]}}', '{"ranges": {}, "images": 1}', "{"])
+def test_a_header_of_another_kind_is_named(tmp_path: Path, header: str) -> None:
+    np.savez(tmp_path / "s.npz", header=np.array(header))
+    with pytest.raises(CalibrationError, match=r"s\.npz' cannot be read"):
+        Statistics.load(tmp_path / "s.npz")
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    statistics: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match=r"s\.npz' \(No space left on device\)"):
+        statistics.save(tmp_path / "s.npz")
+    assert list(tmp_path.iterdir()) == []

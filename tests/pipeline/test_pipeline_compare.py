@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forwards import CONFIG, Forwards
+from tiny_detector import VALIDATION_IMAGES, TinyData
+
+from yoloqat.config import MethodSpec
+from yoloqat.datasets import DetectionDataset
+from yoloqat.evaluation import evaluate, mean_average_precision, split_halves, subset
+from yoloqat.pipeline.compare import compare_methods
+from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.run import Run
+from yoloqat.quant import quantization_disabled
+
+METHODS = [MethodSpec("max"), MethodSpec("percentile", 99.9), MethodSpec("percentile", 99.0)]
+MakeRun, MakePtq = Callable[..., Run], Callable[..., Ptq]
+
+
+def test_rows_stand_in_the_order_asked_beside_the_float_model(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    ptq = make_ptq(make_run())
+    found = compare_methods(ptq, dataset, METHODS, CONFIG, run=make_run())
+    assert [(row["method"], row["params"]) for row in found["methods"]] == [
+        ("max", {}),
+        ("percentile", {"percentile": 99.9}),
+        ("percentile", {"percentile": 99.0}),
+    ]
+    assert found["baseline"]["map50_95"] > 0.3
+    assert found["baseline"]["images"] == VALIDATION_IMAGES
+    for row in found["methods"]:
+        low, high = row["drop_ci95"]
+        assert row["drop"] == pytest.approx(found["baseline"]["map50_95"] - row["map50_95"], abs=1e-9)
+        assert low <= high
+        assert row["calibration_seconds"] == found["collection_seconds"] + row["search_seconds"]
+        assert row["metrics"]["map50_95"] == row["map50_95"]
+    assert len({row["map50_95"] for row in found["methods"]}) == len(METHODS)
+    assert (found["quantized_layers"], found["calibration_images"]) == (len(ptq.layers), 4)
+
+
+def test_one_pass_collects_for_all_methods(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
+    ptq = make_ptq(make_run())
+    forwards = Forwards(ptq)
+    compare_methods(ptq, dataset, METHODS, CONFIG, run=make_run())
+    assert forwards.collecting == 2  # 4 images by 2
+    assert forwards.others == (1 + len(METHODS)) * VALIDATION_IMAGES / CONFIG.batch
+
+
+def test_rows_are_what_each_method_alone_gives(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
+    together = compare_methods(make_ptq(make_run()), dataset, METHODS, CONFIG, run=make_run())
+    for method, row in zip(METHODS, together["methods"], strict=True):
+        ptq = make_ptq(make_run("alone"))
+        ptq.apply(method)
+        assert evaluate(ptq.predictor, dataset, CONFIG).metrics.map50_95 == row["map50_95"]
+
+
+def test_the_best_is_chosen_on_one_half_and_measured_on_the_other(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    found = compare_methods(make_ptq(make_run()), dataset, METHODS, CONFIG, run=make_run(), seed=3)
+    first, second = split_halves(VALIDATION_IMAGES, 3)
+    ptq = make_ptq(make_run("again"))
+    matches = {}
+    with quantization_disabled(ptq.detector.module):
+        floating = evaluate(ptq.predictor, dataset, CONFIG).matches
+    for method in METHODS:
+        ptq.apply(method)
+        matches[str(method)] = evaluate(ptq.predictor, dataset, CONFIG).matches
+
+    def part(name: str, half: np.ndarray) -> float:
+        return float(mean_average_precision(subset(matches[name], half))[0])
+
+    best = max(matches, key=lambda name: part(name, first))
+    assert found["best"] == found["confirmed"]["method"] == best
+    assert found["confirmed"]["images"] == second.sum() == 5
+    expected = float(mean_average_precision(subset(floating, second))[0]) - part(best, second)
+    assert found["confirmed"]["drop"] == pytest.approx(expected, abs=1e-12)
+    low, high = found["confirmed"]["drop_ci95"]
+    assert low <= high
+
+
+def test_a_method_without_loss_has_an_interval_of_zero(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    ptq = make_ptq(make_run())
+    ptq.apply(MethodSpec("max"))  # disabled quantizers would collect nothing
+    with quantization_disabled(ptq.detector.module):
+        found = compare_methods(ptq, dataset, [MethodSpec("max")], CONFIG, run=make_run())
+    assert (found["methods"][0]["drop"], found["methods"][0]["drop_ci95"]) == (0.0, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("labelled", [1, 2])
+def test_a_half_without_objects_leaves_the_choice_unconfirmed(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset, labelled: int
+) -> None:
+    first, second = split_halves(VALIDATION_IMAGES, 0)
+    half = first if labelled == 1 else second
+    with_objects = [record.image_id for record, mine in zip(dataset.images, half, strict=True) if mine]
+    annotations = [entry for entry in dataset.annotations["annotations"] if entry["image_id"] in with_objects]
+    part = replace(dataset, annotations={**dataset.annotations, "annotations": annotations})
+    found = compare_methods(make_ptq(make_run()), part, METHODS, CONFIG, run=make_run())
+    assert found["confirmed"] is None
+    rows = {str(method): row["map50_95"] for method, row in zip(METHODS, found["methods"], strict=True)}
+    assert rows[found["best"]] == max(rows.values())
+
+
+def test_a_single_image_leaves_the_choice_unconfirmed(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    first = dataset.annotations["annotations"][0]["image_id"]
+    only = next(record for record in dataset.images if record.image_id == first)
+    annotations = [entry for entry in dataset.annotations["annotations"] if entry["image_id"] == only.image_id]
+    content = {**dataset.annotations, "annotations": annotations}
+    content["images"] = [entry for entry in dataset.annotations["images"] if entry["id"] == only.image_id]
+    found = compare_methods(
+        make_ptq(make_run()), replace(dataset, images=(only,), annotations=content), METHODS, CONFIG, run=make_run()
+    )
+    assert found["confirmed"] is None
+    assert found["best"] in {str(method) for method in METHODS}

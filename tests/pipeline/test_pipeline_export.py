@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from forwards import CONFIG
+from onnx import numpy_helper
+from tiny_detector import IMGSZ
+
+from yoloqat.datasets import Batch, DetectionDataset, plan_batches, read_batches
+from yoloqat.detectors import load_checkpoint, load_detector
+from yoloqat.engines import OnnxPredictor
+from yoloqat.errors import ConfigError, ExportError
+from yoloqat.pipeline.export import export_onnx, verify_export
+from yoloqat.pipeline.parity import NodeParity, node_parity
+from yoloqat.pipeline.run import Run
+from yoloqat.quant import quantized_layers
+
+MakeRun = Callable[..., Run]
+ONE = replace(CONFIG, batch=1)
+
+
+def scale_of(path: Path, tampered: Path, layer: str, factor: float) -> Path:
+    """Write a copy of an ONNX file in which the weight scale of one layer is multiplied."""
+    model = onnx.load(path)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made = {node.output[0]: node for node in model.graph.node}
+    node = next(node for node in model.graph.node if node.name == layer)
+    scale = constants[made[node.input[1]].input[1]]
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(factor), scale.name))
+    onnx.save(model, tampered)
+    return tampered
+
+
+@pytest.fixture
+def few(dataset: DetectionDataset) -> DetectionDataset:
+    """The first images alone: a second thread costs dearly on a busy machine."""
+    images = dataset.images[:6]
+    known = {record.image_id for record in images}
+    own = [entry for entry in dataset.annotations["annotations"] if entry["image_id"] in known]
+    entries = [entry for entry in dataset.annotations["images"] if entry["id"] in known]
+    return replace(dataset, images=images, annotations={**dataset.annotations, "images": entries, "annotations": own})
+
+
+@pytest.fixture
+def batches(dataset: DetectionDataset) -> list[Batch]:
+    return list(read_batches(plan_batches(dataset.images[:3], IMGSZ, 1)))
+
+
+def test_every_node_gives_the_codes_of_torch(tiny_checkpoint: Path, tiny_onnx: Path, batches: list[Batch]) -> None:
+    detector = load_checkpoint(tiny_checkpoint)
+    nodes = node_parity(detector, tiny_onnx, batches, threads=1)
+    layers = [name for name, _ in quantized_layers(detector.module)]
+    assert {node.layer for node in nodes} < set(layers)  # layers that read one tensor share its quantizer
+    assert layers[0] in {node.layer for node in nodes}
+    assert max(node.max_steps for node in nodes) <= 1
+    assert max(node.share for node in nodes) <= 0.001
+    assert next(node for node in nodes if node.layer == "model.1.conv").elements == 3 * 16 * (IMGSZ // 2) ** 2
+
+
+def test_a_wrong_scale_is_found_where_it_is_and_nowhere_else(
+    tiny_checkpoint: Path, tiny_onnx: Path, batches: list[Batch], tmp_path: Path
+) -> None:
+    wrong = scale_of(tiny_onnx, tmp_path / "wrong.onnx", "model.0.conv", 1.5)
+    nodes = node_parity(load_checkpoint(tiny_checkpoint), wrong, batches, threads=1)
+    worst = max(nodes, key=lambda node: node.max_steps)
+    assert (worst.layer, worst.max_steps > 1, worst.share > 0.1) == ("model.1.conv", True, True)
+    assert max(node.max_steps for node in nodes if node.layer != "model.1.conv") <= 1
+
+
+def test_a_file_of_another_model_is_refused(
+    tiny_checkpoint: Path, tiny_onnx: Path, batches: list[Batch], tmp_path: Path
+) -> None:
+    model = onnx.load(tiny_onnx)
+    for node in model.graph.node:
+        node.name = node.name.replace("model.1.conv", "other.1.conv")
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ExportError, match=r"feeds other\.1\.conv; expected a quantized layer of the detector"):
+        node_parity(load_checkpoint(tiny_checkpoint), tmp_path / "other.onnx", batches, threads=1)
+
+
+def test_an_uncalibrated_detector_has_no_codes(tiny_checkpoint: Path, tiny_onnx: Path, batches: list[Batch]) -> None:
+    detector = load_checkpoint(tiny_checkpoint)
+    dict(quantized_layers(detector.module))["model.1.conv"]._input_quantizer.reset_amax()
+    with pytest.raises(ExportError, match=r"model\.1\.conv.*has no amax"):
+        node_parity(detector, tiny_onnx, batches, threads=1)
+
+
+def test_nothing_compared_is_a_share_of_zero() -> None:
+    assert NodeParity("model.0").share == 0.0
+
+
+def test_verification_finds_torch_and_the_file_alike(
+    make_run: MakeRun, tiny_checkpoint: Path, tiny_onnx: Path, few: DetectionDataset
+) -> None:
+    found = verify_export(load_checkpoint(tiny_checkpoint), tiny_onnx, few, ONE, run=make_run(), batch=1)
+    assert found["node_max_steps"] <= 1
+    assert found["node_flip_share"] <= found["node_flip_share_worst"] <= 0.001
+    assert found["nodes_compared"] == len(found["nodes"]) > 5
+    low, high = found["map_difference_ci95"]
+    assert low <= found["map_difference"] <= high or low == high
+    assert found["map_difference"] == pytest.approx(found["map_qfloat"] - found["map_onnx"], abs=1e-9)
+    assert found["thread_counts"] == [1, 2]
+    assert found["thread_noise"] >= 0
+    assert torch.get_num_threads() == 1
+
+
+def test_a_batch_that_no_data_fills_is_refused_rather_than_passed(
+    make_run: MakeRun, tiny_checkpoint: Path, tiny_onnx: Path, few: DetectionDataset
+) -> None:
+    with pytest.raises(ConfigError, match=r"batch is 7 and the data set has 6 images"):
+        verify_export(load_checkpoint(tiny_checkpoint), tiny_onnx, few, ONE, run=make_run(), batch=7)
+
+
+def test_an_interrupted_verification_goes_on_with_the_file_exported_again(
+    make_run: MakeRun, tiny_checkpoint: Path, tiny_onnx: Path, few: DetectionDataset, tmp_path: Path
+) -> None:
+    whole = verify_export(load_checkpoint(tiny_checkpoint), tiny_onnx, few, ONE, run=make_run("whole"), batch=1)
+
+    def stop(step: str, done: int, total: int) -> None:
+        if step.startswith("ONNX") and done > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify_export(load_checkpoint(tiny_checkpoint), tiny_onnx, few, ONE, run=make_run(progress=stop), batch=1)
+    again = tmp_path / "again.onnx"
+    shutil.copy(tiny_onnx, again)
+    model = onnx.load(again)
+    next(entry for entry in model.metadata_props if entry.key == "date").value = "another day"
+    onnx.save(model, again)
+    told: list[str] = []
+    run = make_run(progress=lambda step, done, total: told.append(f"{step} {done}"))
+    found = verify_export(load_checkpoint(tiny_checkpoint), again, few, ONE, run=run, batch=1)
+    assert found == whole
+    assert [line for line in told if line.startswith("QFloat: ")] == [f"QFloat: evaluate {n}" for n in (4, 6)]
+    assert "ONNX Runtime: evaluate 3" not in told
+    assert "ONNX Runtime: evaluate 5" in told
+
+
+def test_a_float_detector_is_exported_as_plain_onnx(tiny_model: Path, tmp_path: Path) -> None:
+    report = export_onnx(load_detector(tiny_model), tmp_path / "f.onnx", imgsz=IMGSZ, batch=1, opset=19)
+    operators = {node.op_type for node in onnx.load(tmp_path / "f.onnx").graph.node}
+    assert (report.quantized_convolutions, report.convolutions) == (0, 27)
+    assert "QuantizeLinear" not in operators
+    assert OnnxPredictor(tmp_path / "f.onnx").info.imgsz == (IMGSZ, IMGSZ)
