@@ -18,8 +18,9 @@ find_python() {
 }
 
 extras="$(IFS=,; echo "$*")"
-wanted="$(cat pyproject.toml scripts/constraints.txt; echo "extras: $extras")"
-if [ ! -x .venv/bin/python ] || [ "$(cat .venv/yoloqat-setup 2>/dev/null)" != "$wanted" ]; then
+wanted="$(cat pyproject.toml scripts/constraints.txt)"
+stamp=".venv/yoloqat-setup-${extras:-plain}"
+if [ ! -x .venv/bin/python ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   python="$(find_python)"
   echo "setup: making .venv with $("$python" --version)"
   "$python" -m venv .venv
@@ -34,5 +35,5 @@ if [ ! -x .venv/bin/python ] || [ "$(cat .venv/yoloqat-setup 2>/dev/null)" != "$
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "opencv-python-headless==$version"
     .venv/bin/python -c 'import cv2'
   fi
-  printf '%s\n' "$wanted" > .venv/yoloqat-setup
+  printf '%s\n' "$wanted" | tee "$stamp" > .venv/yoloqat-setup-plain  # with extras there is all that is needed without
 fi
