@@ -70,6 +70,13 @@ def test_images_are_found_in_subdirectories_and_sorted(tmp_path, image_at):
     assert find_images(tmp_path) == [first, second]
 
 
+def test_what_is_hidden_is_left_out(tmp_path, image_at):
+    shown = image_at(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"what macOS leaves beside a file")
+    image_at(tmp_path / ".cache" / "b.png")
+    assert find_images(tmp_path) == [shown]
+
+
 def test_a_directory_without_images_is_named(tmp_path):
     with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' holds no images")):
         find_images(tmp_path)

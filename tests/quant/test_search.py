@@ -148,7 +148,7 @@ def slow_even_divergence(counts: list[int], kept: float, levels: int) -> float:
 @given(st.lists(st.integers(1, 10**4), min_size=18, max_size=60), WIDTH, st.integers(2, 3), st.booleans())
 def test_even_entropy_finds_the_least_divergence(counts, width, bits, unsigned):
     levels = 2**bits if unsigned else 2 ** (bits - 1)
-    found = amax_entropy_even(*histogram(counts, width), bits=bits, unsigned=unsigned, candidates=9)
+    found = amax_entropy_even(*histogram(counts, width), bits=bits, unsigned=unsigned, candidates=9, clipped=1.0)
     if 4 * levels >= len(counts):
         assert found == len(counts) * width
         return
@@ -185,4 +185,12 @@ def test_even_entropy_leaves_the_histogram_as_it_is():
 
 def test_even_entropy_takes_the_largest_of_equal_ranges():
     # both half the range and all of it hold everything, evenly: no loss either way
-    assert amax_entropy_even(*histogram([4] * 32 + [0] * 32, 1.0), bits=2, candidates=8) == 64.0
+    assert amax_entropy_even(*histogram([4] * 32 + [0] * 32, 1.0), bits=2, candidates=8, clipped=1.0) == 64.0
+
+
+def test_even_entropy_does_not_clip_what_lies_above_a_spike():
+    # a letterboxed image: even brightness from 0 to 255, and a border of one grey value that half of the pixels have
+    counts = [8] * 2048
+    counts[916] = 8 * 2048
+    assert amax_entropy_even(*histogram(counts, 1.0), clipped=1.0) == pytest.approx(917, abs=8)
+    assert amax_entropy_even(*histogram(counts, 1.0)) > 2000

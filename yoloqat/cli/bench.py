@@ -82,7 +82,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
             }
         )
         latencies = [f"{item.latency_ms[name]:.1f}" for name in ("p50", "p95", "p99")]
-        shown.add_row(item.artifact, model.engine, precision, *latencies, f"{item.images_per_second:.1f}")
+        name = str(Path(*path.resolve().parts[-2:]))  # the whole path is in result.json
+        shown.add_row(name, model.engine, precision, *latencies, f"{item.images_per_second:.1f}")
     settings = {"imgsz": imgsz, "batch": args.batch, "rounds": args.rounds, "warmup": args.warmup}
     return Outcome(settings, {"items": results}, {name: model.key for name, model in models.items()}, [shown])
 

@@ -49,7 +49,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     shown.add_row("convolutions in INT8", f"{results['int8_convolutions']} of {results['convolutions']}")
     shown.add_row("quantized convolutions", str(results["quantized_convolutions"]))
     shown.add_row("quantized multiply-adds in INT8", "-" if share is None else f"{100 * share:.1f} %")
-    if built.saturates:
+    if built.saturates and results["quantized_convolutions"]:
         shown.add_row("this processor's 8-bit sums saturate", "guarded against")
     if built.split:
         shown.add_row("layers split in two to be exact", str(len(built.split)))

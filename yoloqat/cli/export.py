@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     if dataset is not None and detector.quantization is not None:
         found = verify_export(detector, path, dataset, config, run=run, batch=config.batch)
         results |= found
-        shown.add_row("largest code difference, node by node", f"{found['node_max_steps']} steps")
+        shown.add_row("largest code difference in steps, node by node", f"{found['node_max_steps']}")
         shown.add_row("codes that differ, node by node", f"{100 * found['node_flip_share']:.4f} %")
         shown.add_row("mAP50-95 QFloat", number(found["map_qfloat"]))
         shown.add_row("mAP50-95 ONNX Runtime", number(found["map_onnx"]))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from yoloqat.cli import bench, build, calibrate, compare, evaluate, export
+from yoloqat.cli import bench, build, calibrate, compare, data, demo, evaluate, export
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int
@@ -23,12 +23,14 @@ from yoloqat.pipeline.run import Run
 from yoloqat.provenance import environment, write_json
 
 COMMANDS: tuple[Command, ...] = (
+    demo.COMMAND,
     evaluate.COMMAND,
     calibrate.COMMAND,
     compare.COMMAND,
     export.COMMAND,
     build.COMMAND,
     bench.COMMAND,
+    data.COMMAND,
 )
 
 SCHEMA = {"name": "yoloqat/result", "version": 1}

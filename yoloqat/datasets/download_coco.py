@@ -7,7 +7,6 @@ taken instead of the server's, and kept; one that was fetched goes once it is un
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +66,8 @@ def obtain(source: Source, root: Path, *, train: bool = False, progress: Progres
     found = []
     for archive in wanted.archives:
         if archive in waiting:
-            names = [other for other in waiting if not _finished(other, root)]
-            found.append(
-                _obtain_one(
-                    wanted, archive, waiting[archive], root, mend=_by_hand(wanted, names, root), progress=progress
-                )
-            )
+            mend = _by_hand(wanted, tuple(waiting)[tuple(waiting).index(archive) :], root)
+            found.append(_obtain_one(wanted, archive, waiting[archive], root, mend=mend, progress=progress))
         else:
             found.append(Obtained(archive, "present"))
     write_text(root / YAML, dataset_yaml(source, root))
@@ -127,15 +122,11 @@ def _missing(archive: Archive, root: Path) -> tuple[Part, ...]:
     return tuple(missing)
 
 
-def _finished(archive: Archive, root: Path) -> bool:
-    return all(part.finished(root) == part.files for part in archive.parts)
-
-
 def _part(archive: Archive, root: Path) -> Path:
     return root / f"{archive.name}{SUFFIX}"
 
 
-def _by_hand(source: Source, archives: list[Archive], root: Path) -> str:
+def _by_hand(source: Source, archives: tuple[Archive, ...], root: Path) -> str:
     addresses = " and ".join(source.url(archive) for archive in archives)
     return (
         f"without a network, fetch {addresses} elsewhere, put what you fetched as it is into '{root}' and run again; "

@@ -63,7 +63,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def find_images(directory: Path) -> list[Path]:
-    """Return all images below ``directory``, sorted by path.
+    """Return all images below ``directory``, sorted by path; what is hidden (a name that starts with a dot) is left out.
 
     Raises:
         DataError: It is no directory, or holds no image.
@@ -72,7 +72,13 @@ def find_images(directory: Path) -> list[Path]:
         raise DataError(
             f"image directory '{directory}' does not exist", expected="a directory of images", mend="check the path"
         )
-    found = sorted(path for path in directory.rglob("*") if is_image(path) and path.is_file())
+    found = sorted(
+        path
+        for path in directory.rglob("*")
+        if is_image(path)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+    )
     if not found:
         raise DataError(
             f"'{directory}' holds no images",

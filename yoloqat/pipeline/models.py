@@ -9,6 +9,7 @@ from typing import Any
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, match_categories
 from yoloqat.detectors import TorchPredictor, load_detector
+from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
 from yoloqat.errors import ModelError
@@ -79,13 +80,16 @@ def open_model(path: Path, run: Run) -> OpenModel:
     """Open any model that can be scored.
 
     Args:
-        path: ``.pt``, ``.safetensors``, ``.onnx`` or an OpenVINO directory.
+        path: ``.pt``, ``.safetensors``, ``.onnx`` or an OpenVINO directory, or the bare name of weights that Ultralytics
+            offers.
         run: Device and threads.
 
     Raises:
         ModelError: There is no such model, or it cannot be loaded.
         EngineError: Its engine cannot run it.
     """
+    if is_named(path):
+        path = fetch_named(path.name)
     if not path.exists():
         raise ModelError(
             f"model '{path}' does not exist",

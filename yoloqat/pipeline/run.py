@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Run:
             self.progress(f"{label}: {step}", done, total)
 
         return progress
+
+    def named(self, label: str) -> Run:
+        """Return the same run whose steps are all named after ``label``, for work that is done twice."""
+        return replace(self, progress=self.labelled(label))
 
     def part_path(self, key: str, name: str) -> Path:
         """Return the file of a finished part."""

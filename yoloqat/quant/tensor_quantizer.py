@@ -13,7 +13,6 @@ from yoloqat.quant.calib import Histogram, HistogramCalibrator, MaxCalibrator
 from yoloqat.quant.descriptor import QuantDescriptor
 from yoloqat.quant.functional import affine_grid, fake_quant, fake_quant_affine, quant_scale, reduce_amax
 
-
 DEAD_STEP = 2.0**20
 """Step of a tensor that was all zeros while it was calibrated."""
 

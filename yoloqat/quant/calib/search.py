@@ -97,8 +97,19 @@ BINS_PER_LEVEL = 4
 """Bins per quantization level at which `amax_entropy_even` looks at every candidate."""
 
 
+CLIPPED_SHARE = 0.01
+"""Largest share of values that `amax_entropy_even` clips. The divergence alone may clip half of a spiky distribution into its
+highest spike: the grey border of letterboxed images is such a spike in a detector's input."""
+
+
 def amax_entropy_even(
-    counts: Counts, edges: Edges, *, bits: int = 8, unsigned: bool = False, candidates: int = 256
+    counts: Counts,
+    edges: Edges,
+    *,
+    bits: int = 8,
+    unsigned: bool = False,
+    candidates: int = 256,
+    clipped: float = CLIPPED_SHARE,
 ) -> float:
     """Return the amax of least KL divergence, each candidate looked at with the same number of bins per level.
 
@@ -112,6 +123,7 @@ def amax_entropy_even(
         bits: Width of the codes.
         unsigned: Whether the codes are unsigned, which doubles the levels for absolute values.
         candidates: How many ranges are tried, evenly spaced, up to the last edge.
+        clipped: Largest share of values that a candidate may clip.
     """
     bins = counts.astype(np.float64)
     if len(bins) > 1:
@@ -123,7 +135,8 @@ def amax_entropy_even(
     # below `resolution` bins of the histogram there is nothing to interpolate, and nothing to choose from
     if total == 0.0 or resolution >= len(bins):
         return float(edges[-1])
-    kept = np.linspace(resolution, len(bins), candidates)
+    allowed = int(np.searchsorted(np.cumsum(counts), (1.0 - clipped) * counts.sum())) + 1
+    kept = np.linspace(min(max(resolution, allowed), len(bins)), len(bins), candidates)
     places = kept[:, None] * (np.arange(resolution + 1) / resolution)
     fine = np.diff(np.interp(places.ravel(), np.arange(len(cumulative)), cumulative).reshape(places.shape), axis=1)
     level = fine.reshape(candidates, levels, BINS_PER_LEVEL)
