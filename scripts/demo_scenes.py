@@ -23,6 +23,7 @@ _EXTENT_PIXELS = (24.0, 200.0)  # an object's largest extent, log-uniform betwee
 _LEAST_VISIBLE = 0.5  # of an object's own pixels, or the placement is dropped
 _LEAST_PIXELS = 40
 _TRIES = (5, 16)
+FAULT_SHARE = 0.08  # of the pictures
 
 
 @dataclass(frozen=True)
@@ -230,15 +231,12 @@ def _camera(rng: Rng, canvas: Image) -> Image:
 
 
 def _fault(rng: Rng, canvas: Image) -> None:
-    """Let the sensor fail for a moment, in place: a short run of a few rows alternates between black and white."""
+    """Let the sensor fail for a moment, in place: a few rows alternate between black and a full colour."""
     height, width = canvas.shape[:2]
     rows, length = int(rng.integers(2, 5)), int(rng.integers(6, 15))
     top, left = int(rng.integers(0, height - rows)), int(rng.integers(0, width - length))
     stripes = 255.0 * (np.arange(length) // int(rng.integers(1, 3)) % 2)
     canvas[top : top + rows, left : left + length] = stripes[None, :, None] * rng.choice([0.0, 1.0], 3, p=(0.3, 0.7))
-
-
-FAULT_SHARE = 0.08
 
 
 def render(*seed: int) -> Scene:
