@@ -181,7 +181,9 @@ def test_the_help_of_all_lists_each_command_with_its_first_line(cli: Cli) -> Non
 @pytest.mark.slow
 def test_a_real_signal_ends_a_real_process(tiny_model: Path, tiny_data: TinyData, tmp_path: Path) -> None:
     line = ["bench", str(tiny_model), "--rounds", "1000000", "--threads", "1", "--out", str(tmp_path / "out")]
-    code = f"import sys; from yoloqat.cli import main; print('ready', flush=True); sys.exit(main({line!r}))"
+    # a process that a shell starts in the background inherits that SIGINT is ignored; a user's does not
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; import sys; from yoloqat.cli import main; print('ready', flush=True); sys.exit(main({line!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
