@@ -189,7 +189,10 @@ def test_a_real_signal_ends_a_real_process(tiny_model: Path, tiny_data: TinyData
     assert process.stdout.readline() == "ready\n"
     time.sleep(3)  # well into the work, whatever it is doing then
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()  # a million rounds would outlive a failed test
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert err.strip().splitlines()[-1].startswith("yoloqat bench: interrupted;")
