@@ -10,6 +10,7 @@ import argparse
 
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
+from yoloqat.config import MethodSpec
 from yoloqat.pipeline.demo import demo
 from yoloqat.pipeline.run import Run
 
@@ -27,12 +28,12 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     methods = table("calibration methods, 8 bits", "method", "mAP50-95", "drop", "95 % interval")
     methods.add_row("float", number(compared["baseline"]["map50_95"]), "-", "-")
     for row in compared["methods"]:
-        name = row["method"] + "".join(f"-{value:g}" for value in row["params"].values())
+        name = str(MethodSpec(row["method"], **row["params"]))
         mark = " (chosen)" if name == results["method"] else ""
         methods.add_row(name + mark, number(row["map50_95"]), f"{row['drop']:+.4f}", interval(row["drop_ci95"]))
     hard = table("the same at 6 bits, where a careless method shows", "method", "mAP50-95", "drop", "95 % interval")
     for row in results["careless"]:
-        name = row["method"] + "".join(f"-{value:g}" for value in row["params"].values())
+        name = str(MethodSpec(row["method"], **row["params"]))
         hard.add_row(name, number(row["map50_95"]), f"{row['drop']:+.4f}", interval(row["drop_ci95"]))
     models = table(f"three models, calibrated by {results['method']}", "model", "mAP50-95")
     models.add_row("float", number(results["map_float"]))

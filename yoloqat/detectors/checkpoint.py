@@ -33,12 +33,7 @@ def save_checkpoint(detector: Detector, path: Path) -> None:
         ModelError: The module cannot be rebuilt from its own architecture description.
         OutputError: The file cannot be written.
     """
-    if detector.not_rebuildable is not None:
-        raise ModelError(
-            f"'{detector.source.path}' cannot be rebuilt: {detector.not_rebuildable}",
-            expected="a model that its own architecture description gives",
-            mend="pass the checkpoint as it was trained, not pruned or changed by hand",
-        )
+    detector.check_rebuildable()
     quantization = detector.quantization
     description = {
         "schema": SCHEMA,

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from yoloqat.config import QuantConfig
+from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.quant import quantized_layers, select_layers, swap_layers
 
@@ -65,6 +66,19 @@ class Detector:
     keep_float: dict[str, str] = field(default_factory=dict)
     not_rebuildable: str | None = None
     quantization: Quantization | None = None
+
+    def check_rebuildable(self) -> None:
+        """Check that the architecture description gives this module, so that it can be saved.
+
+        Raises:
+            ModelError: It does not.
+        """
+        if self.not_rebuildable is not None:
+            raise ModelError(
+                f"'{self.source.path}' cannot be rebuilt: {self.not_rebuildable}",
+                expected="a model that its own architecture description gives",
+                mend="pass the checkpoint as it was trained, not pruned or changed by hand",
+            )
 
     def quantize(self, config: QuantConfig) -> list[str]:
         """Swap the layers that ``config`` and the family's defaults leave to quantize; weights get their amax at once.

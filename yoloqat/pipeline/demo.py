@@ -106,9 +106,7 @@ def demo(run: Run, *, imgsz: int, batch: int) -> dict[str, Any]:
         rounds=BENCH_ROUNDS,
         progress=run.progress,
     )
-    rows = {
-        row["method"] + "".join(f"-{value:g}" for value in row["params"].values()): row for row in compared["methods"]
-    }
+    rows = {str(MethodSpec(row["method"], **row["params"])): row for row in compared["methods"]}
     return {
         "compare": compared,
         "careless": careless["methods"],

@@ -30,20 +30,6 @@ def refuse_quantized(detector: Detector) -> None:
         )
 
 
-def refuse_not_rebuildable(detector: Detector) -> None:
-    """Check that a detector's own description gives it, before long work whose result could not be saved.
-
-    Raises:
-        ModelError: It does not.
-    """
-    if detector.not_rebuildable is not None:
-        raise ModelError(
-            f"'{detector.source.path}' cannot be rebuilt: {detector.not_rebuildable}",
-            expected="a model that its own architecture description gives",
-            mend="pass the checkpoint as it was trained, not pruned or changed by hand",
-        )
-
-
 class Ptq:
     """A detector with swapped layers and the statistics of its calibration images.
 
@@ -74,7 +60,7 @@ class Ptq:
         run: Run,
     ) -> None:
         refuse_quantized(detector)
-        refuse_not_rebuildable(detector)
+        detector.check_rebuildable()  # before long work whose result could not be saved
         check_fit(detector.info, EvalConfig(imgsz=imgsz, batch=batch))
         self.detector = detector
         self.layers = detector.quantize(quant)
