@@ -16,6 +16,9 @@ from yoloqat.quant.functional import affine_grid, fake_quant, fake_quant_affine,
 DEAD_STEP = 2.0**20
 """Step of a tensor that was all zeros while it was calibrated."""
 
+MARKER = "yoloqat::site"
+"""The operator that stands for a quantizer in a traced graph; see :mod:`yoloqat.quant.graph.marking`."""
+
 
 class TensorQuantizer(nn.Module):
     """Fake-quantizes what passes through it, or collects statistics of it, or lets it pass.
@@ -34,6 +37,7 @@ class TensorQuantizer(nn.Module):
 
     _amax: Tensor | None
     _low: Tensor | None
+    _mark: str | None = None
 
     def __init__(
         self,
@@ -212,6 +216,9 @@ class TensorQuantizer(nn.Module):
         """Collect statistics of ``x`` and return it fake-quantized, as switched on."""
         if self._disabled:
             return x
+        if self._mark is not None:
+            marked: Tensor = torch.ops.yoloqat.site(x, self._mark)
+            return marked
         if self._if_calib:
             self._collect(x)
         if not self._if_quant:

@@ -1,0 +1,154 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from yoloqat.config import QuantConfig
+from yoloqat.errors import ModelError
+from yoloqat.quant import quantizers, swap_layers, swappable_layers
+from yoloqat.quant.graph import Executor, Node, Ref, marking, trace
+from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, SITE
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.act = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.LeakyReLU(0.1, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.b(self.act(self.a(x))))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.unused = nn.Conv2d(3, 4, 3, stride=2), Block(), nn.Conv2d(4, 4, 1)
+        self.head, self.offset = nn.ModuleList([nn.Conv2d(8, 5, 1)]), torch.arange(5.0).view(1, 5, 1, 1)
+        # a module called through a bound method of its own, as Ultralytics' are after fusing
+        self.block.__dict__["forward"] = self.block.forward
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.block(self.stem(x))
+        self.unused(y)
+        left, right = y.chunk(2, 1)
+        return self.head[0](torch.cat([y, right, left], 1)) + self.offset, left
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    net = Net().eval()
+    swap_layers(net, swappable_layers(net), QuantConfig())
+    for _, quantizer in quantizers(net):
+        quantizer.amax = 2.0
+    return net
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(2, 3, 17, 17, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
+
+
+def test_the_executor_gives_the_modules_own_bits(net, images):
+    executor = Executor(net, trace(net, images))
+    with torch.inference_mode():
+        expected = net(images)
+    assert all(torch.equal(a, b) for a, b in zip(executor(images), expected, strict=True))
+
+
+def test_values_stay_when_later_nodes_run(net, images):
+    executor = Executor(net, trace(net, images))
+    values, kept = {}, {}
+    with torch.inference_mode():
+        for node in executor.traced.nodes:
+            values[node.index] = executor.run_node(node, values, images)
+            if isinstance(values[node.index], Tensor):
+                kept[node.index] = values[node.index].clone()
+    assert all(torch.equal(values[index], kept[index]) for index in kept)
+
+
+def test_every_quantizer_is_a_node_where_it_is_used(net, images):
+    traced = trace(net, images)
+    found = [(site.target, site.module) for site in traced.sites()]
+    layers = ["stem", "block.a", "block.b", "head.0"]
+    assert sorted(found) == sorted(
+        (f"{layer}.{kind}", f"{layer}.{kind}") for layer in layers for kind in ("_input_quantizer", "_weight_quantizer")
+    )
+
+
+def test_a_quantizer_that_is_off_is_no_node(net, images):
+    net.stem._input_quantizer.disable()
+    assert "stem._input_quantizer" not in [site.target for site in trace(net, images).sites()]
+
+
+def test_what_reaches_no_output_is_left_out(net, images):
+    assert not any("unused" in str(node.target) for node in trace(net, images).nodes)
+
+
+def test_nodes_know_their_modules_through_bound_methods(net, images):
+    convolutions = [node.module for node in trace(net, images).nodes if node.op == "aten.conv2d.default"]
+    assert convolutions == ["stem", "block.a", "block.b", "head.0"]
+    add = [node.module for node in trace(net, images).nodes if node.op == "aten.add.Tensor"]
+    assert add == ["block", ""]
+
+
+def test_every_node_reads_only_nodes_before_it(net, images):
+    nodes = trace(net, images).nodes
+    assert [node.index for node in nodes] == list(range(len(nodes)))
+    assert all(read < node.index for node in nodes for read in node.reads())
+    assert not any(node.op.endswith("_.default") for node in nodes)
+    assert {INPUT, PARAMETER, CONSTANT, SITE} <= {node.op for node in nodes}
+
+
+def test_downstream_is_everything_that_depends(net, images):
+    traced = trace(net, images)
+    site = next(site for site in traced.sites() if site.target == "head.0._input_quantizer")
+    reached = {traced.nodes[index].op for index in traced.downstream({site.index})}
+    assert reached == {SITE, "aten.conv2d.default", "aten.add.Tensor"}
+    assert traced.outputs[0] in traced.downstream({site.index})
+    assert traced.outputs[1] not in traced.downstream({site.index})
+
+
+def test_reads_and_readers_agree(net, images):
+    traced = trace(net, images)
+    pairs = {(node.index, read) for node in traced.nodes for read in node.reads()}
+    assert pairs == {(reader, read) for read, readers in traced.readers().items() for reader in readers}
+
+
+def test_references_inside_lists_are_read_once():
+    assert Node(3, "cat", "aten.cat.default", "", "", ([Ref(1), Ref(0), Ref(1)], 1)).reads() == (1, 0)
+
+
+def test_marking_ends_with_its_context(net):
+    with marking(net), marking(net):
+        assert net.stem._input_quantizer._mark == "stem._input_quantizer"
+    assert all(quantizer._mark is None for _, quantizer in quantizers(net))
+
+
+def test_a_changed_quantizer_changes_the_executors_result(net, images):
+    executor = Executor(net, trace(net, images))
+    before = executor(images)[0]
+    net.head[0]._input_quantizer.disable()
+    with torch.inference_mode():
+        expected = net(images)[0]
+    assert torch.equal(executor(images)[0], expected)
+    assert not torch.equal(before, expected)
+
+
+def test_training_mode_is_refused(net, images):
+    with pytest.raises(ModelError, match="module Net is in training mode"):
+        trace(net.train(), images)
+
+
+def test_a_branch_on_data_is_refused():
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ModelError, match="module Branch cannot be traced"):
+        trace(Branch().eval(), torch.zeros(1, 3, 8, 8))
+
+
+def test_images_of_another_shape_are_refused(net, images):
+    executor = Executor(net, trace(net, images))
+    with pytest.raises(ModelError, match=r"images have the shape \(1, 3, 17, 17\)"):
+        executor(images[:1])
