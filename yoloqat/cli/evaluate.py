@@ -1,7 +1,8 @@
 """Score a model by COCO mAP.
 
 Takes any MODEL: an Ultralytics .pt, a yoloqat checkpoint, an ONNX file or an OpenVINO directory. All are scored by the same
-code: square letterbox, confidence 0.001, NMS IoU 0.7, 300 detections, then pycocotools.
+code: square letterbox, confidence 0.001, NMS IoU 0.7, 300 detections, then pycocotools. Of a rotated-box model the upright
+boxes around its boxes are scored; --task-metrics adds what boxes leave out.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from yoloqat.cli.terminal import number, table
 from yoloqat.config import to_dict
 from yoloqat.pipeline.models import open_model
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.task_metrics import check_task, score_task
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help=".pt, .safetensors, .onnx or OpenVINO directory")
     options.add_data(parser, required=True)
     options.add_evaluation(parser)
+    parser.add_argument(
+        "--task-metrics",
+        action="store_true",
+        help="also mAP of masks, keypoints or rotated boxes, by the validator of Ultralytics",
+    )
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
@@ -28,6 +35,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     assert dataset is not None  # noqa: S101 - data_required
     model = open_model(args.model, run)
     config = options.eval_config(args, model.imgsz)
+    if args.task_metrics:
+        check_task(model.predictor.info, config)
     evaluation = run.evaluate(model.predictor, dataset, config, label=args.model.name, model_key=model.key)
     metrics = evaluation.metrics
     shown = table(f"{args.model.name} on {metrics.images} images", "metric", "value")
@@ -41,7 +50,14 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     ):
         shown.add_row(name, number(value))
     inputs = {"model": model.key, "data": options.dataset_input(dataset)}
-    return Outcome({"evaluation": to_dict(config)}, evaluation.to_dict(), inputs, [shown])
+    results = evaluation.to_dict()
+    if args.task_metrics:
+        found = score_task(model.predictor, dataset, config)
+        results["task_metrics"] = {"task": model.predictor.info.task, **found}
+        for name, value in found.items():
+            if name != "images":
+                shown.add_row(f"{name} ({found['images']} images, Ultralytics)", number(value))
+    return Outcome({"evaluation": to_dict(config)}, results, inputs, [shown])
 
 
 COMMAND = Command("eval", __doc__ or "", _arguments, _run)

@@ -6,6 +6,7 @@ from yoloqat.datasets.categories import match_categories
 from yoloqat.datasets.letterbox import Letterboxed, letterbox
 from yoloqat.datasets.loading import load_dataset
 from yoloqat.datasets.records import DetectionDataset, ImageRecord
+from yoloqat.datasets.task_labels import task_labels
 
 __all__ = [
     "Batch",
@@ -19,4 +20,5 @@ __all__ = [
     "match_categories",
     "plan_batches",
     "read_batches",
+    "task_labels",
 ]

@@ -117,6 +117,10 @@ def match_files(content: dict[str, Any], paths: list[Path], where: str) -> list[
     return entries
 
 
+_OF_TASKS = ("segmentation", "keypoints", "num_keypoints")
+"""What is kept of an annotation beside its box, for the metrics of other tasks."""
+
+
 def restricted(content: dict[str, Any], images: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the annotations of the given images in the form that scoring needs.
 
@@ -138,6 +142,7 @@ def restricted(content: dict[str, Any], images: list[dict[str, Any]]) -> dict[st
             "area": float(entry.get("area", entry["bbox"][2] * entry["bbox"][3])),
             "iscrowd": int(entry.get("iscrowd", 0)),
         }
+        | {key: entry[key] for key in _OF_TASKS if key in entry}
         for number, entry in enumerate(own, start=1)
     ]
     categories = [{"id": entry["id"], "name": entry["name"].strip()} for entry in content["categories"]]

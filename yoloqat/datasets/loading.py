@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,15 @@ def _from_yaml(path: Path) -> DetectionDataset:
     json_file = _json_of(spec)
     if json_file is not None:
         content = read_coco(json_file)
-        return _from_json(content, paths, match_files(content, paths, str(json_file)), json_file)
+        found = _from_json(content, paths, match_files(content, paths, str(json_file)), json_file)
+        return replace(found, kpt_shape=spec.kpt_shape)
     records = [ImageRecord(file, number, *image_size(file)) for number, file in enumerate(paths, start=1)]
     return DetectionDataset(
-        tuple(records), spec.names, read_labels(records, spec.names), f"YOLO label files of '{path}'"
+        tuple(records),
+        spec.names,
+        read_labels(records, spec.names, spec.kpt_shape),
+        f"YOLO label files of '{path}'",
+        spec.kpt_shape,
     )
 
 

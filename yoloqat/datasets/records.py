@@ -34,9 +34,11 @@ class DetectionDataset:
         annotations: COCO annotations as a dict with ``images``, ``annotations`` and ``categories``; boxes are
             x, y, width, height in pixels, and every annotation has ``id`` (from 1), ``area`` and ``iscrowd``.
         labels_source: Which labels these are, for the result: the json's path, or the YOLO label files.
+        kpt_shape: Keypoints per object and numbers per keypoint (x, y, visibility), of a data set for poses.
     """
 
     images: tuple[ImageRecord, ...]
     names: dict[int, str]
     annotations: dict[str, Any] = field(repr=False, compare=False)
     labels_source: str = ""
+    kpt_shape: tuple[int, int] | None = None

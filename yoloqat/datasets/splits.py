@@ -23,6 +23,7 @@ class DatasetFile:
         names: Class index to class name.
         train: Sources of the training split (list files, directories or images); empty where there is none.
         val: Sources of the validation split; empty where there is none.
+        kpt_shape: Keypoints per object and numbers per keypoint, of a data set for poses.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class DatasetFile:
     names: dict[int, str]
     train: tuple[Path, ...]
     val: tuple[Path, ...]
+    kpt_shape: tuple[int, int] | None = None
 
 
 def read_text(path: Path, kind: str) -> str:
@@ -75,7 +77,21 @@ def read_dataset_file(path: Path) -> DatasetFile:
         names=_names(path, content.get("names")),
         train=_sources(path, root, "train", content.get("train")),
         val=_sources(path, root, "val", content.get("val")),
+        kpt_shape=_kpt_shape(path, content.get("kpt_shape")),
     )
+
+
+def _kpt_shape(path: Path, value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    whole = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+    if not whole or value[0] < 1 or value[1] not in (2, 3):
+        raise DataError(
+            f"kpt_shape of data set '{path}' is {_short(value)}",
+            expected="keypoints per object, and 2 or 3 numbers per keypoint, e.g. [17, 3]",
+            mend="write the shape of the labels",
+        )
+    return value[0], value[1]
 
 
 def _names(path: Path, value: Any) -> dict[int, str]:

@@ -23,8 +23,12 @@ def label_path(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def parse_label(line: str) -> tuple[int, tuple[float, float, float, float]]:
+def parse_label(line: str, kpt_shape: tuple[int, int] | None = None) -> tuple[int, tuple[float, float, float, float]]:
     """Read one line ``class x y width height`` or ``class x1 y1 x2 y2 x3 y3 ...`` (a polygon, of which the box counts).
+
+    Args:
+        line: The line.
+        kpt_shape: Keypoints per object and numbers per keypoint of a data set for poses, whose lines go on after the box.
 
     Returns:
         Class index, and centre x, centre y, width and height as fractions.
@@ -34,6 +38,8 @@ def parse_label(line: str) -> tuple[int, tuple[float, float, float, float]]:
     """
     fields = line.split()
     values = [float(field) for field in fields[1:]]
+    if kpt_shape is not None and len(values) == 4 + kpt_shape[0] * kpt_shape[1]:
+        values = values[:4]
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(f"{len(fields)} fields")
     if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
@@ -47,13 +53,15 @@ def parse_label(line: str) -> tuple[int, tuple[float, float, float, float]]:
     return int(fields[0]), (*centre, max(xs) - min(xs), max(ys) - min(ys))
 
 
-def _objects(path: Path, classes: int) -> list[tuple[int, tuple[float, float, float, float]]]:
+def _objects(
+    path: Path, classes: int, kpt_shape: tuple[int, int] | None
+) -> list[tuple[int, tuple[float, float, float, float]]]:
     # a repeated line is one object: label tools write some twice
     lines = dict.fromkeys(line.strip() for line in read_text(path, "label file").splitlines())
     found = []
     for line in filter(None, lines):
         try:
-            index, box = parse_label(line)
+            index, box = parse_label(line, kpt_shape)
             if not 0 <= index < classes:
                 raise ValueError(f"class {index} of {classes}")
         except ValueError as error:
@@ -66,7 +74,9 @@ def _objects(path: Path, classes: int) -> list[tuple[int, tuple[float, float, fl
     return found
 
 
-def read_labels(images: list[ImageRecord], names: dict[int, str]) -> dict[str, Any]:
+def read_labels(
+    images: list[ImageRecord], names: dict[int, str], kpt_shape: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Return the label files of ``images`` as COCO annotations whose category ids are the class indices.
 
     An image without a label file has no objects. The area of an object is that of its box.
@@ -74,6 +84,7 @@ def read_labels(images: list[ImageRecord], names: dict[int, str]) -> dict[str, A
     Args:
         images: The images with their sizes.
         names: Class index to class name.
+        kpt_shape: Keypoints per object and numbers per keypoint, of a data set for poses.
 
     Raises:
         DataError: A line is malformed, or not one image has an object.
@@ -81,7 +92,7 @@ def read_labels(images: list[ImageRecord], names: dict[int, str]) -> dict[str, A
     annotations: list[dict[str, Any]] = []
     for image in images:
         path = label_path(image.path)
-        for index, (x, y, width, height) in _objects(path, len(names)) if path.is_file() else []:
+        for index, (x, y, width, height) in _objects(path, len(names), kpt_shape) if path.is_file() else []:
             w, h = width * image.width, height * image.height
             annotations.append(
                 {

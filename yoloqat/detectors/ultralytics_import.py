@@ -7,6 +7,7 @@ yoloqat reaches it through :func:`ultralytics_module`, nowhere else.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,3 +39,15 @@ def ultralytics_module(name: str) -> ModuleType:
     """
     with environment_kept(**QUIET):
         return importlib.import_module(f"ultralytics.{name}")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ultralytics' log lines from the terminal."""
+    logger = logging.getLogger("ultralytics")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -14,6 +14,7 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, match_categories, plan_batches, read_batches
 from yoloqat.datasets.letterbox import PADDING
 from yoloqat.detectors.nms import non_max_suppression
+from yoloqat.detectors.nms_rotated import rotated_suppression
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.coco import Metrics, metrics_of, run_cocoeval
 from yoloqat.evaluation.detections import Detections
@@ -147,18 +148,34 @@ def _run(predictor: Predictor, plans: list[BatchPlan], config: EvalConfig) -> It
     with closing(read_batches(plans)) as batches:
         for batch in batches:
             raw = predictor(_filled(batch.images, info.batch))[0][: len(batch.records)]
-            _check_raw(raw, info, batch)
-            kept = non_max_suppression(
-                raw,
-                classes=info.classes,
-                conf=config.conf,
-                iou=config.nms_iou,
-                max_det=config.max_det,
-                end2end=info.end2end,
-            )
-            for detections, geometry in zip(kept, batch.geometries, strict=True):
-                detections[:, :4] = geometry.to_original(detections[:, :4])
-            yield kept
+            yield suppressed(raw, batch, info, config)
+
+
+def suppressed(
+    raw: NDArray[np.float32], batch: Batch, info: ModelInfo, config: EvalConfig
+) -> list[NDArray[np.float32]]:
+    """Turn the raw output of a batch into the detections of each of its images.
+
+    Args:
+        raw: The first of a model's raw outputs, without what filled the batch up.
+        batch: Where the images lie on their canvases.
+        info: The model's classes and head.
+        config: How to suppress.
+
+    Returns:
+        Per image x1, y1, x2, y2 in pixels of the image file, score, class; shape (detections, 6), float32.
+
+    Raises:
+        ModelError: The output has an unfit shape, or holds NaN or infinity.
+    """
+    _check_raw(raw, info, batch)
+    suppress = rotated_suppression if info.task == "obb" else non_max_suppression
+    kept = suppress(
+        raw, classes=info.classes, conf=config.conf, iou=config.nms_iou, max_det=config.max_det, end2end=info.end2end
+    )
+    for detections, geometry in zip(kept, batch.geometries, strict=True):
+        detections[:, :4] = geometry.to_original(detections[:, :4])
+    return kept
 
 
 def _filled(images: Images, batch: int | None) -> Images:

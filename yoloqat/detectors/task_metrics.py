@@ -1,0 +1,180 @@
+"""Masks, keypoints and rotated boxes, scored by the validators of Ultralytics: the reference for what COCO's boxes leave out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from yoloqat.detectors.ultralytics_import import environment_kept, quiet, ultralytics_module
+from yoloqat.errors import DataError, ModelError
+from yoloqat.predictor import ModelInfo, Predictor
+
+VALIDATORS = {
+    "segment": ("models.yolo.segment", "SegmentationValidator", "M", "mask"),
+    "pose": ("models.yolo.pose", "PoseValidator", "P", "pose"),
+    "obb": ("models.yolo.obb", "OBBValidator", "B", "rotated"),
+}
+"""Per task: where its validator lives, its name, the letter of its own metrics there, and their name here."""
+
+
+@dataclass(frozen=True)
+class TaskImage:
+    """One image with its labels.
+
+    Attributes:
+        path: The image file.
+        labels: Lines of a YOLO label file of the task: polygons, keypoints or corners, as fractions of the image.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+
+
+class _Runner(nn.Module):
+    """A predictor in the form that the validators take."""
+
+    def __init__(self, predictor: Predictor, kpt_shape: tuple[int, int] | None) -> None:
+        super().__init__()
+        info = predictor.info
+        self._predictor = predictor
+        self.names = dict(info.names)
+        self.stride = torch.tensor([float(info.stride)])
+        self.end2end = info.end2end
+        self.task = info.task
+        if kpt_shape is not None:
+            self.kpt_shape = kpt_shape
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Runner:
+        """Return the object itself: the validators copy what they are given, and an engine cannot be copied."""
+        return self
+
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
+        """Run the predictor; images (batch, 3, height, width), float32 in [0, 1]."""
+        size, fixed = len(images), self._predictor.info.batch or len(images)
+        array = np.ascontiguousarray(images.float().cpu().numpy())
+        if size < fixed:  # a last, smaller batch for an engine whose batch is fixed
+            array = np.concatenate((array, np.zeros((fixed - size, *array.shape[1:]), dtype=np.float32)))
+        outputs = [torch.from_numpy(np.array(output[:size])) for output in self._predictor(array)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+@contextmanager
+def _dataset(
+    images: Sequence[TaskImage], names: dict[int, str], kpt_shape: tuple[int, int] | None
+) -> Iterator[tuple[Path, Path]]:
+    """Lay the images and labels out as Ultralytics wants them, and yield the YAML and a directory to write into.
+
+    A copy, because its loaders leave cache files beside the labels.
+    """
+    with tempfile.TemporaryDirectory(prefix="yoloqat-") as name:
+        root = Path(name)
+        (root / "images").mkdir()
+        (root / "labels").mkdir()
+        for index, image in enumerate(images):
+            stem = f"{index:07d}"
+            (root / "images" / f"{stem}{image.path.suffix}").symlink_to(image.path.resolve())
+            (root / "labels" / f"{stem}.txt").write_text("\n".join(image.labels))
+        content: dict[str, Any] = {"path": str(root), "train": "images", "val": "images", "names": names}
+        if kpt_shape is not None:
+            content["kpt_shape"] = list(kpt_shape)
+        description = root / "data.yaml"
+        description.write_text(yaml.safe_dump(content))
+        yield description, root / "run"
+        shutil.rmtree(root / "run", ignore_errors=True)
+
+
+def check_has_metrics(info: ModelInfo) -> None:
+    """Check that a model's task has metrics beside those of its boxes.
+
+    Raises:
+        ModelError: It has not.
+    """
+    if info.task not in VALIDATORS:
+        raise ModelError(
+            f"the model's task is '{info.task}'",
+            expected=f"one of {', '.join(VALIDATORS)}",
+            mend="score its boxes alone",
+        )
+
+
+def task_metrics(
+    predictor: Predictor,
+    images: Sequence[TaskImage],
+    *,
+    imgsz: int,
+    batch: int,
+    conf: float = 0.001,
+    iou: float = 0.7,
+    max_det: int = 300,
+    kpt_shape: tuple[int, int] | None = None,
+) -> dict[str, float]:
+    """Score a segmentation, pose or rotated-box model by the validator of Ultralytics for its task.
+
+    Square letterbox. Ultralytics interpolates precision at 101 points over its own matching, whose figures lie a little off
+    those of pycocotools.
+
+    Args:
+        predictor: The model, in whatever runtime; its task decides what is scored.
+        images: Images with the labels of that task.
+        imgsz: Side of the letterbox in pixels.
+        batch: Images per forward.
+        conf: Scores of at most this are dropped.
+        iou: Of two boxes of a class that overlap more than this, the less confident one is dropped.
+        max_det: Detections kept per image.
+        kpt_shape: Keypoints per object and numbers per keypoint, for the task ``"pose"``.
+
+    Returns:
+        mAP as fractions: ``mask_map50_95`` and ``mask_map50``, or ``pose_...``, or ``rotated_...``; for masks and poses
+        also ``box_map50_95`` and ``box_map50`` by the same validator.
+
+    Raises:
+        ModelError: The model's task has no such metric.
+        DataError: No image has a label of the task, or the keypoints' shape is missing.
+    """
+    info = predictor.info
+    check_has_metrics(info)
+    if not any(image.labels for image in images):
+        raise DataError(
+            f"none of {len(images)} images has a label for the task '{info.task}'",
+            expected="polygons, keypoints or corners in the label files, or polygons in the COCO json",
+            mend="add them, or score the boxes alone",
+        )
+    if info.task == "pose" and kpt_shape is None:
+        raise DataError(
+            "the data set has no kpt_shape",
+            expected="keypoints per object and numbers per keypoint, e.g. kpt_shape: [17, 3]",
+            mend="add it to the data set's YAML",
+        )
+    module, kind, letter, name = VALIDATORS[info.task]
+    validator_class = getattr(ultralytics_module(module), kind)
+    with environment_kept(), quiet(), _dataset(images, info.names, kpt_shape) as (description, run):
+        settings = {
+            "task": info.task,
+            "data": str(description),
+            "imgsz": imgsz,
+            "batch": info.batch or batch,
+            "conf": conf,
+            "iou": iou,
+            "max_det": max_det,
+            "rect": False,
+            "device": "cpu",  # of the validator's own arithmetic; the predictor runs where it was put
+            "workers": 0,
+            "plots": False,
+            "verbose": False,
+        }
+        validator = validator_class(args=settings, save_dir=run)
+        stats = validator(model=_Runner(predictor, kpt_shape))
+    found = {f"{name}_map50_95": f"metrics/mAP50-95({letter})", f"{name}_map50": f"metrics/mAP50({letter})"}
+    if letter != "B":
+        found |= {"box_map50_95": "metrics/mAP50-95(B)", "box_map50": "metrics/mAP50(B)"}
+    return {key: float(stats[source]) for key, source in found.items()}
