@@ -12,6 +12,10 @@ from yoloqat.cli import main
 from yoloqat.detectors import torch_threads
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
 @pytest.fixture(scope="session")
 def real_dir() -> Path:
     """The directory with official weights and COCO images; the test is skipped where it is absent."""

@@ -151,7 +151,7 @@ def test_a_method_is_read_back_from_its_text(percentile):
 
 
 def test_methods_have_short_and_distinct_texts():
-    texts = ["max", "entropy", "mse", "percentile-99.9", "percentile-99.99", "percentile-99.999"]
+    texts = ["max", "entropy", "mse", "percentile-99.9", "percentile-99.99", "percentile-99.999", "per-layer"]
     assert [str(method) for method in DEFAULT_METHODS] == texts
     assert str(MethodSpec("percentile", 99)) == "percentile-99"
     assert str(MethodSpec("percentile", 99.99999)) == "percentile-99.99999"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import torch
 from safetensors.torch import load_file, safe_open, save_file
 
 from yoloqat.config import QuantConfig, QuantScheme
-from yoloqat.detectors import Detector, Quantization, checkpoint, load_checkpoint, load_detector, save_checkpoint
+from yoloqat.detectors import Detector, checkpoint, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import ModelError, OutputError
-from yoloqat.quant import layer_numbers, quantized_layers
+from yoloqat.quant import activation_quantizers, module_numbers, shared_sites
 
 CONFIGS = [
     QuantConfig(),
@@ -23,13 +24,12 @@ CONFIGS = [
 
 def calibrated(detector: Detector, config: QuantConfig) -> Detector:
     detector.quantize(config)
-    for index, (_, layer) in enumerate(quantized_layers(detector.module), start=1):
+    for index, (_, quantizer) in enumerate(activation_quantizers(detector.module), start=1):
         if config.activations.symmetric:
-            layer._input_quantizer.amax = 0.5 * index
+            quantizer.amax = 0.5 * index
         else:
-            layer._input_quantizer.set_range(-0.3, 0.5 * index)
-    quantization = detector.quantization
-    detector.quantization = Quantization(config, quantization.layers, {"method": "mse", "images": 3})
+            quantizer.set_range(-0.3, 0.5 * index)
+    detector.quantization = replace(detector.quantization, calibration={"method": "mse", "images": 3})
     return detector
 
 
@@ -63,10 +63,11 @@ def test_the_way_to_the_disk_and_back_changes_no_bit(tmp_path, tiny, config, pic
     for field in ("info", "imgsz", "family", "architecture", "source", "keep_float", "quantization", "not_rebuildable"):
         assert getattr(again, field) == getattr(detector, field), field
     assert not again.module.training
-    for first, second in zip(layer_numbers(detector.module), layer_numbers(again.module), strict=True):
-        assert first.name == second.name
-        assert (first.input.scale, first.input.zero_point) == (second.input.scale, second.input.zero_point)
-        assert (first.weight.codes == second.weight.codes).all()
+    first, second = module_numbers(detector.module), module_numbers(again.module)
+    assert first.activations == second.activations
+    assert list(first.weights) == list(second.weights)
+    assert all((first.weights[name].codes == weight.codes).all() for name, weight in second.weights.items())
+    assert shared_sites(again.module) == shared_sites(detector.module) == detector.quantization.placement.aliases
 
 
 def test_channels_last_makes_no_difference_to_the_file(tmp_path, tiny, tiny_model):
@@ -87,7 +88,7 @@ def test_a_detector_without_input_ranges_stays_dynamic(tmp_path, tiny, picture):
     tiny.quantize(QuantConfig())
     save_checkpoint(tiny, tmp_path / "m.safetensors")
     again = load_checkpoint(tmp_path / "m.safetensors")
-    assert all(layer._input_quantizer.amax is None for _, layer in quantized_layers(again.module))
+    assert all(quantizer.amax is None for _, quantizer in activation_quantizers(again.module))
     assert torch.equal(again.module(picture), tiny.module(picture))
 
 
@@ -124,9 +125,9 @@ def test_the_safetensors_of_someone_else_is_told(saved, metadata, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": "other"}, r"has the schema and version \('other', 1\)"),
-        ({"version": 2}, r"has the schema and version \('yoloqat/checkpoint', 2\)"),
-        ({"family": "yolov7"}, "is of the family 'yolov7'"),
+        ({"schema": "other"}, r"has the schema and version \('other', 2\)"),
+        ({"version": 1}, r"has the schema and version \('yoloqat/checkpoint', 1\)"),
+        ({"family": "yolov99"}, "is of the family 'yolov99'"),
         ({"names": "removed", "source": "removed"}, "lacks names, source"),
         ({"quantization": None}, r"do not fit its architecture \(.*Unexpected key"),
     ],
@@ -142,6 +143,14 @@ def test_a_layer_that_the_architecture_lacks_is_told(saved):
         quantization = json.loads(file.metadata()["yoloqat"])["quantization"]
     quantization["layers"].append("model.99")
     with pytest.raises(ModelError, match=r"layer 'model\.99' is missing"):
+        load_detector(rewritten(saved, quantization=quantization))
+
+
+def test_a_placement_that_names_another_site_is_told(saved):
+    with safe_open(saved, framework="pt") as file:
+        quantization = json.loads(file.metadata()["yoloqat"])["quantization"]
+    quantization["placement"]["groups"][0]["input"].append("model.99._input_quantizer")
+    with pytest.raises(ModelError, match=r"the model has no quantizer 'model\.99\._input_quantizer'"):
         load_detector(rewritten(saved, quantization=quantization))
 
 

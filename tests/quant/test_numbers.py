@@ -9,7 +9,7 @@ from torch import nn
 
 from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.errors import CalibrationError
-from yoloqat.quant import layer_numbers, quantized_layers, swap_layers, swappable_layers
+from yoloqat.quant import Numbers, module_numbers, quantized_layers, share_quantizers, swap_layers, swappable_layers
 
 SCHEMES = [
     QuantScheme(axis=0, narrow_range=True),
@@ -35,9 +35,8 @@ def calibrated(net: nn.Module, config: QuantConfig) -> nn.Module:
 def test_codes_times_scale_is_the_fake_quantized_weight(net, weights):
     net[0][0].weight[2] = 0.0
     net = calibrated(net, QuantConfig(weights=weights))
-    for numbers, (name, layer) in zip(layer_numbers(net), quantized_layers(net), strict=True):
-        weight = numbers.weight
-        assert numbers.name == name
+    for (found, weight), (name, layer) in zip(module_numbers(net).weights.items(), quantized_layers(net), strict=True):
+        assert found == name
         assert (weight.codes.dtype, weight.scale.dtype, weight.zero_point.dtype) == (np.int64, np.float32, np.int64)
         assert weight.codes.shape == layer.weight.shape
         assert weight.codes.min() >= weight.scheme.low
@@ -60,7 +59,7 @@ def test_codes_times_scale_is_the_fake_quantized_weight(net, weights):
 
 def test_a_dead_channel_has_zero_codes_and_a_usable_scale(net):
     net[0][0].weight[2] = 0.0
-    weight = layer_numbers(calibrated(net, QuantConfig()))[0].weight
+    weight = module_numbers(calibrated(net, QuantConfig())).weights["0.0"]
     assert not weight.codes[2].any()
     assert weight.scale[2] == 1.0
 
@@ -71,14 +70,17 @@ def test_input_numbers_are_those_of_the_forward(net, symmetric, unsigned):
     activations = QuantScheme(symmetric=symmetric, unsigned=unsigned)
     net = calibrated(net, QuantConfig(activations=activations))
     x = torch.linspace(-1, 5, 1001)
-    for numbers, (_, layer) in zip(layer_numbers(net), quantized_layers(net), strict=True):
-        assert numbers.input.scheme == activations
-        assert numbers.input.codes is None
-        assert numbers.input.scale.shape == numbers.input.zero_point.shape == ()
-        assert (numbers.input.zero_point == 0) == (symmetric or (unsigned and numbers.input.zero_point == 0))
-        codes = np.clip(np.rint(x.numpy() / numbers.input.scale) + numbers.input.zero_point, *limits(activations))
-        found = (codes - numbers.input.zero_point) * numbers.input.scale
-        steps = np.abs(found - layer._input_quantizer(x).numpy()) / numbers.input.scale
+    for (site, numbers), (name, layer) in zip(
+        module_numbers(net).activations.items(), quantized_layers(net), strict=True
+    ):
+        assert site == f"{name}._input_quantizer"
+        assert numbers.scheme == activations
+        assert numbers.codes is None
+        assert numbers.scale.shape == numbers.zero_point.shape == ()
+        assert (numbers.zero_point == 0) == (symmetric or (unsigned and numbers.zero_point == 0))
+        codes = np.clip(np.rint(x.numpy() / numbers.scale) + numbers.zero_point, *limits(activations))
+        found = (codes - numbers.zero_point) * numbers.scale
+        steps = np.abs(found - layer._input_quantizer(x).numpy()) / numbers.scale
         assert steps.max() <= 1.001, "at most one step, where a tie was rounded the other way"
         assert (steps > 0.5).mean() <= 0.01
 
@@ -92,9 +94,9 @@ def test_a_switched_off_edge_is_float(net):
     layers = [layer for _, layer in quantized_layers(net)]
     layers[0]._input_quantizer.disable()
     layers[1]._weight_quantizer.disable_quant()
-    numbers = layer_numbers(net)
-    assert [number.input is None for number in numbers] == [True, False, False]
-    assert [number.weight is None for number in numbers] == [False, True, False]
+    numbers = module_numbers(net)
+    assert list(numbers.activations) == ["0.2._input_quantizer", "1.1._input_quantizer"]
+    assert list(numbers.weights) == ["0.0", "1.1"]
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -102,8 +104,16 @@ def test_a_range_that_is_missing_is_named(net, symmetric):
     net = calibrated(net, QuantConfig(activations=QuantScheme(symmetric=symmetric)))
     dict(quantized_layers(net))["0.2"]._input_quantizer.reset_amax()
     with pytest.raises(CalibrationError, match=r"quantizer '0.2._input_quantizer' has no amax"):
-        layer_numbers(net)
+        module_numbers(net)
 
 
 def test_a_float_model_has_no_numbers(net):
-    assert layer_numbers(net) == []
+    assert module_numbers(net) == Numbers({}, {})
+
+
+def test_a_shared_quantizer_has_its_numbers_at_every_site(net):
+    net = calibrated(net, QuantConfig())
+    share_quantizers(net, {"1.1._input_quantizer": "0.0._input_quantizer"})
+    numbers = module_numbers(net).activations
+    assert set(numbers) == {"0.0._input_quantizer", "0.2._input_quantizer", "1.1._input_quantizer"}
+    assert numbers["1.1._input_quantizer"] == numbers["0.0._input_quantizer"]

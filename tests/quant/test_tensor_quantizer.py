@@ -10,6 +10,7 @@ import torch
 from yoloqat.config import MethodSpec, QuantScheme
 from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.quant import QuantDescriptor, TensorQuantizer
+from yoloqat.quant.calib import HistogramCalibrator
 from yoloqat.quant.functional import fake_quant, fake_quant_affine, reduce_amax
 
 SCHEME = QuantScheme()
@@ -282,3 +283,14 @@ def test_it_describes_itself():
     quantizer.amax = [[1.0, 2.5]]
     quantizer.disable()
     assert "amax=2.5, disabled" in repr(quantizer)
+
+
+def test_a_one_sided_affine_range_is_searched_with_all_its_levels(monkeypatch):
+    asked = []
+    histogram = HistogramCalibrator(8)
+    histogram.collect(torch.cat((torch.tensor([-0.27]), torch.rand(1000) * 8)))
+    found = histogram.histogram()
+    monkeypatch.setattr(type(found), "compute_amax", lambda self, method, **how: asked.append(how["unsigned"]) or 4.0)
+    TensorQuantizer(QuantDescriptor.from_scheme(AFFINE)).load_histogram(found, MethodSpec("mse"))
+    TensorQuantizer(QuantDescriptor()).load_histogram(found, MethodSpec("mse"))
+    assert asked == [True, False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from yoloqat.errors import ConfigError
 
 
@@ -45,3 +47,13 @@ def check_fraction(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
         raise ConfigError(f"{name} is {value!r}", expected="a number from 0 to 1", mend=f"set {name} to one")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that ``value`` is one of ``choices``.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(choices)}", mend="choose one of them")

@@ -7,7 +7,10 @@ from typing import Any
 
 from yoloqat.errors import ConfigError
 
-KINDS = ("max", "entropy", "mse", "percentile")
+PER_LAYER = "per-layer"
+"""The method that takes, for every quantizer, the one of all methods that harms the outputs of its layers least."""
+
+KINDS = ("max", "entropy", "mse", "percentile", PER_LAYER)
 
 
 @dataclass(frozen=True, order=True)
@@ -15,7 +18,7 @@ class MethodSpec:
     """One way to turn collected statistics into amax.
 
     Attributes:
-        kind: ``"max"``, ``"entropy"``, ``"mse"`` or ``"percentile"``.
+        kind: ``"max"``, ``"entropy"``, ``"mse"``, ``"percentile"`` or ``"per-layer"``.
         percentile: Share of absolute values that amax covers, in percent; only with ``"percentile"``.
 
     Raises:
@@ -49,7 +52,7 @@ class MethodSpec:
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
-        """Read ``max``, ``entropy``, ``mse``, ``percentile`` (99.99) or ``percentile-99.9``.
+        """Read ``max``, ``entropy``, ``mse``, ``percentile`` (99.99), ``percentile-99.9`` or ``per-layer``.
 
         Raises:
             ConfigError: The text names no method.
@@ -84,5 +87,6 @@ DEFAULT_METHODS = (
     MethodSpec("percentile", 99.9),
     MethodSpec("percentile", 99.99),
     MethodSpec("percentile", 99.999),
+    MethodSpec(PER_LAYER),
 )
 """What `compare` compares when nobody says otherwise."""

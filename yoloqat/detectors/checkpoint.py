@@ -11,14 +11,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from yoloqat.config import QuantConfig, from_dict, to_dict
-from yoloqat.detectors import ultralytics
+from yoloqat.detectors import anchor, ultralytics
 from yoloqat.detectors.detector import Detector, Quantization, Source, apply_quantization
 from yoloqat.errors import ModelError
 from yoloqat.provenance import atomic_path
+from yoloqat.quant.graph import PlacementPlan
 
 SCHEMA = "yoloqat/checkpoint"
-VERSION = 1
+VERSION = 2
 _KEY = "yoloqat"
+_FAMILIES = {ultralytics.FAMILY: ultralytics} | dict.fromkeys(anchor.FAMILIES, anchor)
 _REQUIRED = ("family", "architecture", "names", "imgsz", "source", "quantization")
 
 
@@ -50,6 +52,7 @@ def save_checkpoint(detector: Detector, path: Path) -> None:
         else {
             "config": to_dict(quantization.config),
             "layers": list(quantization.layers),
+            "placement": quantization.placement.to_dict(),
             "calibration": quantization.calibration,
         },
     }
@@ -79,9 +82,9 @@ def _description(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if found != (SCHEMA, VERSION):
         raise ModelError(f"'{path}' has the schema and version {found}", expected=f"{(SCHEMA, VERSION)}", mend=mend)
     missing = [key for key in _REQUIRED if key not in description]
-    if missing or description["family"] != ultralytics.FAMILY:
+    if missing or description["family"] not in _FAMILIES:
         odd = f"lacks {', '.join(missing)}" if missing else f"is of the family {description['family']!r}"
-        raise ModelError(f"the metadata of '{path}' {odd}", expected=f"a {ultralytics.FAMILY} detector", mend=mend)
+        raise ModelError(f"the metadata of '{path}' {odd}", expected=f"a detector of {', '.join(_FAMILIES)}", mend=mend)
     return description, tensors
 
 
@@ -93,8 +96,9 @@ def load_checkpoint(path: Path) -> Detector:
     """
     description, tensors = _description(path)
     architecture = description["architecture"]
-    detector = ultralytics.detector_from_module(
-        ultralytics.build(architecture),
+    family = _FAMILIES[description["family"]]
+    detector: Detector = family.detector_from_module(
+        family.build(architecture),
         architecture,
         Source(**description["source"]),
         names={int(index): name for index, name in description["names"].items()},
@@ -103,7 +107,8 @@ def load_checkpoint(path: Path) -> Detector:
     stored = description["quantization"]
     if stored is not None:
         config = from_dict(QuantConfig, stored["config"])
-        apply_quantization(detector, Quantization(config, tuple(stored["layers"]), stored["calibration"]))
+        placement = PlacementPlan.from_dict(stored["placement"])
+        apply_quantization(detector, Quantization(config, tuple(stored["layers"]), placement, stored["calibration"]))
     try:
         detector.module.load_state_dict(tensors)
     except RuntimeError as error:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from yoloqat.config import QuantConfig
+from yoloqat.detectors.sites import block_forms
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
-from yoloqat.quant import quantized_layers, select_layers, swap_layers
+from yoloqat.quant import (
+    block_sites,
+    drop_sites,
+    float_reasons,
+    match_layers,
+    quantized_layers,
+    share_quantizers,
+    swap_blocks,
+    swap_layers,
+    swappable_layers,
+)
+from yoloqat.quant.graph import PlacementPlan, plan_module, trace
+
+TRACED_STRIDES = 2
+"""Side of the image on which the placement is planned, in strides of the model; the graph is the same at every size."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +50,13 @@ class Quantization:
     Attributes:
         config: Schemes, ignore patterns, head.
         layers: Qualified names of the quantized layers.
+        placement: Where quantizers sit and which share a scale.
         calibration: What gave the ranges (method, images, seed, ...), as a JSON-able dict; empty before calibration.
     """
 
     config: QuantConfig
     layers: tuple[str, ...]
+    placement: PlacementPlan
     calibration: dict[str, Any] = field(default_factory=dict)
 
 
@@ -81,29 +100,54 @@ class Detector:
             )
 
     def quantize(self, config: QuantConfig) -> list[str]:
-        """Swap the layers that ``config`` and the family's defaults leave to quantize; weights get their amax at once.
+        """Swap the layers and blocks that ``config`` and the family's defaults leave to quantize, and share their scales.
+
+        The placement is planned on the traced graph. Weights get their amax at once.
 
         Args:
-            config: Schemes, ignore patterns, head.
+            config: Schemes, recipes, patterns, head.
 
         Returns:
             The names of the quantized layers.
 
         Raises:
-            PatternError: An ignore pattern matches no layer.
+            PatternError: An ignore or unmerge pattern matches nothing.
+            ModelError: The module cannot be traced.
         """
-        names = select_layers(self.module, config, keep_float=self.keep_float)
-        apply_quantization(self, Quantization(config, tuple(names)))
+        floats = float_reasons(self.module, config, keep_float=self.keep_float)
+        names = [name for name in swappable_layers(self.module) if name not in floats]
+        blocks = block_sites(self.module, block_forms(self.family), config) if names else []
+        match_layers(config.unmerge, [*(f"{name}._input_quantizer" for name in names), *blocks], option="unmerge")
+        _swap(self, names, config)
+        side = TRACED_STRIDES * self.info.stride
+        device = next(self.module.parameters()).device
+        example = torch.zeros(1, int(self.architecture["channels"]), side, side, device=device)
+        plan = plan_module(self.module, trace(self.module, example), config, floats=floats)
+        _finish(self, Quantization(config, tuple(names), plan), blocks)
         return names
 
 
 def apply_quantization(detector: Detector, quantization: Quantization) -> None:
-    """Swap exactly the layers that ``quantization`` names and give their weights an amax.
+    """Swap exactly the layers that ``quantization`` names, share scales as its placement says, and give weights an amax.
 
     Raises:
-        ModelError: The detector lacks a named layer.
+        ModelError: The detector lacks a named layer or site.
     """
-    swap_layers(detector.module, quantization.layers, quantization.config)
+    forms = block_forms(detector.family)
+    blocks = block_sites(detector.module, forms, quantization.config) if quantization.layers else []
+    _swap(detector, quantization.layers, quantization.config)
+    _finish(detector, quantization, blocks)
+
+
+def _swap(detector: Detector, layers: Sequence[str], config: QuantConfig) -> None:
+    swap_layers(detector.module, layers, config)
+    if layers:
+        swap_blocks(detector.module, block_forms(detector.family), config)
+
+
+def _finish(detector: Detector, quantization: Quantization, blocks: Sequence[str]) -> None:
+    drop_sites(detector.module, set(blocks) - set(quantization.placement.sites))
+    share_quantizers(detector.module, quantization.placement.aliases)
     for _, layer in quantized_layers(detector.module):
         layer.calibrate_weight()
     detector.quantization = quantization

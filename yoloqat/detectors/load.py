@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from yoloqat.detectors.anchor import is_original, load_anchor
 from yoloqat.detectors.checkpoint import load_checkpoint
 from yoloqat.detectors.detector import Detector
 from yoloqat.detectors.named import fetch_named, is_named
@@ -15,8 +16,9 @@ def load_detector(path: Path) -> Detector:
     """Load a detector that runs in torch.
 
     Args:
-        path: An Ultralytics ``.pt`` or a yoloqat ``.safetensors`` checkpoint. The bare name of weights that Ultralytics
-            offers, such as ``yolov8n.pt``, is fetched into the current directory where no such file exists.
+        path: A ``.pt`` of Ultralytics or of the original YOLOv5 and YOLOv7, or a yoloqat ``.safetensors`` checkpoint. The
+            bare name of weights that Ultralytics offers, such as ``yolov8n.pt``, is fetched into the current directory
+            where no such file exists.
 
     Raises:
         ModelError: The file does not exist, is of another kind, or cannot be fetched or loaded.
@@ -26,7 +28,7 @@ def load_detector(path: Path) -> Detector:
     if not path.is_file():
         raise ModelError(f"model '{path}' does not exist", expected="a .pt or .safetensors file", mend="check the path")
     if path.suffix == ".pt":
-        return load_ultralytics(path)
+        return load_anchor(path) if is_original(path) else load_ultralytics(path)
     if path.suffix == ".safetensors":
         return load_checkpoint(path)
     raise ModelError(

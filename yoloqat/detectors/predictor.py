@@ -53,6 +53,17 @@ CPU_PIXELS = 2 * 640 * 640
 anew for every layer, which slows the forward by a fifth and fake quantization by more."""
 
 
+def forward_parts(shape: tuple[int, ...], device: torch.device) -> list[slice]:
+    """Return the images of a batch that go through the module together.
+
+    Args:
+        shape: Of the batch: (images, channels, height, width).
+        device: A CPU takes at most :data:`CPU_PIXELS` at once, other devices the whole batch.
+    """
+    size = max(1, CPU_PIXELS // (shape[2] * shape[3])) if device.type == "cpu" else max(1, shape[0])
+    return [slice(start, min(start + size, shape[0])) for start in range(0, shape[0], size)]
+
+
 class TorchPredictor:
     """Runs a detector in torch, as its quantizers are switched at the time of each call.
 
@@ -75,10 +86,7 @@ class TorchPredictor:
 
     def __call__(self, images: Images) -> RawOutputs:
         """Run the detector once on a batch."""
-        size = len(images)
-        if self._device.type == "cpu":
-            size = max(1, CPU_PIXELS // (images.shape[2] * images.shape[3]))
-        parts = [self._forward(images[start : start + size]) for start in range(0, len(images), size)]
+        parts = [self._forward(images[part]) for part in forward_parts(images.shape, self._device)]
         if len(parts) == 1:
             return parts[0]
         return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import tempfile
 import zipfile
@@ -15,30 +14,18 @@ import torch
 from torch import nn
 
 from yoloqat.detectors.detector import Detector, Source
-from yoloqat.detectors.ultralytics_import import ultralytics_module
+from yoloqat.detectors.ultralytics_import import quiet, ultralytics_module
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import file_sha256
 
 FAMILY = "ultralytics"
 
-TASKS = {"detect": "DetectionModel", "segment": "SegmentationModel"}
+TASKS = {"detect": "DetectionModel", "segment": "SegmentationModel", "pose": "PoseModel", "obb": "OBBModel"}
 """The tasks whose boxes can be scored, with the class of `ultralytics.nn.tasks` that builds them."""
 
 _BRANCHES = ("cv2", "cv3", "cv4", "one2one_cv2", "one2one_cv3", "one2one_cv4")
 """Branches of the Detect head and its subclasses; the last convolution of each gives the predictions."""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Ultralytics' log lines from the terminal."""
-    logger = logging.getLogger("ultralytics")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager
@@ -71,7 +58,7 @@ def _checkpoint_model(path: Path) -> nn.Module:
     if not zipfile.is_zipfile(path):  # torch.save has written zip archives since 1.6
         raise ModelError(f"'{path}' is not a PyTorch checkpoint", expected="a .pt file of Ultralytics", mend=mend)
     try:
-        with _quiet(), _neutral_name(path) as neutral:
+        with quiet(), _neutral_name(path) as neutral:
             checkpoint, _ = tasks.torch_safe_load(neutral, safe_only=True)
     except (
         OSError,
@@ -118,7 +105,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
     """
     kind = getattr(ultralytics_module("nn.tasks"), TASKS[architecture["task"]])
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's state stays
+        with quiet(), torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's state stays
             model: nn.Module = kind(
                 architecture["yaml"], ch=architecture["channels"], nc=architecture["classes"], verbose=False
             )
@@ -159,11 +146,16 @@ def _difference(model: nn.Module, rebuilt: nn.Module, stride: int) -> str | None
 def _prepare(module: nn.Module) -> nn.Module:
     """Fold batch-norms and set the head to return its decoded outputs alone.
 
+    A head that was trained to give each object one box (YOLOv10, YOLO26) keeps that branch; folding removes the other one.
+
     Raises:
         ModelError: A layer is not as Ultralytics makes it.
     """
+    head: Any = module.model[-1]  # type: ignore[index]
+    if getattr(head, "one2one_cv2", None) is not None:
+        head.end2end = True
     try:
-        with _quiet():
+        with quiet():
             module = module.fuse(verbose=False)  # type: ignore[operator]
     except (AttributeError, TypeError, RuntimeError) as error:
         raise ModelError(
@@ -171,7 +163,6 @@ def _prepare(module: nn.Module) -> nn.Module:
             expected="a model as Ultralytics builds it",
             mend="pass the checkpoint as it was trained, not pruned or changed by hand",
         ) from error
-    head: Any = module.model[-1]  # type: ignore[index]
     head.export = True
     for parameter in module.parameters():
         parameter.requires_grad_(False)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from yoloqat.quant.swap import quantized_layers, quantizers
+from yoloqat.quant.swap import activation_quantizers, quantized_layers, quantizers
 
 
 @contextmanager
@@ -33,23 +33,49 @@ def quantization_disabled(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def collecting(module: nn.Module) -> Iterator[None]:
-    """Run ``module`` in float while the input quantizers collect statistics; disabled quantizers stay out of it."""
+def weights_float(module: nn.Module) -> Iterator[None]:
+    """Run ``module`` with its float weights; the quantizers of activations stay as they are.
+
+    While the module is marked, only quantizers that quantize leave a mark.
+    """
     with _restored_switches(module):
         for _, layer in quantized_layers(module):
-            layer._input_quantizer.disable_quant()
-            layer._input_quantizer.enable_calib()
-            layer._weight_quantizer.disable_quant()
+            layer._weight_quantizer.disable()
+        for _, quantizer in activation_quantizers(module):
+            quantizer._disabled |= not quantizer._if_quant
         yield
+
+
+@contextmanager
+def collecting(module: nn.Module) -> Iterator[None]:
+    """Run ``module`` in float while the quantizers of activations collect statistics; disabled quantizers stay out of it.
+
+    A quantizer that several sites share counts the values of each tensor once in a forward, however many of them read it.
+    """
+    found = [quantizer for _, quantizer in activation_quantizers(module)]
+
+    def forget(*_: object) -> None:
+        for quantizer in found:
+            quantizer._seen = []
+
+    handle = module.register_forward_pre_hook(forget)
+    try:
+        with _restored_switches(module):
+            for _, quantizer in quantizers(module):
+                quantizer.disable_quant()
+            for quantizer in found:
+                quantizer.enable_calib()
+            yield
+    finally:
+        handle.remove()
+        for quantizer in found:
+            quantizer._seen = None
 
 
 @contextmanager
 def dynamic_amax(module: nn.Module) -> Iterator[None]:
     """Run ``module`` with every activation range taken from the tensor that passes; calibrated ranges come back after."""
-    kept = [
-        (layer._input_quantizer, layer._input_quantizer.amax, layer._input_quantizer.low)
-        for _, layer in quantized_layers(module)
-    ]
+    kept = [(quantizer, quantizer.amax, quantizer.low) for _, quantizer in activation_quantizers(module)]
     try:
         for quantizer, _, _ in kept:
             quantizer.reset_amax()

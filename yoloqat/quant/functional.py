@@ -58,24 +58,59 @@ def fake_quant_scaled(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
     return codes(x.float(), scale, scheme).div_(divisor).to(x.dtype)
 
 
+def _one_range_on_cpu(x: Tensor, amax: Tensor) -> bool:
+    return amax.dim() == 0 and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _straight_through(gradient: Tensor, x: Tensor, amax: Tensor) -> Tensor:
+    """Return ``gradient`` where abs(x) <= amax, else 0."""
+    if _one_range_on_cpu(x, amax):
+        # one pass instead of three; its range is open, so that the next larger number is what lets amax itself pass
+        bound = float(torch.nextafter(amax, amax.new_tensor(torch.inf)))
+        passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, -bound, bound)
+        return passed
+    return torch.where(x.abs() <= amax, gradient, gradient.new_zeros(()))
+
+
 class _FakeQuant(torch.autograd.Function):
-    """Symmetric fake quantization with the straight-through gradient."""
+    """Symmetric fake quantization with the straight-through gradient, and that of LSQ to an amax that asks for one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
         """Fake-quantize ``x`` and keep what the gradient needs."""
-        ctx.save_for_backward(x, amax)
-        return fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+        result = fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+        if ctx.needs_input_grad[1]:
+            ctx.high = scheme.high
+            ctx.save_for_backward(x, amax, result)
+        elif x.is_leaf or _one_range_on_cpu(x, amax):  # a weight is there anyway; on a CPU time is dearer than memory
+            ctx.save_for_backward(x, amax)
+        elif ctx.needs_input_grad[0]:
+            ctx.save_for_backward(x.abs() <= amax)
+        return result
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         """Pass the gradient where the value was inside the range."""
-        x, amax = ctx.saved_tensors
-        return torch.where(x.abs() <= amax, grads[0], grads[0].new_zeros(())), None, None
+        gradient = grads[0]
+        if len(ctx.saved_tensors) == 1:
+            return torch.where(ctx.saved_tensors[0], gradient, gradient.new_zeros(())), None, None
+        x, amax, *rest = ctx.saved_tensors
+        passed = _straight_through(gradient, x, amax.detach())
+        if not rest:
+            return passed, None, None
+        result = rest[0]
+        # inside the range the result moves with the rounding error, outside with the range's end
+        slope = passed.float().mul(result - x).add_((gradient - passed).mul_(result))
+        scaling = (x.numel() / x.shape[0] * ctx.high) ** -0.5
+        return passed, slope.sum_to_size(amax.shape).div(amax).mul_(scaling), None
 
 
 def fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
     """Fake-quantize ``x`` symmetrically, with the straight-through gradient to ``x``.
+
+    An ``amax`` that requires a gradient gets that of LSQ (Esser et al., "Learned Step Size Quantization", arXiv:1902.08153):
+    the derivative of the result by the step, times the step per amax, scaled by 1 / sqrt(N * q_high), where N counts the
+    values per index of the first axis.
 
     Args:
         x: Float tensor.

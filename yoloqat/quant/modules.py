@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,22 @@ class _Quantized:
     amax_version: int
     scheme: QuantScheme
     result: Tensor
+
+
+_Form = TypeVar("_Form", bound=nn.Module)
+
+
+def adopted(form: type[_Form], module: nn.Module) -> _Form:
+    """Return an instance of ``form``, a subclass of the module's own class, that shares all that ``module`` holds.
+
+    Everything is taken over, also what the owner of the module hung on it; the dicts of parameters, buffers, submodules
+    and hooks are copied so that what is registered on the new instance appears there alone.
+    """
+    made = form.__new__(form)
+    made.__dict__ = {
+        key: value.copy() if isinstance(value, dict | set) else value for key, value in vars(module).items()
+    }
+    return made
 
 
 class QuantMixin(nn.Module):
@@ -54,12 +70,7 @@ class QuantMixin(nn.Module):
             weights: Scheme of the weight; a per-channel axis is turned to where this layer has its output channels.
             name: Qualified name of the layer, for messages.
         """
-        quantized = cls.__new__(cls)
-        # everything is taken over, also what the owner of the module hung on it; the dicts of parameters, buffers,
-        # submodules and hooks are copied so that what is registered on the quantized layer appears there alone
-        quantized.__dict__ = {
-            key: value.copy() if isinstance(value, dict | set) else value for key, value in vars(module).items()
-        }
+        quantized = adopted(cls, module)
         quantized._init_quantizers(activations, weights, name)
         return quantized
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from yoloqat.config import QuantScheme
 from yoloqat.errors import CalibrationError
 from yoloqat.quant.functional import codes, quant_scale
-from yoloqat.quant.swap import quantized_layers
+from yoloqat.quant.sharing import shared_sites
+from yoloqat.quant.swap import activation_quantizers, quantized_layers
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 
@@ -33,36 +34,32 @@ class TensorNumbers:
 
 
 @dataclass(frozen=True)
-class LayerNumbers:
-    """The numbers of one quantized layer.
+class Numbers:
+    """The numbers of a quantized module, as an exporter needs them.
 
     Attributes:
-        name: Qualified module name, e.g. ``"model.0.conv"``.
-        input: Numbers of the layer's input, or None when that edge stays float.
-        weight: Numbers of the layer's weight, or None when that edge stays float.
+        activations: Name of each site whose quantizer is switched on, to its numbers.
+        weights: Name of each layer whose weight is quantized, to the weight's numbers.
     """
 
-    name: str
-    input: TensorNumbers | None
-    weight: TensorNumbers | None
+    activations: dict[str, TensorNumbers]
+    weights: dict[str, TensorNumbers]
 
 
-def layer_numbers(module: nn.Module) -> list[LayerNumbers]:
-    """Return the numbers of every quantized layer of ``module``, in order of registration.
-
-    A disabled quantizer's edge is float and has no numbers.
+def module_numbers(module: nn.Module) -> Numbers:
+    """Return the numbers of all quantizers of ``module`` that are switched on; a shared quantizer is listed at every site.
 
     Raises:
         CalibrationError: A quantizer that is switched on has no range yet.
     """
-    return [
-        LayerNumbers(
-            name,
-            input=_tensor_numbers(layer._input_quantizer),
-            weight=_tensor_numbers(layer._weight_quantizer, layer.weight),
-        )
-        for name, layer in quantized_layers(module)
-    ]
+    activations = {name: _tensor_numbers(quantizer) for name, quantizer in activation_quantizers(module)}
+    activations |= {site: activations[owner] for site, owner in shared_sites(module).items()}
+    weights = {name: _tensor_numbers(layer._weight_quantizer, layer.weight) for name, layer in quantized_layers(module)}
+    return Numbers(_present(activations), _present(weights))
+
+
+def _present(numbers: dict[str, TensorNumbers | None]) -> dict[str, TensorNumbers]:
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _tensor_numbers(quantizer: TensorQuantizer, constant: Tensor | None = None) -> TensorNumbers | None:

@@ -12,14 +12,14 @@ from yoloqat.errors import PatternError
 _REGEX = "re:"
 
 
-def _matcher(pattern: str) -> Callable[[str], bool]:
+def _matcher(pattern: str, option: str) -> Callable[[str], bool]:
     """Return the predicate of one pattern."""
     if pattern.startswith(_REGEX):
         try:
             expression = re.compile(pattern.removeprefix(_REGEX))
         except (re.error, OverflowError) as error:  # a{99999999999} overflows
             raise PatternError(
-                f"ignore pattern {pattern!r} is no regular expression ({error})",
+                f"{option} pattern {pattern!r} is no regular expression ({error})",
                 expected="a valid regular expression after 're:'",
                 mend="correct it",
             ) from error
@@ -36,13 +36,14 @@ def _named_like(candidates: list[str]) -> str:
     return f"layers are named like {candidates[-1]}" if candidates else "the model has no layer to quantize"
 
 
-def match_layers(patterns: Sequence[str], names: Collection[str]) -> set[str]:
+def match_layers(patterns: Sequence[str], names: Collection[str], *, option: str = "ignore") -> set[str]:
     r"""Return the names that a pattern matches, directly or through a block that holds them.
 
     Args:
         patterns: Exact names (``model.22.cv2.0.2``), globs (``model.2?.*``), regular expressions that match the
             whole name (``re:model\.(4|6)\..*``), or names of blocks (``model.22``) for all layers inside.
         names: Qualified names of all layers there are to choose from.
+        option: What the patterns are for, in messages.
 
     Returns:
         The subset of ``names`` that at least one pattern matches.
@@ -52,13 +53,13 @@ def match_layers(patterns: Sequence[str], names: Collection[str]) -> set[str]:
     """
     found: set[str] = set()
     for pattern in patterns:
-        matches = _matcher(pattern)
+        matches = _matcher(pattern, option)
         hits = {name for name in names if any(matches(part) for part in _with_ancestors(name))}
         if not hits:
             candidates = sorted({part for name in names for part in _with_ancestors(name)})
             near = difflib.get_close_matches(pattern.removeprefix(_REGEX), candidates, n=3, cutoff=0.5)
             raise PatternError(
-                f"ignore pattern {pattern!r} matches no layer",
+                f"{option} pattern {pattern!r} matches no layer",
                 expected="the name of a layer or block, a glob, or re:PATTERN",
                 mend=f"did you mean {', '.join(near)}?" if near else _named_like(candidates),
             )

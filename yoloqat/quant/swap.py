@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
@@ -19,22 +19,60 @@ def swappable_layers(module: nn.Module) -> list[str]:
     return [name for name, child in module.named_modules() if type(child) in kinds]
 
 
-def select_layers(module: nn.Module, config: QuantConfig, *, keep_float: Collection[str] = ()) -> list[str]:
-    """Return the names of the layers to quantize.
+GROUP_MULTIPLE = 4
+"""Channels per group that a grouped INT8 convolution of TensorRT needs a multiple of."""
+
+
+def _group_reason(layer: nn.Module, config: QuantConfig) -> str | None:
+    groups = getattr(layer, "groups", 1)
+    if groups == 1:
+        return None
+    channels = (int(layer.in_channels), int(layer.out_channels))  # type: ignore[arg-type]
+    if groups == channels[0]:
+        return None if config.depthwise else "depthwise convolution, faster in FP16"
+    odd = [count // groups for count in channels if (count // groups) % GROUP_MULTIPLE]
+    return f"{odd[0]} channels per group, no multiple of {GROUP_MULTIPLE}" if odd else None
+
+
+def float_reasons(
+    module: nn.Module, config: QuantConfig, *, keep_float: Collection[str] | Mapping[str, str] = ()
+) -> dict[str, str]:
+    """Return the layers that have a quantized form and stay float nevertheless, each with the reason.
 
     Args:
         module: A float model.
-        config: Gives the ignore patterns and whether the head is quantized too.
-        keep_float: Layers that the detector family keeps float unless ``config.quantize_head`` is set.
+        config: Gives the ignore patterns, whether the head is quantized too, and the recipe for depthwise convolutions.
+        keep_float: Layers that the detector family keeps float unless ``config.quantize_head`` is set, with the reasons
+            where it is a mapping.
 
     Raises:
         PatternError: An ignore pattern matches no layer.
     """
     names = swappable_layers(module)
     ignored = match_layers(config.ignore, names)
-    if not config.quantize_head:
-        ignored |= set(keep_float)
-    return [name for name in names if name not in ignored]
+    head = dict(keep_float) if isinstance(keep_float, Mapping) else dict.fromkeys(keep_float, "kept by the family")
+    reasons: dict[str, str] = {}
+    for name in names:
+        grouped = _group_reason(module.get_submodule(name), config)
+        if name in ignored:
+            reasons[name] = "named by the user"
+        elif name in head and not config.quantize_head:
+            reasons[name] = head[name]
+        elif grouped is not None:
+            reasons[name] = grouped
+    return reasons
+
+
+def select_layers(
+    module: nn.Module, config: QuantConfig, *, keep_float: Collection[str] | Mapping[str, str] = ()
+) -> list[str]:
+    """Return the names of the layers to quantize: all that have a quantized form but those of :func:`float_reasons`.
+
+    Raises:
+        PatternError: An ignore pattern matches no layer.
+    """
+    kept = float_reasons(module, config, keep_float=keep_float)
+    return [name for name in swappable_layers(module) if name not in kept]
 
 
 def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) -> None:
@@ -91,3 +129,11 @@ def quantizers(module: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
     for name, child in module.named_modules():
         if isinstance(child, TensorQuantizer):
             yield name, child
+
+
+def activation_quantizers(module: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
+    """Yield the quantizers of activations with their qualified names, one that several sites share once, at its owner."""
+    weights = {id(layer._weight_quantizer) for _, layer in quantized_layers(module)}
+    for name, quantizer in quantizers(module):
+        if id(quantizer) not in weights:
+            yield name, quantizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class TensorQuantizer(nn.Module):
     _amax: Tensor | None
     _low: Tensor | None
     _mark: str | None = None
+    _seen: list[weakref.ref[Tensor]] | None = None
 
     def __init__(
         self,
@@ -159,7 +161,9 @@ class TensorQuantizer(nn.Module):
             histogram: What was collected of this site's tensor.
             method: How amax is found.
         """
-        amax = histogram.compute_amax(method, bits=self.scheme.bits, unsigned=self.scheme.unsigned)
+        # a range that lies mostly on one side of 0 has all levels on that side once it has a zero-point
+        one_sided = not self.scheme.symmetric and -histogram.low <= histogram.high / 2
+        amax = histogram.compute_amax(method, bits=self.scheme.bits, unsigned=self.scheme.unsigned or one_sided)
         if self.scheme.symmetric:
             self.amax = amax
         else:
@@ -207,6 +211,11 @@ class TensorQuantizer(nn.Module):
         return step, torch.zeros_like(step)
 
     def _collect(self, x: Tensor) -> None:
+        if self._seen is not None:
+            # several readers of one tensor share this quantizer: its values count once
+            if any(seen() is x for seen in self._seen):
+                return
+            self._seen.append(weakref.ref(x))
         try:
             self._calibrator.collect(x)
         except CalibrationError as error:

@@ -17,13 +17,19 @@ from torch import Tensor
 
 from yoloqat.config import MethodSpec
 from yoloqat.config.checks import check_int, check_power_of_two
-from yoloqat.errors import CalibrationError
+from yoloqat.config.method import PER_LAYER
+from yoloqat.errors import CalibrationError, ConfigError
+from yoloqat.quant.calib.counting import (
+    Counter,
+    Counts,
+    DeviceCounter,
+    HostCounter,
+    sampling_step,
+)
 from yoloqat.quant.calib.search import amax_entropy_even, amax_mse, amax_percentile
 
 MSE_CANDIDATES = 1024
 """About how many ranges the search by mse tries; a finer choice changes amax by less than a quantization step."""
-
-_MIN_EXPONENT = -100  # widths stay normal float32 numbers, so scaling by them is exact
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,16 @@ class Histogram:
             method: Which search, with its parameters.
             bits: Width of the codes that amax is for.
             unsigned: Whether the codes are unsigned.
+
+        Raises:
+            ConfigError: The method chooses among others by what a layer puts out, which no histogram tells.
         """
+        if method.kind == PER_LAYER:
+            raise ConfigError(
+                f"calibration method is {str(method)!r} for a single histogram",
+                expected="a method that needs nothing but the histogram",
+                mend="choose the method of each layer first",
+            )
         if method.kind == "max" or self.amax == 0.0:
             return self.amax
         if method.kind == "percentile":
@@ -65,90 +80,123 @@ class Histogram:
             found = amax_entropy_even(self.counts, self.edges, bits=bits, unsigned=unsigned)
         else:
             stride = max(1, len(self.counts) // MSE_CANDIDATES)
-            found = amax_mse(self.counts, self.edges, bits=bits, unsigned=unsigned, stride=stride)
+            even = math.frexp(float(self.edges[1]))[0] == 0.5
+            found = amax_mse(self.counts, self.edges, bits=bits, unsigned=unsigned, stride=stride, even=even)
         return min(found, self.amax)
+
+    def merge(self, other: Histogram) -> Histogram:
+        """Return the histogram of what this one and ``other`` collected, as if by one calibrator.
+
+        Raises:
+            CalibrationError: They were collected with different numbers of bins, or not by a calibrator.
+        """
+        if other.amax > self.amax:
+            return other.merge(self)
+        # of two collections with as many bins, the one of the larger values has bins at least as wide
+        widths = np.array([self.edges[1], other.edges[1]], np.float64)
+        mantissas, exponents = np.frexp(widths)
+        if (mantissas != 0.5).any() or exponents[0] < exponents[1]:
+            raise CalibrationError(
+                f"the histograms to merge have bins {widths[0]} and {widths[1]} wide",
+                expected="powers of two, the wider where the values are larger",
+                mend="collect both with the same number of bins",
+            )
+        steps = int(exponents[0] - exponents[1])
+        counts = self.counts.copy()
+        np.add.at(counts, np.arange(len(other.counts)) >> steps, other.counts)
+        return Histogram(counts, self.edges, low=min(self.low, other.low), high=max(self.high, other.high))
 
 
 class HistogramCalibrator:
     """Collects a histogram of absolute values, from which any method finds amax.
 
+    Tensors of an accelerator are counted there without waiting for it; what is not finite among them is told by
+    :meth:`check`, :meth:`histogram` or :meth:`compute_amax`.
+
     Args:
         num_bits: Width of the codes that amax is for.
         unsigned: Whether those codes are unsigned.
         num_bins: Number of bins, a power of two; between half of them and all lie below the largest value.
+        sample: Count about every so-many-th element of large tensors; the range is that of all elements nevertheless.
 
     Raises:
-        ConfigError: ``num_bins`` is no power of two from 256 to 2^20.
+        ConfigError: ``num_bins`` is no power of two from 256 to 2^20, or ``sample`` is not positive.
     """
 
-    def __init__(self, num_bits: int = 8, *, unsigned: bool = False, num_bins: int = 8192) -> None:
+    _sample = 1  # for calibrators that were pickled before there was a choice
+
+    def __init__(self, num_bits: int = 8, *, unsigned: bool = False, num_bins: int = 8192, sample: int = 1) -> None:
         check_int("num_bins", num_bins, 256, 1 << 20)
         check_power_of_two("num_bins", num_bins)
+        check_int("sample", sample, 1)
         self._num_bits = num_bits
         self._unsigned = unsigned
         self._num_bins = num_bins
+        self._sample = sample
         self.reset()
 
     def reset(self) -> None:
         """Forget everything collected."""
-        self._counts: Tensor | None = None
-        self._exponent = _MIN_EXPONENT
-        self._low = math.inf
-        self._high = -math.inf
+        self._counter: Counter | None = None
 
     def collect(self, x: Tensor) -> None:
-        """Count every element of ``x``.
+        """Count the elements of ``x``.
 
         Raises:
-            CalibrationError: ``x`` holds NaN or Inf, or is empty.
+            CalibrationError: ``x`` is empty, or is on the host and holds NaN or Inf.
         """
         if x.numel() == 0:
             raise CalibrationError(
                 f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", mend="check the images"
             )
+        step = sampling_step(x.numel(), self._sample)
         with torch.inference_mode(False), torch.no_grad():  # counts of inference mode cannot be added to outside it
-            self._collect(x.detach().float())
+            if self._counter is None:
+                self._counter = self._make_counter(x.device)
+            self._counter.add(x.detach().float(), step)
 
-    def _collect(self, x: Tensor) -> None:
-        low, high = (float(value) for value in torch.stack(x.aminmax()))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise CalibrationError(
-                f"a tensor to calibrate on holds {'NaN' if math.isnan(low) or math.isnan(high) else 'Inf'}",
-                expected="finite values",
-                mend="check the weights and the images",
-            )
-        self._low, self._high = min(self._low, low), max(self._high, high)
-        self._widen(max(-low, high))
-        bins = torch.mul(_flat(x), 2.0**-self._exponent).abs_().to(torch.int32)
-        if self._counts is None:
-            self._counts = torch.zeros(self._num_bins, dtype=torch.int64, device=x.device)
-        # index_add_ counts in int64 (histc's float32 counts stop at 2^24) and does not wait for a CUDA device
-        one = torch.ones((), dtype=torch.int64, device=x.device)
-        self._counts.index_add_(0, bins, one.expand(bins.numel()))
+    def _make_counter(self, device: torch.device) -> Counter:
+        return HostCounter(self._num_bins) if device.type == "cpu" else DeviceCounter(self._num_bins, device)
 
-    def _widen(self, amax: float) -> None:
-        """Double the bin width until ``amax`` lies below the last edge."""
-        if amax == 0.0:
-            return
-        # frexp gives amax = m * 2^e with m < 1, so 2^e > amax is the least power of two above it
-        needed = max(math.frexp(amax)[1] - self._num_bins.bit_length() + 1, _MIN_EXPONENT)
-        steps = needed - self._exponent
-        if steps <= 0:
-            return
-        if self._counts is not None:
-            self._counts = _merged_bins(self._counts, steps)
-        self._exponent = needed
+    @property
+    def flag(self) -> Tensor | None:
+        """On an accelerator, a tensor there that is not 0 once something was not finite; None elsewhere."""
+        return self._counter.flag if isinstance(self._counter, DeviceCounter) else None
+
+    def check(self) -> None:
+        """Tell what collecting put off.
+
+        Raises:
+            CalibrationError: A tensor of an accelerator held NaN or Inf.
+        """
+        if self._counter is not None:
+            self._counter.check()
+
+    def state(self) -> Counts | None:
+        """Return the counts on the host, or None before any data.
+
+        Raises:
+            CalibrationError: A tensor of an accelerator held NaN or Inf.
+        """
+        if self._counter is None:
+            return None
+        self.check()
+        state = self._counter.state()
+        return None if state.low > state.high else state  # the first tensor was refused
 
     def histogram(self) -> Histogram | None:
-        """Return what was collected so far, or None before any data."""
-        if self._counts is None:
+        """Return what was collected so far, or None before any data.
+
+        Raises:
+            CalibrationError: A tensor of an accelerator held NaN or Inf.
+        """
+        state = self.state()
+        if state is None:
             return None
-        amax = max(-self._low, self._high, 0.0)
-        used = min(int(amax * 2.0**-self._exponent) + 1, self._num_bins)
-        edges = np.arange(used + 1, dtype=np.float64) * 2.0**self._exponent
-        return Histogram(
-            self._counts[:used].cpu().numpy().copy(), edges.astype(np.float32), low=self._low, high=self._high
-        )
+        amax = max(-state.low, state.high, 0.0)
+        used = min(int(amax * 2.0**-state.exponent) + 1, self._num_bins)
+        edges = np.arange(used + 1, dtype=np.float64) * 2.0**state.exponent
+        return Histogram(state.counts[:used].numpy(), edges.astype(np.float32), low=state.low, high=state.high)
 
     def compute_amax(self, method: str | MethodSpec = "entropy", *, percentile: float = 99.99) -> Tensor | None:
         """Return amax by ``method``, float32, shape (); None before any data.
@@ -159,6 +207,7 @@ class HistogramCalibrator:
 
         Raises:
             ConfigError: The method is unknown.
+            CalibrationError: A tensor of an accelerator held NaN or Inf.
         """
         if isinstance(method, str):
             method = MethodSpec(method, percentile if method == "percentile" else None)
@@ -168,10 +217,10 @@ class HistogramCalibrator:
         return torch.tensor(histogram.compute_amax(method, bits=self._num_bits, unsigned=self._unsigned))
 
     def merge(self, other: HistogramCalibrator) -> None:
-        """Add what ``other`` collected, as if its batches had been collected here.
+        """Add what ``other`` collected, as if its batches had been collected here; the counts are on the host then.
 
         Raises:
-            CalibrationError: The two have different numbers of bins.
+            CalibrationError: The two have different numbers of bins, or a tensor of an accelerator held NaN or Inf.
         """
         if other._num_bins != self._num_bins:
             raise CalibrationError(
@@ -179,24 +228,8 @@ class HistogramCalibrator:
                 expected=f"{self._num_bins} bins",
                 mend="collect both with the same number",
             )
-        if other._counts is None:
-            return
-        self._widen(max(-other._low, other._high))
-        counts = _merged_bins(other._counts, max(self._exponent - other._exponent, 0))
-        self._counts = counts.clone() if self._counts is None else self._counts + counts.to(self._counts.device)
-        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
-
-
-def _flat(x: Tensor) -> Tensor:
-    """Return the elements of ``x`` in the order they lie in memory, without a copy where that is possible."""
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(-1)
-
-
-def _merged_bins(counts: Tensor, steps: int) -> Tensor:
-    """Add 2^steps neighbouring bins together, keeping the number of bins."""
-    merged = torch.zeros_like(counts)
-    factor = 1 << min(steps, counts.numel().bit_length())
-    bins = torch.arange(counts.numel(), device=counts.device) // factor
-    return merged.index_add_(0, bins, counts)
+        merged = HostCounter(self._num_bins)
+        for state in (self.state(), other.state()):
+            if state is not None:
+                merged.merge(state)
+                self._counter = merged

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from yoloqat.errors import CalibrationError
+from yoloqat.quant.calib.counting import not_finite
 from yoloqat.quant.functional import reduce_amax
 
 
@@ -21,18 +22,15 @@ class MaxCalibrator:
         self._calib_amax: Tensor | None = None
 
     def collect(self, x: Tensor) -> None:
-        """Take note of ``x``.
+        """Take note of ``x``; on an accelerator without waiting for it.
 
         Raises:
-            CalibrationError: ``x`` is empty or holds NaN or Inf, or its channels do not fit what was collected before.
+            CalibrationError: ``x`` is empty, is on the host and holds NaN or Inf, or its channels do not fit what was
+                collected before.
         """
         amax = reduce_amax(x, axis=self._axis).float()
-        if not bool(torch.isfinite(amax).all()):
-            raise CalibrationError(
-                f"a tensor to calibrate on holds {'NaN' if bool(amax.isnan().any()) else 'Inf'}",
-                expected="finite values",
-                mend="check the weights and the images",
-            )
+        if amax.device.type == "cpu":
+            _check_finite(amax)
         if self._calib_amax is not None and amax.shape != self._calib_amax.shape:
             raise CalibrationError(
                 f"amax has shape {tuple(amax.shape)}",
@@ -42,9 +40,20 @@ class MaxCalibrator:
         self._calib_amax = amax if self._calib_amax is None else torch.maximum(self._calib_amax, amax)
 
     def compute_amax(self) -> Tensor | None:
-        """Return the maximum collected so far, float32, broadcastable to the tensor; None before any data."""
+        """Return the maximum collected so far, float32, broadcastable to the tensor; None before any data.
+
+        Raises:
+            CalibrationError: A tensor of an accelerator held NaN or Inf: both are still in the maximum.
+        """
+        if self._calib_amax is not None:
+            _check_finite(self._calib_amax)
         return self._calib_amax
 
     def reset(self) -> None:
         """Forget everything collected."""
         self._calib_amax = None
+
+
+def _check_finite(amax: Tensor) -> None:
+    if not bool(torch.isfinite(amax).all()):
+        raise not_finite(bool(amax.isnan().any()))

@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 _BLOCK = 1 << 16
 """Candidates times levels that are looked at in one go: bounds the memory to a few MB at any width of the codes."""
 
+_CACHED = 1 << 13
+"""Candidates times places, likewise, where the work is in many passes over small arrays that should stay in the cache."""
+
+_ROUNDING = 1e-12
+"""Difference of two divergences, in nats, that may be nothing but rounding."""
+
 Counts = NDArray[np.int64]
 Edges = NDArray[np.float32]
 
@@ -129,31 +135,55 @@ def amax_entropy_even(
     if len(bins) > 1:
         bins[0] = bins[1]  # zeros are exact at any scale and would drown everything else
     cumulative = np.concatenate([[0.0], np.cumsum(bins)])
-    total = cumulative[-1]
     levels = 1 << (bits - 1 + int(unsigned))
     resolution = levels * BINS_PER_LEVEL
     # below `resolution` bins of the histogram there is nothing to interpolate, and nothing to choose from
-    if total == 0.0 or resolution >= len(bins):
+    if cumulative[-1] == 0.0 or resolution >= len(bins):
         return float(edges[-1])
     allowed = int(np.searchsorted(np.cumsum(counts), (1.0 - clipped) * counts.sum())) + 1
     kept = np.linspace(min(max(resolution, allowed), len(bins)), len(bins), candidates)
-    places = kept[:, None] * (np.arange(resolution + 1) / resolution)
-    fine = np.diff(np.interp(places.ravel(), np.arange(len(cumulative)), cumulative).reshape(places.shape), axis=1)
-    level = fine.reshape(candidates, levels, BINS_PER_LEVEL)
-    filled = np.maximum((level > 0).sum(axis=2, keepdims=True), 1)
-    quantized = np.where(level > 0, level.sum(axis=2, keepdims=True) / filled, 0.0).reshape(fine.shape)
-    inside = fine.sum(axis=1, keepdims=True)
-    reference = fine / total
-    reference[:, -1] += (total - inside[:, 0]) / total
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(reference > 0, reference * np.log(reference * inside / quantized), 0.0)
-    divergence = np.nan_to_num(terms.sum(axis=1), nan=np.inf)
-    last_best = candidates - 1 - int(np.argmin(divergence[::-1]))  # ties go to the largest range
+    divergence = np.empty(candidates)
+    block = max(_CACHED // resolution, 1)
+    for start in range(0, candidates, block):
+        part = slice(start, start + block)
+        divergence[part] = _even_divergences(bins, cumulative, kept[part], levels)
+    last_best = int(np.flatnonzero(divergence <= divergence.min() + _ROUNDING)[-1])  # ties go to the largest range
     return float(kept[last_best] * float(edges[1]))
 
 
+def _even_divergences(
+    bins: NDArray[np.float64], cumulative: NDArray[np.float64], kept: NDArray[np.float64], levels: int
+) -> NDArray[np.float64]:
+    """Return KL(reference || quantized) for each number of kept bins, whole or not, at :data:`BINS_PER_LEVEL`."""
+    resolution, total = levels * BINS_PER_LEVEL, cumulative[-1]
+    places = kept[:, None] * (np.arange(resolution + 1) / resolution)
+    below = np.minimum(places.astype(np.int64), len(bins) - 1)
+    until = cumulative[below] + bins[below] * (places - below)
+    fine, level_sum = np.diff(until, axis=1), np.diff(until[:, ::BINS_PER_LEVEL], axis=1)
+    filled = (fine > 0).astype(np.int8)
+    level_filled = sum(filled[:, index::BINS_PER_LEVEL] for index in range(BINS_PER_LEVEL))
+    inside = until[:, -1]
+    tail = np.maximum(total - inside, 0.0)
+    unbounded = (tail > 0) & (fine[:, -1] <= 0)  # what is clipped lands where the quantized form has nothing
+    fine[:, -1] += tail
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_level = np.log(level_sum / level_filled)
+        own = np.einsum("ij,ij->i", fine, np.log(np.where(fine > 0, fine, 1.0)))
+        level_sum[:, -1] += tail
+        cross = np.where(level_filled > 0, level_sum * log_level, 0.0).sum(axis=1)
+        divergence = (own - cross) / total + np.log(inside / total)
+    return np.where(unbounded, np.inf, np.nan_to_num(divergence, nan=np.inf))
+
+
 def amax_mse(
-    counts: Counts, edges: Edges, *, bits: int = 8, unsigned: bool = False, stride: int = 1, start_bin: int = 128
+    counts: Counts,
+    edges: Edges,
+    *,
+    bits: int = 8,
+    unsigned: bool = False,
+    stride: int = 1,
+    start_bin: int = 128,
+    even: bool = False,
 ) -> float:
     """Return the bin centre that, taken as amax, gives the least squared error of the fake-quantized bin centres.
 
@@ -164,6 +194,7 @@ def amax_mse(
         unsigned: Whether the codes are unsigned.
         stride: Distance between candidates, in bins.
         start_bin: First candidate, in bins.
+        even: The edges are multiples of one width to the last bit, so that the bins of a code need not be searched.
     """
     centers = (edges[1:] + edges[:-1]) / np.float32(2)
     candidates = np.arange(min(start_bin, len(centers) - 1), len(centers), stride)
@@ -175,12 +206,16 @@ def amax_mse(
     sum_1 = np.concatenate([[0.0], np.cumsum(weights * centers)])
     sum_2 = float((weights * centers.astype(np.float64) ** 2).sum())
     levels = np.arange(high + 1, dtype=np.float64)
-    block = max(_BLOCK // high, 1)
+    block = max((_CACHED if even else _BLOCK) // high, 1)
     for start in range(0, len(candidates), block):
         amax = centers[candidates[start : start + block]].astype(np.float64)[:, None]
         step = amax / high
         # the first centre that rounds to a code above `level`; clamping sends everything beyond to the last code
-        bounds = np.searchsorted(centers, (levels[:-1] + 0.5) * step)
+        limits = (levels[:-1] + 0.5) * step
+        if even:
+            bounds = np.minimum(np.ceil(limits / float(edges[1]) - 0.5).astype(np.int64), len(centers))
+        else:
+            bounds = np.searchsorted(centers, limits)
         ends = np.full((len(amax), 1), len(centers))
         bounds = np.concatenate([np.zeros_like(ends), bounds, ends], axis=1)
         value = levels * step

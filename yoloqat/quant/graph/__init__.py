@@ -2,6 +2,23 @@
 
 from yoloqat.quant.graph.execute import Executor
 from yoloqat.quant.graph.marking import marking
+from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
+from yoloqat.quant.graph.planner import make_plan, plan_module
+from yoloqat.quant.graph.text import plan_text, reader_name
 from yoloqat.quant.graph.trace import Node, Ref, Traced, trace
 
-__all__ = ["Executor", "Node", "Ref", "Traced", "marking", "trace"]
+__all__ = [
+    "Executor",
+    "Node",
+    "PlacementPlan",
+    "PlannedTensor",
+    "Ref",
+    "ScaleGroup",
+    "Traced",
+    "make_plan",
+    "marking",
+    "plan_module",
+    "plan_text",
+    "reader_name",
+    "trace",
+]

@@ -1,0 +1,58 @@
+"""How a detector is written as ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yoloqat.config.checks import check_bool, check_fraction, check_int
+from yoloqat.errors import ConfigError
+
+HALF_OPSET = 19
+"""The first opset whose QuantizeLinear and DequantizeLinear take FP16."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """How a detector is written as ONNX.
+
+    Attributes:
+        imgsz: Side of the input in pixels.
+        batch: Batch size of the input; with ``dynamic`` the size it is traced at.
+        opset: Version of the standard ONNX operators, 13 to 23.
+        dynamic: Leave the batch size open.
+        half: FP16 where nothing is quantized, with FP32 images and outputs.
+        nms: Suppress boxes in the graph: the output is (batch, max_det, 6) instead of every anchor.
+        nms_conf: Score that a box must exceed, with ``nms``.
+        nms_iou: Overlap above which the less confident of two boxes of a class is dropped, with ``nms``.
+        max_det: Detections per image, with ``nms``.
+
+    Raises:
+        ConfigError: A value is out of range, or ``half`` is asked of an opset that has no FP16 quantizers.
+    """
+
+    imgsz: int = 640
+    batch: int = 1
+    opset: int = 19
+    dynamic: bool = False
+    half: bool = False
+    nms: bool = False
+    nms_conf: float = 0.001
+    nms_iou: float = 0.7
+    max_det: int = 300
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_int("imgsz", self.imgsz, 1)
+        check_int("batch", self.batch, 1)
+        check_int("opset", self.opset, 13, 23)
+        check_int("max_det", self.max_det, 1)
+        for name in ("dynamic", "half", "nms"):
+            check_bool(name, getattr(self, name))
+        check_fraction("nms_conf", self.nms_conf)
+        check_fraction("nms_iou", self.nms_iou)
+        if self.half and self.opset < HALF_OPSET:
+            raise ConfigError(
+                f"opset is {self.opset} with half=True",
+                expected=f"opset {HALF_OPSET} or newer, whose quantizers take FP16",
+                mend=f"use --opset {HALF_OPSET}",
+            )

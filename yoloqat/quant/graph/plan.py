@@ -1,0 +1,107 @@
+"""Where quantizers sit in a model and which of them share a scale, as a value to read, keep and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from yoloqat.errors import ModelError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor that quantized layers read.
+
+    Attributes:
+        name: What makes it: module and operator, e.g. ``"model.2.cv1.act:silu"``; ``"input"`` is the images.
+        sites: Qualified names of the quantizers that its readers ask for, in the order of execution.
+    """
+
+    name: str
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScaleGroup:
+    """Tensors with one scale, and so with one quantizer.
+
+    Attributes:
+        tensors: In the order in which they are first read.
+    """
+
+    tensors: tuple[PlannedTensor, ...]
+
+    @property
+    def owner(self) -> str:
+        """The site that registers the quantizer: the first in the order of execution."""
+        return self.tensors[0].sites[0]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """All sites that use the quantizer, the owner first; each once, also where its layer runs several times."""
+        return tuple(dict.fromkeys(site for tensor in self.tensors for site in tensor.sites))
+
+
+@dataclass(frozen=True)
+class PlacementPlan:
+    """The placement of quantizers in a model.
+
+    Attributes:
+        groups: One per scale, in the order of execution.
+        floats: What stays float by choice, with the reason.
+        unreached: What stays float because no quantizer reaches it, each a line of text.
+    """
+
+    groups: tuple[ScaleGroup, ...]
+    floats: dict[str, str] = field(default_factory=dict)
+    unreached: tuple[str, ...] = ()
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Each site that has no quantizer of its own, to the owner of the one it uses."""
+        return {site: group.owner for group in self.groups for site in group.sites if site != group.owner}
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """All sites."""
+        return tuple(site for group in self.groups for site in group.sites)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as a JSON-able dict."""
+        return {
+            "version": VERSION,
+            "groups": [{tensor.name: list(tensor.sites) for tensor in group.tensors} for group in self.groups],
+            "aliases": self.aliases,
+            "floats": dict(self.floats),
+            "unreached": list(self.unreached),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PlacementPlan:
+        """Make a plan from what :meth:`to_dict` returned.
+
+        Raises:
+            ModelError: The dict is of another version or damaged.
+        """
+        try:
+            version = data["version"]
+            groups = tuple(
+                ScaleGroup(tuple(PlannedTensor(str(name), tuple(sites)) for name, sites in group.items()))
+                for group in data["groups"]
+            )
+            plan = cls(groups, dict(data["floats"]), tuple(data["unreached"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unreadable(f"is damaged ({error!r})") from error
+        if version != VERSION:
+            raise _unreadable(f"is of version {version!r}")
+        if not all(tensor.sites for group in groups for tensor in group.tensors) or not all(g.tensors for g in groups):
+            raise _unreadable("has a scale that nothing reads")
+        return plan
+
+
+def _unreadable(reason: str) -> ModelError:
+    return ModelError(
+        f"the stored placement {reason}", expected=f"version {VERSION}", mend="calibrate the float model again"
+    )

@@ -1,0 +1,134 @@
+"""The placement plan of a model whose layers and blocks are swapped, from its traced graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from torch import nn
+
+from yoloqat.config import QuantConfig
+from yoloqat.quant.graph.flow import operator_name, scale_groups
+from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
+from yoloqat.quant.graph.text import reader_name
+from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, SITE, Node, Ref, Traced
+from yoloqat.quant.patterns import match_layers
+from yoloqat.quant.swap import quantized_layers
+
+NO_LAYER = "the Add follows no quantized layer"
+
+_LAYERS = frozenset(
+    {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
+)
+_PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "scaled_dot_product_attention", "einsum"})
+_ACTIVATIONS = frozenset(
+    {"silu", "relu", "relu6", "leaky_relu", "hardswish", "hardtanh", "gelu", "sigmoid", "mish", "elu", "hardsigmoid"}
+)
+
+
+def make_plan(
+    traced: Traced, config: QuantConfig, *, floats: Mapping[str, str], weights: Collection[str] = ()
+) -> PlacementPlan:
+    """Plan which quantizers share a scale.
+
+    Every tensor with a quantized reader has one scale. Tensors between which integers pass unchanged have the same one, as
+    far as ``config.merge`` goes: then an engine computes each tensor in integers once, and needs no requantization at a
+    concat.
+
+    Args:
+        traced: The graph of a model in which every site has its own quantizer yet.
+        config: Gives the recipes.
+        floats: Layers that stay float by choice, with the reason.
+        weights: Names of the quantizers of weights, which are no sites.
+
+    Raises:
+        PatternError: A pattern of ``config.unmerge`` matches no site.
+    """
+    alone = _lone_skips(traced) if config.adds == "residual" else {}
+    sites = [node for node in traced.sites() if node.target not in weights and node.target not in alone]
+    named = match_layers(config.unmerge, [str(node.target) for node in sites], option="unmerge")
+    apart = {node.args[0].index for node in sites if node.target in named}
+    groups = scale_groups(traced, merge=config.merge, apart=apart)
+    names = _tensor_names(traced)
+    tensors: dict[int, list[str]] = {}
+    for node in sites:
+        tensors.setdefault(node.args[0].index, []).append(str(node.target))
+    members: dict[int, list[PlannedTensor]] = {}
+    for tensor, readers in tensors.items():
+        members.setdefault(groups.find(tensor), []).append(PlannedTensor(names[tensor], tuple(readers)))
+    reasons = dict(floats) | {reader_name(site): reason for site, reason in alone.items()}
+    unreached = []
+    for chosen, what, why in _unquantized(traced, config, floats=floats):
+        if chosen:
+            reasons[what] = why
+        else:
+            unreached.append(f"{what}: {why}")
+    return PlacementPlan(tuple(ScaleGroup(tuple(group)) for group in members.values()), reasons, tuple(unreached))
+
+
+def plan_module(module: nn.Module, traced: Traced, config: QuantConfig, *, floats: Mapping[str, str]) -> PlacementPlan:
+    """Plan which quantizers of ``module`` share a scale; arguments as of :func:`make_plan`."""
+    weights = {f"{name}._weight_quantizer" for name, _ in quantized_layers(module)}
+    return make_plan(traced, config, floats=floats, weights=weights)
+
+
+def _tensor_names(traced: Traced) -> dict[int, str]:
+    """Return a unique name for every tensor: the module and the operator that make it."""
+    names: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for node in traced.nodes:
+        if node.op in (INPUT, PARAMETER, CONSTANT):
+            name = "input" if node.op == INPUT else str(node.target)
+        elif operator_name(node) == "getitem":
+            name = f"{names[node.args[0].index]}[{node.args[1]}]"
+        else:
+            name = f"{node.module}:{operator_name(node)}"
+        seen[name] = seen.get(name, 0) + 1
+        names[node.index] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    return names
+
+
+def _lone_skips(traced: Traced) -> dict[str, str]:
+    """Return the sites of skips whose quantizer would win nothing, with the reason.
+
+    An engine fuses an Add into the convolution before it, and reads the skip in integers there; where a float layer or
+    another operation comes before the Add, there is nothing to fuse it into.
+    """
+    found = {}
+    for node in traced.nodes:
+        reads = node.reads() if operator_name(node) == "add" else ()
+        skips = [read for read in reads if traced.nodes[read].op == SITE]
+        if len(reads) == 2 and len(skips) == 1:
+            (branch,) = (read for read in reads if read not in skips)
+            if not _quantized_source(traced, branch):
+                found[str(traced.nodes[skips[0]].target)] = NO_LAYER
+    return found
+
+
+def _unquantized(traced: Traced, config: QuantConfig, *, floats: Mapping[str, str]) -> Iterator[tuple[bool, str, str]]:
+    """Yield what an engine could run in integers and does not: whether that is by choice, what it is, and why."""
+    for node in traced.nodes:
+        reads = [read for read in node.reads() if traced.nodes[read].op not in (PARAMETER, CONSTANT)]
+        if any(traced.nodes[read].op == SITE for read in reads):
+            continue
+        kind = operator_name(node)
+        where = f"{kind} in {node.module or 'the model'} ({node.module_type.rpartition('.')[2]})"
+        if kind in _LAYERS and node.module not in floats:
+            yield False, where, "no quantized form of this module"
+        elif kind in _PRODUCTS and len(reads) > 1:
+            yield not config.attention, where, "no quantized form of this block" if config.attention else "by option"
+        elif kind == "add" and len(set(reads)) == 2 and all(len(traced.nodes[r].shape or ()) == 4 for r in reads):
+            if config.adds == "none":
+                yield True, where, "by recipe"
+            elif any(_quantized_source(traced, read) for read in reads):
+                yield False, where, "no quantized form of this block"
+            else:
+                yield True, where, NO_LAYER
+
+
+def _quantized_source(traced: Traced, index: int) -> bool:
+    """Tell whether a tensor is what a quantized layer computes, perhaps through an activation."""
+    node: Node = traced.nodes[index]
+    while operator_name(node) in _ACTIVATIONS and isinstance(node.args[0], Ref):
+        node = traced.nodes[node.args[0].index]
+    first = node.args[0] if node.args else None
+    return operator_name(node) in _LAYERS and isinstance(first, Ref) and traced.nodes[first.index].op == SITE

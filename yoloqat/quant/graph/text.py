@@ -1,0 +1,36 @@
+"""A placement plan as text: one line per tensor, made to be read and compared."""
+
+from __future__ import annotations
+
+from yoloqat.quant.graph.plan import PlacementPlan
+
+_INPUT = "_input_quantizer"
+
+
+def reader_name(site: str) -> str:
+    """Return who reads through a site: ``model.2.cv1.conv``, or ``model.2.m.0 (residual)`` of a block."""
+    path, _, attribute = site.rpartition(".")
+    if attribute == _INPUT:
+        return path
+    return f"{path} ({attribute.removeprefix('_').removesuffix('_quantizer')})"
+
+
+def plan_text(plan: PlacementPlan) -> str:
+    """Return the plan as lines.
+
+    A line ``scale 3: 2 tensors, 3 readers`` opens each scale; under it stand its tensors, what makes each on the left of the
+    arrow and who reads it quantized on the right. Then comes what stays float, and what no quantizer reaches.
+    """
+    lines = []
+    for number, group in enumerate(plan.groups):
+        readers = sum(len(tensor.sites) for tensor in group.tensors)
+        lines.append(f"scale {number}: {_count(len(group.tensors), 'tensor')}, {_count(readers, 'reader')}")
+        for tensor in group.tensors:
+            lines.append(f"  {tensor.name} -> {', '.join(reader_name(site) for site in tensor.sites)}")
+    lines += [f"float {name}: {reason}" for name, reason in plan.floats.items()]
+    lines += [f"unreached {line}" for line in plan.unreached]
+    return "\n".join(lines) + "\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
