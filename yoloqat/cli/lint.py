@@ -1,0 +1,70 @@
+"""Find what is wrong with a QDQ ONNX file, without a GPU.
+
+Takes any tool's file. Errors are what TensorRT refuses or computes otherwise than the file says, warnings what makes the
+engine slower or less accurate than it could be; each comes with node names and the mend. Exit code 1 when there are
+errors, with --strict also when there are warnings. The rules, their reasons and sources: docs/lint.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.terminal import table
+from yoloqat.export.lint import TARGETS, Finding, lint_file, lint_results, to_sarif
+from yoloqat.pipeline.run import Run
+from yoloqat.provenance import file_sha256, write_json
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of any tool")
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings as SARIF 2.1.0, for CI")
+    parser.add_argument("--strict", action="store_true", help="let warnings fail too")
+    parser.add_argument(
+        "--target",
+        choices=[target.name for target in TARGETS],
+        default=TARGETS[0].name,
+        help="what will read the file (default: %(default)s)",
+    )
+
+
+def _table(path: Path, findings: Sequence[Finding], counts: dict[str, Any]) -> Table:
+    title = f"{path}: {counts['errors']} errors, {counts['warnings']} warnings, {counts['notes']} notes"
+    shown = table(escape(title), "finding", "nodes", "what, and the mend")
+    shown.columns[2].justify = "left"
+    if not findings:
+        shown.add_row("none", "-", "nothing found")
+    for finding in findings:
+        nodes = str(len(finding.nodes)) if finding.nodes else "-"
+        text = f"{finding.message}; {finding.mend}"
+        shown.add_row(f"{finding.severity}\n{finding.rule}", nodes, escape(text))
+    return shown
+
+
+def _failed(counts: dict[str, Any], *, strict: bool) -> str | None:
+    errors, warnings = counts["errors"], counts["warnings"]
+    if errors or (strict and warnings):
+        return f"{errors} errors and {warnings} warnings; expected none{'' if strict else ' of the errors'}; see 'findings'"
+    return None
+
+
+def _run(args: argparse.Namespace, run: Run) -> Outcome:  # noqa: ARG001 - nothing long is done
+    target = next(target for target in TARGETS if target.name == args.target)
+    findings = lint_file(args.model, target=target)
+    results = lint_results(findings)
+    if args.sarif is not None:
+        write_json(args.sarif, to_sarif(findings, args.model))
+    settings = {"target": target.name, "strict": args.strict}
+    inputs = {"model": {"path": str(args.model), "sha256": file_sha256(args.model)}}
+    failed = _failed(results, strict=args.strict)
+    files = [] if args.sarif is None else [str(args.sarif.absolute())]
+    return Outcome(settings, results, inputs, [_table(args.model, findings, results)], files, failed=failed)
+
+
+COMMAND = Command("lint", __doc__ or "", _arguments, _run)
