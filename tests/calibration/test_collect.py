@@ -13,7 +13,7 @@ from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.errors import CalibrationError, DataError
 from yoloqat.predictor import Images, RawOutputs
-from yoloqat.quant import quantized_layers, quantizers
+from yoloqat.quant import activation_quantizers, quantized_layers, quantizers
 
 METHODS = ("max", "entropy", "mse", "percentile-99.9")
 
@@ -59,10 +59,10 @@ def test_every_quantized_layer_has_a_histogram_of_all_images(
     found = collect_statistics(
         swapped, predictor, records, imgsz=IMGSZ, batch=3, progress=lambda *step: told.append(step)
     )
-    assert list(found.histograms) == [name for name, _ in quantized_layers(swapped.module)]
+    assert list(found.histograms) == [name for name, _ in activation_quantizers(swapped.module)]
     assert (predictor.seen, found.images) == ((3, 1), 4)
     assert told == [("collect statistics", 3, 4), ("collect statistics", 4, 4)]
-    first = found.histograms["model.0.conv"]
+    first = found.histograms["model.0.conv._input_quantizer"]
     assert first.counts.sum() == 4 * 3 * IMGSZ * IMGSZ
     assert 0.0 <= first.low < first.high <= 1.0
 
@@ -71,7 +71,7 @@ def test_statistics_depend_on_the_images_and_hardly_on_their_batches(
     swapped: Detector, records: tuple[ImageRecord, ...]
 ) -> None:
     one, all_ = collect(swapped, records, batch=1), collect(swapped, records, batch=4)
-    first = [statistics.histograms["model.0.conv"] for statistics in (one, all_)]
+    first = [statistics.histograms["model.0.conv._input_quantizer"] for statistics in (one, all_)]
     np.testing.assert_array_equal(first[0].counts, first[1].counts)  # the images themselves: no arithmetic in between
     for name, histogram in one.histograms.items():
         assert all_.histograms[name].amax == pytest.approx(histogram.amax, rel=1e-5), name
@@ -128,9 +128,10 @@ def test_an_image_that_does_not_decode_is_named(
 
 def test_a_layer_without_statistics_is_named(swapped: Detector, records: tuple[ImageRecord, ...]) -> None:
     found = collect(swapped, records)
-    del found.histograms["model.2.m.0.cv1.conv"]
+    del found.histograms["model.2.m.0.cv1.conv._input_quantizer"]
     with pytest.raises(
-        CalibrationError, match=r"layer 'model\.2\.m\.0\.cv1\.conv' was not reached by the 4 calibration images"
+        CalibrationError,
+        match=r"'model\.2\.m\.0\.cv1\.conv._input_quantizer' was not reached by the 4 calibration images",
     ):
         apply_method(swapped, found, MethodSpec("max"))
 
@@ -139,8 +140,8 @@ def test_a_layer_that_no_image_reaches_has_no_statistics(swapped: Detector, reco
     block = swapped.module.get_submodule("model.2.m.0")
     block.forward = lambda x: x
     found = collect(swapped, records)
-    missing = {name for name, _ in quantized_layers(swapped.module)} - set(found.histograms)
-    assert missing == {"model.2.m.0.cv1.conv", "model.2.m.0.cv2.conv"}
+    missing = {name for name, _ in activation_quantizers(swapped.module)} - set(found.histograms)
+    assert missing == {"model.2.m.0.cv2.conv._input_quantizer"}  # the first layer's is shared with one that is reached
 
 
 @pytest.mark.parametrize("text", METHODS)
@@ -150,10 +151,11 @@ def test_a_method_sets_every_range_and_leaves_weights_alone(
     found = collect(swapped, records)
     weights = {name: q.amax.clone() for name, q in quantizers(swapped.module) if name.endswith("_weight_quantizer")}
     amax = apply_method(swapped, found, MethodSpec.parse(text))
-    assert list(amax) == [name for name, _ in quantized_layers(swapped.module)]
-    for name, layer in quantized_layers(swapped.module):
-        assert amax[name] == float(layer._input_quantizer.amax) > 0
+    assert list(amax) == [name for name, _ in activation_quantizers(swapped.module)]
+    for name, quantizer in activation_quantizers(swapped.module):
+        assert amax[name] == float(quantizer.amax) > 0
         assert amax[name] <= found.histograms[name].amax
+    for name, layer in quantized_layers(swapped.module):
         assert torch.equal(layer._weight_quantizer.amax, weights[f"{name}._weight_quantizer"])
     if text == "max":
         assert amax == pytest.approx({name: histogram.amax for name, histogram in found.histograms.items()})
@@ -179,11 +181,19 @@ def test_affine_ranges_are_what_was_seen_cut_to_the_methods_amax(
     found = collect(detector, records)
     method = MethodSpec.parse(text)
     apply_method(detector, found, method)
-    for name, layer in quantized_layers(detector.module):
-        histogram, quantizer = found.histograms[name], layer._input_quantizer
+    for name, quantizer in activation_quantizers(detector.module):
+        histogram = found.histograms[name]
         limit = np.float32(histogram.compute_amax(method, bits=8))
         assert float(quantizer.low) == np.float32(max(min(histogram.low, 0.0), -limit)), name
         assert float(quantizer.amax) == np.float32(min(histogram.high, limit)), name
     assert float(dict(quantized_layers(detector.module))["model.0.conv"]._input_quantizer.low) == 0.0
     silu = dict(quantized_layers(detector.module))["model.1.conv"]._input_quantizer
     assert -0.2785 < float(silu.low) < 0 < float(silu.amax)
+
+
+def test_a_shared_scale_counts_each_tensor_once(swapped: Detector, records: tuple[ImageRecord, ...]) -> None:
+    # the chunk is read by a convolution and by the Add of its block, the concat by another convolution
+    found = collect(swapped, records)
+    chunk, joined = 16, 3 * 16
+    pixels = 4 * (IMGSZ // 4) ** 2
+    assert found.histograms["model.2.m.0.cv1.conv._input_quantizer"].counts.sum() == (chunk + joined) * pixels

@@ -12,10 +12,10 @@ from tiny_detector import VALIDATION_IMAGES, TinyData
 from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.evaluation import evaluate, mean_average_precision, split_halves, subset
-from yoloqat.pipeline.compare import compare_methods
+from yoloqat.pipeline.compare import compare_methods, methods_taken
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import quantization_disabled
+from yoloqat.quant import activation_quantizers, quantization_disabled
 
 METHODS = [MethodSpec("max"), MethodSpec("percentile", 99.9), MethodSpec("percentile", 99.0)]
 MakeRun, MakePtq = Callable[..., Run], Callable[..., Ptq]
@@ -59,7 +59,7 @@ def test_rows_are_what_each_method_alone_gives(make_run: MakeRun, make_ptq: Make
         assert evaluate(ptq.predictor, dataset, CONFIG).metrics.map50_95 == row["map50_95"]
 
 
-def test_the_best_is_chosen_on_one_half_and_measured_on_the_other(
+def test_a_winner_is_chosen_on_one_half_and_measured_on_the_other(
     make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
 ) -> None:
     found = compare_methods(make_ptq(make_run()), dataset, METHODS, CONFIG, run=make_run(), seed=3)
@@ -76,12 +76,45 @@ def test_the_best_is_chosen_on_one_half_and_measured_on_the_other(
         return float(mean_average_precision(subset(matches[name], half))[0])
 
     best = max(matches, key=lambda name: part(name, first))
-    assert found["best"] == found["confirmed"]["method"] == best
+    assert found["confirmed"]["method"] == best
     assert found["confirmed"]["images"] == second.sum() == 5
     expected = float(mean_average_precision(subset(floating, second))[0]) - part(best, second)
     assert found["confirmed"]["drop"] == pytest.approx(expected, abs=1e-12)
     low, high = found["confirmed"]["drop_ci95"]
     assert low <= high
+
+
+def test_the_best_is_the_highest_and_ties_are_those_it_does_not_beat(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    methods = [*METHODS, MethodSpec("percentile", 20.0)]
+    found = compare_methods(make_ptq(make_run()), dataset, methods, CONFIG, run=make_run())
+    rows = {str(method): row for method, row in zip(methods, found["methods"], strict=True)}
+    assert found["best"] == max(rows, key=lambda name: rows[name]["map50_95"])
+    best = rows[found["best"]]
+    for name, row in rows.items():
+        assert row["behind_best"] == pytest.approx(best["map50_95"] - row["map50_95"], abs=1e-9)
+        low, high = row["behind_best_ci95"]
+        assert low <= row["behind_best"] <= high
+        assert (name in found["tied"]) == (low <= 0 and name != found["best"])
+    assert "percentile-20" not in found["tied"], "a method that erases the model is beaten"
+
+
+def test_per_layer_says_what_each_quantizer_took(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    ptq = make_ptq(make_run())
+    found = compare_methods(ptq, dataset, [MethodSpec("per-layer")], CONFIG, run=make_run())
+    taken = found["methods"][0]["per_layer"]
+    assert sum(methods_taken(taken).values()) == len(taken) == found["activation_quantizers"]
+    assert all(entry["errors"][entry["method"]] == min(entry["errors"].values()) for entry in taken.values())
+    assert ptq.detector.quantization.calibration["per-layer"] == {
+        name: entry["method"] for name, entry in taken.items()
+    }
+    for _, name in zip(range(3), taken, strict=False):
+        histogram = ptq.statistics.histograms[name]
+        amax = histogram.compute_amax(MethodSpec.parse(taken[name]["method"]))
+        assert float(dict(activation_quantizers(ptq.detector.module))[name].amax) == pytest.approx(amax)
 
 
 def test_a_method_without_loss_has_an_interval_of_zero(

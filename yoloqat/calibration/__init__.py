@@ -1,6 +1,19 @@
 """Images to statistics, statistics to the ranges of every method, from one pass."""
 
-from yoloqat.calibration.collect import collect_statistics
+from yoloqat.calibration.collect import collect_stages, collect_statistics
+from yoloqat.calibration.per_layer import Choice, choose_methods
+from yoloqat.calibration.selection import greedy_cover, image_ranges
 from yoloqat.calibration.statistics import Statistics, apply_method
+from yoloqat.calibration.weights import calibrate_weights
 
-__all__ = ["Statistics", "apply_method", "collect_statistics"]
+__all__ = [
+    "Choice",
+    "Statistics",
+    "apply_method",
+    "calibrate_weights",
+    "choose_methods",
+    "collect_stages",
+    "collect_statistics",
+    "greedy_cover",
+    "image_ranges",
+]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
 
 from yoloqat.calibration.statistics import Statistics
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
-from yoloqat.errors import CalibrationError
+from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
-from yoloqat.quant import collecting, quantized_layers
+from yoloqat.quant import activation_quantizers, collecting
 from yoloqat.quant.calib import HistogramCalibrator
 
 
@@ -23,9 +25,12 @@ def collect_statistics(
     imgsz: int,
     batch: int,
     bins: int = 8192,
+    sample: int = 1,
     progress: Progress = silent,
 ) -> Statistics:
-    """Run the calibration images through the float model and collect a histogram of every quantized layer's input.
+    """Run the calibration images through the float model and collect a histogram for every quantizer of activations.
+
+    A quantizer that several tensors share gets the histogram of their union, each tensor counted once.
 
     Args:
         detector: A quantized detector; its ranges are not changed.
@@ -34,34 +39,111 @@ def collect_statistics(
         imgsz: Side of the square letterbox in pixels, as for evaluation.
         batch: Images per forward.
         bins: Histogram bins per site, a power of two.
+        sample: Count about every so-many-th element of large tensors; 1 counts all. The range is always that of all.
         progress: Told of every finished batch.
 
     Raises:
         CalibrationError: A layer's input holds NaN or Inf; the layer and the images of the batch are named.
         DataError: An image does not decode.
     """
-    layers = dict(quantized_layers(detector.module))
-    for layer in layers.values():
-        scheme = layer._input_quantizer.scheme
-        layer._input_quantizer._calibrator = HistogramCalibrator(scheme.bits, unsigned=scheme.unsigned, num_bins=bins)
-    start, done = time.perf_counter(), 0
-    with collecting(detector.module):
-        for batch_ in read_batches(plan_batches(records, imgsz, batch, stride=detector.info.stride)):
-            try:
-                predictor(batch_.images)
-            except CalibrationError as error:
-                names = ", ".join(record.path.name for record in batch_.records)
-                raise CalibrationError(
-                    f"{error.what} (batch of {names})", expected=error.expected, mend=error.mend
-                ) from error
-            done += len(batch_.records)
-            progress("collect statistics", done, len(records))
-    seconds = time.perf_counter() - start
-    histograms = {}
-    for name, layer in layers.items():
-        calibrator = layer._input_quantizer._calibrator
-        histogram = calibrator.histogram() if isinstance(calibrator, HistogramCalibrator) else None
-        if histogram is not None:
-            histograms[name] = histogram
-        calibrator.reset()
-    return Statistics(histograms, done, seconds)
+    return collect_stages(
+        detector,
+        predictor,
+        records,
+        stages=[len(records)],
+        imgsz=imgsz,
+        batch=batch,
+        bins=bins,
+        sample=sample,
+        progress=progress,
+    )[-1]
+
+
+def collect_stages(
+    detector: Detector,
+    predictor: Predictor,
+    records: Sequence[ImageRecord],
+    *,
+    stages: Sequence[int],
+    imgsz: int,
+    batch: int,
+    bins: int = 8192,
+    sample: int = 1,
+    progress: Progress = silent,
+) -> list[Statistics]:
+    """Collect in one pass what the first images give, for several numbers of images.
+
+    Args:
+        detector: As in :func:`collect_statistics`, like all that is not named here.
+        predictor: Runs that detector.
+        records: The calibration images.
+        stages: Rising numbers of images; no batch reaches across one of them.
+        imgsz: Side of the square letterbox in pixels.
+        batch: Images per forward.
+        bins: Histogram bins per site.
+        sample: Distance between counted elements of large tensors.
+        progress: Told of every finished batch.
+
+    Returns:
+        One entry per stage, of all images up to it.
+
+    Raises:
+        ConfigError: The stages do not rise or reach beyond the images.
+        CalibrationError: A layer's input holds NaN or Inf.
+        DataError: An image does not decode.
+    """
+    starts = [0, *stages[:-1]]
+    if not stages or any(end <= start for start, end in zip(starts, stages, strict=True)) or stages[-1] > len(records):
+        raise ConfigError(
+            f"numbers of calibration images are {', '.join(map(str, stages))}",
+            expected=f"rising numbers from 1 to the {len(records)} images there are",
+            mend="name fewer, or calibrate on more images",
+        )
+    calibrators: dict[str, HistogramCalibrator] = {}
+    for name, quantizer in activation_quantizers(detector.module):
+        scheme = quantizer.scheme
+        calibrators[name] = HistogramCalibrator(scheme.bits, unsigned=scheme.unsigned, num_bins=bins, sample=sample)
+        quantizer._calibrator = calibrators[name]
+    found: list[Statistics] = []
+    done, begun = 0, time.perf_counter()
+    try:
+        with collecting(detector.module):
+            for start, end in zip(starts, stages, strict=True):
+                plans = plan_batches(records[start:end], imgsz, batch, stride=detector.info.stride)
+                for batch_ in read_batches(plans):
+                    try:
+                        predictor(batch_.images)
+                        _check(detector, calibrators)
+                    except CalibrationError as error:
+                        names = ", ".join(record.path.name for record in batch_.records)
+                        raise CalibrationError(
+                            f"{error.what} (batch of {names})", expected=error.expected, mend=error.mend
+                        ) from error
+                    done += len(batch_.records)
+                    progress("collect statistics", done, stages[-1])
+                histograms = {name: calibrator.histogram() for name, calibrator in calibrators.items()}
+                reached = {name: histogram for name, histogram in histograms.items() if histogram is not None}
+                found.append(Statistics(reached, end, time.perf_counter() - begun))
+    finally:
+        for calibrator in calibrators.values():
+            calibrator.reset()
+    return found
+
+
+def _check(detector: Detector, calibrators: Mapping[str, HistogramCalibrator]) -> None:
+    """Look at what an accelerator put off, of all calibrators at once: the only wait for it in a batch.
+
+    Raises:
+        CalibrationError: A tensor held NaN or Inf; the first quantizer in the order of execution is named.
+    """
+    flags = {name: calibrator.flag for name, calibrator in calibrators.items()}
+    put_off = {name: flag for name, flag in flags.items() if flag is not None}
+    if not put_off or not bool(torch.stack(list(put_off.values())).any()):
+        return
+    plan = detector.quantization.placement.groups if detector.quantization is not None else ()
+    order = {group.owner: index for index, group in enumerate(plan)}
+    for name in sorted(put_off, key=lambda name: order.get(name, len(order))):
+        try:
+            calibrators[name].check()
+        except CalibrationError as error:
+            raise CalibrationError(f"'{name}': {error.what}", expected=error.expected, mend=error.mend) from error

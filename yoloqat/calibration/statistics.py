@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from yoloqat.config import MethodSpec
+from yoloqat.config.method import PER_LAYER
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import atomic_path
-from yoloqat.quant import quantized_layers
+from yoloqat.quant import activation_quantizers
 from yoloqat.quant.calib import Histogram
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -28,14 +30,16 @@ class Statistics:
     """What one collection pass found.
 
     Attributes:
-        histograms: Layer name to the histogram of its input.
+        histograms: Name of each quantizer of activations to the histogram of what passes it.
         images: How many images were collected.
         seconds: How long the collection took.
+        made_of: What the statistics depend on, JSON-able: weights, quantizers, images, sizes; empty where nobody told.
     """
 
     histograms: dict[str, Histogram]
     images: int
     seconds: float
+    made_of: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the statistics as one ``.npz``, whole or not at all.
@@ -48,9 +52,25 @@ class Statistics:
             arrays[f"counts{index}"] = histogram.counts
             arrays[f"edges{index}"] = histogram.edges
         ranges = {name: [histogram.low, histogram.high] for name, histogram in self.histograms.items()}
-        header = json.dumps({"ranges": ranges, "images": self.images, "seconds": self.seconds})
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, header=np.array(header), **arrays)
+        header = {"ranges": ranges, "images": self.images, "seconds": self.seconds, "made_of": self.made_of}
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:  # of a path, NumPy would change the suffix
+            np.savez_compressed(stream, header=np.array(json.dumps(header)), **arrays)
+
+    def merge(self, other: Statistics) -> Statistics:
+        """Return the statistics of the images of both, as if they had been collected together.
+
+        Raises:
+            CalibrationError: They are of different quantizers, or their bins do not fit.
+        """
+        if self.histograms.keys() != other.histograms.keys():
+            odd = sorted(self.histograms.keys() ^ other.histograms.keys())
+            raise CalibrationError(
+                f"quantizer '{odd[0]}' is in one of two statistics alone",
+                expected="statistics of the same quantizers",
+                mend="collect both on the same model with the same settings",
+            )
+        merged = {name: histogram.merge(other.histograms[name]) for name, histogram in self.histograms.items()}
+        return Statistics(merged, self.images + other.images, self.seconds + other.seconds)
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
@@ -66,44 +86,49 @@ class Statistics:
                     name: Histogram(file[f"counts{index}"], file[f"edges{index}"], low=low, high=high)
                     for index, (name, (low, high)) in enumerate(header["ranges"].items())
                 }
-            images, seconds = header["images"], header["seconds"]
+            images, seconds, made_of = header["images"], header["seconds"], dict(header.get("made_of", {}))
         except _DAMAGE as error:
             raise CalibrationError(
                 f"statistics '{path}' cannot be read ({error})",
                 expected="a file of collected statistics",
                 mend="remove it and collect again",
             ) from error
-        return cls(histograms, images, seconds)
+        return cls(histograms, images, seconds, made_of)
 
 
 def apply_method(
-    detector: Detector, statistics: Statistics, method: MethodSpec, *, progress: Progress = silent
+    detector: Detector,
+    statistics: Statistics,
+    method: MethodSpec | Mapping[str, MethodSpec],
+    *,
+    progress: Progress = silent,
 ) -> dict[str, float]:
-    """Set the input range of every quantized layer by ``method``; weights keep theirs.
+    """Set the range of every quantizer of activations by ``method``; weights keep theirs.
 
     Args:
         detector: A quantized detector.
         statistics: What was collected on it.
-        method: How amax is found.
-        progress: Told of every finished layer.
+        method: How amax is found; for all quantizers the same, or one for each by its name.
+        progress: Told of every finished quantizer.
 
     Returns:
-        Layer name to amax.
+        Name of each quantizer to its amax.
 
     Raises:
-        CalibrationError: A quantized layer was never reached while statistics were collected.
+        CalibrationError: A quantizer was never reached while statistics were collected.
     """
-    layers = list(quantized_layers(detector.module))
+    quantizers = list(activation_quantizers(detector.module))
+    label = str(method) if isinstance(method, MethodSpec) else PER_LAYER
     found: dict[str, float] = {}
-    for done, (name, layer) in enumerate(layers, start=1):
+    for done, (name, quantizer) in enumerate(quantizers, start=1):
         histogram = statistics.histograms.get(name)
         if histogram is None:
             raise CalibrationError(
-                f"layer '{name}' was not reached by the {statistics.images} calibration images",
-                expected="statistics of every quantized layer",
-                mend=f"leave it float with --ignore {name}",
+                f"quantizer '{name}' was not reached by the {statistics.images} calibration images",
+                expected="statistics of every quantizer",
+                mend=f"leave its layer float with --ignore {name.rpartition('.')[0]}",
             )
-        layer._input_quantizer.load_histogram(histogram, method)
-        found[name] = float(layer._input_quantizer.amax or 0.0)
-        progress(f"amax by {method}", done, len(layers))
+        quantizer.load_histogram(histogram, method if isinstance(method, MethodSpec) else method[name])
+        found[name] = float(quantizer.amax or 0.0)
+        progress(f"amax by {label}", done, len(quantizers))
     return found

@@ -1,30 +1,49 @@
 """Calibrate a model by one method and save it.
 
 Writes DIR/model.safetensors. With the validation split of --data the mAP of three models is measured: float, swapped (quantizers
-without calibrated ranges) and QFloat (calibrated).
+without calibrated ranges) and QFloat (calibrated). With --curve DIR/curve.png shows how ranges and mAP settle with the number of
+calibration images. Statistics that an earlier run collected of the same model, images and settings are found and reused.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import Any
 
+from rich.table import Table
+
+from yoloqat.calibration.nvidia import BACKENDS, nvidia_package
 from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
+from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
+from yoloqat.pipeline.compare import methods_taken
+from yoloqat.pipeline.curve import save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 
-CHECKPOINT = "model.safetensors"
+CHECKPOINT, CURVE = "model.safetensors", "curve.png"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="Ultralytics .pt")
     parser.add_argument(
-        "--method", default="mse", metavar="M", help="max, entropy, mse or percentile-99.9 (default: mse)"
+        "--method", default="mse", metavar="M", help="max, entropy, mse, percentile-99.9 or per-layer (default: mse)"
+    )
+    parser.add_argument(
+        "--histograms",
+        type=Path,
+        metavar="FILE",
+        help="statistics to read, or to write (default: found in the results)",
+    )
+    parser.add_argument("--curve", metavar="LIST", help="numbers of calibration images to show, e.g. 1,2,4,8,16,32,64")
+    parser.add_argument(
+        "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser, required=False)
@@ -35,25 +54,76 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     method = MethodSpec.parse(args.method)
+    package = nvidia_package() if args.backend == BACKENDS[1] else None
+    counts = None if args.curve is None else _counts(args.curve)
     quant = options.quant_config(args)
     calibration = options.calibration_config(args, method)
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
-    records = options.calibration_records(args)
+    ptq = Ptq(
+        detector,
+        options.calibration_records(args),
+        quant=quant,
+        calibration=calibration,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        run=run,
+        histograms=args.histograms,
+    )
     dataset = None if args.no_eval else options.dataset(args)
-    ptq = Ptq(detector, records, quant=quant, calibration=calibration, imgsz=config.imgsz, batch=config.batch, run=run)
-    results = calibrate(ptq, method, config, run=run, dataset=dataset)
+    files, tables = [CHECKPOINT], []
+    curve = None if counts is None else settling_curve(ptq, method, counts, config, run=run, dataset=dataset)
+    results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package)
     save_checkpoint(detector, run.out / CHECKPOINT)
-    shown = table(f"{args.model.name}, {len(ptq.layers)} layers quantized by {method}", "model", "mAP50-95")
     if dataset is not None:
-        shown.add_row("float", number(results["map_float"]))
-        shown.add_row("swapped, ranges of each tensor", number(results["map_swapped"]))
-        shown.add_row("QFloat, calibrated", number(results["map_qfloat"]))
-        shown.add_row("drop, 95 % interval", f"{results['drop']:+.4f} {interval(results['drop_ci95'])}")
+        tables.append(_scores(f"{args.model.name}, {len(ptq.layers)} layers quantized by {method}", results))
+    if "per_layer" in results:
+        tables.append(_taken(results["per_layer"]))
+    if curve is not None:
+        results["curve"] = curve
+        save_curve(curve, run.out / CURVE)
+        files.append(CURVE)
+        tables.append(_curve(curve))
     settings = {"evaluation": to_dict(config), "quantization": to_dict(quant), "calibration": to_dict(calibration)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
-    next_line = f"yoloqat export {run.out / CHECKPOINT}" + (f" --data {args.data}" if args.data else "")
-    return Outcome(settings, results, inputs, [shown] if dataset else [], [CHECKPOINT], [next_line])
+    next_line = shlex.join(["yoloqat", "export", str(run.out / CHECKPOINT), *options.data_line(args)])
+    return Outcome(settings, results, inputs, tables, files, [next_line])
+
+
+def _counts(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ConfigError(
+            f"curve is {text!r}", expected="whole numbers with commas between", mend="write e.g. --curve 1,2,4,8"
+        )
+    return [int(part) for part in parts]
+
+
+def _scores(title: str, results: dict[str, Any]) -> Table:
+    shown = table(title, "model", "mAP50-95")
+    shown.add_row("float", number(results["map_float"]))
+    shown.add_row("swapped, ranges of each tensor", number(results["map_swapped"]))
+    shown.add_row("QFloat, calibrated", number(results["map_qfloat"]))
+    shown.add_row("drop, 95 % interval", f"{results['drop']:+.4f} {interval(results['drop_ci95'])}")
+    if results["backend"]["name"] != BACKENDS[0]:
+        shown.caption = f"calibrated by {results['backend']['name']} {results['backend']['version']}"
+    return shown
+
+
+def _taken(per_layer: dict[str, Any]) -> Table:
+    shown = table("per-layer", "method", "quantizers")
+    for name, count in methods_taken(per_layer).items():
+        shown.add_row(name, str(count))
+    return shown
+
+
+def _curve(curve: list[dict[str, Any]]) -> Table:
+    shown = table("calibration images", "images", "amax change", "largest", "mAP50-95", "drop, 95 % interval")
+    for entry in curve:
+        drop = f"{entry['drop']:+.4f} {interval(entry['drop_ci95'])}" if "drop" in entry else "-"
+        changes = [f"{100 * entry[name]:.1f} %" for name in ("amax_change", "amax_change_max")]
+        shown.add_row(str(entry["images"]), *changes, number(entry.get("map50_95")), drop)
+    return shown
 
 
 COMMAND = Command("calibrate", __doc__ or "", _arguments, _run)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme
+from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
+from yoloqat.config.quantization import ADDS, MERGES
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
 from yoloqat.detectors import Detector
 from yoloqat.errors import ConfigError
@@ -39,10 +42,27 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
         "--calib-images-dir", type=Path, metavar="DIR", help="directory to take them from (default: the train split)"
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
+    group.add_argument(
+        "--calib-select",
+        default="random",
+        choices=SELECTIONS,
+        help="random, the first by path, or those that cover the range of every activation (default: random)",
+    )
+    group.add_argument(
+        "--sample", type=int, default=1, metavar="K", help="count every K-th element of large tensors (default: all)"
+    )
+    group.add_argument(
+        "--weight-method", default="max", choices=WEIGHT_METHODS, help="how weights get their range (default: max)"
+    )
 
 
-def add_quantization(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what is quantized, and how."""
+def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -> None:
+    """Add the arguments that say what is quantized, and how.
+
+    Args:
+        parser: Of the command.
+        bits: What the width of the codes is called, where the command means another by ``--bits``.
+    """
     group = parser.add_argument_group("quantization")
     group.add_argument(
         "--ignore",
@@ -52,9 +72,26 @@ def add_quantization(parser: argparse.ArgumentParser) -> None:
         help="leave layers float: a name, a block, a glob, re:REGEX, or @FILE with one per line; may be repeated",
     )
     group.add_argument("--quantize-head", action="store_true", help="quantize the DFL and the head's last layers too")
-    group.add_argument("--bits", type=int, default=8, metavar="N", help="width of the codes (default: 8)")
+    group.add_argument(bits, dest="bits", type=int, default=8, metavar="N", help="width of the codes (default: 8)")
     group.add_argument("--per-tensor-weights", action="store_true", help="one weight scale per layer, not per channel")
     group.add_argument("--affine", action="store_true", help="activations with a zero-point, for CPU engines only")
+    group.add_argument(
+        "--adds",
+        choices=ADDS,
+        default="residual",
+        help="inputs of Adds to quantize: the skip, both or none (default: skip)",
+    )
+    group.add_argument(
+        "--merge",
+        choices=MERGES,
+        default=QuantConfig.merge,
+        help=f"how far a scale is shared (default: {QuantConfig.merge})",
+    )
+    group.add_argument(
+        "--unmerge", action="append", default=[], metavar="PATTERN", help="layers whose input keeps a scale of its own"
+    )
+    group.add_argument("--attention", action="store_true", help="quantize the matrix products of attention too")
+    group.add_argument("--depthwise", action="store_true", help="quantize depthwise convolutions too")
 
 
 def eval_config(args: argparse.Namespace, imgsz: int) -> EvalConfig:
@@ -75,6 +112,11 @@ def quant_config(args: argparse.Namespace) -> QuantConfig:
         weights=QuantScheme(bits=args.bits, axis=None if args.per_tensor_weights else 0, narrow_range=True),
         ignore=tuple(pattern for text in args.ignore for pattern in _patterns(text)),
         quantize_head=args.quantize_head,
+        adds=args.adds,
+        merge=args.merge,
+        unmerge=tuple(args.unmerge),
+        attention=args.attention,
+        depthwise=args.depthwise,
     )
 
 
@@ -94,12 +136,18 @@ def _patterns(text: str) -> list[str]:
 
 def calibration_config(args: argparse.Namespace, method: MethodSpec | None = None) -> CalibrationConfig:
     """Return how to calibrate."""
-    config = CalibrationConfig(images=args.calib_images, seed=args.seed)
-    return config if method is None else CalibrationConfig(method=method, images=args.calib_images, seed=args.seed)
+    config = CalibrationConfig(
+        images=args.calib_images,
+        seed=args.seed,
+        select=args.calib_select,
+        sample=args.sample,
+        weight_method=args.weight_method,
+    )
+    return config if method is None else replace(config, method=method)
 
 
 def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
-    """Return the calibration images.
+    """Return the calibration images, or the candidates for a choice by range.
 
     Raises:
         DataError: There are too few, or the data set has no training split.
@@ -112,7 +160,7 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
             expected="a directory of images, because validation images are not calibrated on unless you name them",
             mend="add --calib-images-dir DIR",
         )
-    return calibration_images(source, args.calib_images, args.seed)
+    return calibration_images(source, args.calib_images, args.seed, select=args.calib_select)
 
 
 def dataset(args: argparse.Namespace) -> DetectionDataset | None:
@@ -124,6 +172,43 @@ def dataset(args: argparse.Namespace) -> DetectionDataset | None:
     if not args.data_required and args.data is None and args.images is None and args.annotations is None:
         return None
     return load_dataset(args.data, images=args.images, annotations=args.annotations)
+
+
+def required_dataset(args: argparse.Namespace) -> DetectionDataset:
+    """Return the validation set of a command that cannot do without.
+
+    Raises:
+        DataError: None was named, or it cannot be loaded.
+    """
+    return load_dataset(args.data, images=args.images, annotations=args.annotations)
+
+
+def data_line(args: argparse.Namespace) -> list[str]:
+    """Return the arguments that name the data and the scoring, for the line of a next command."""
+    named = {"--data": args.data, "--images": args.images, "--annotations": args.annotations, "--imgsz": args.imgsz}
+    return [text for name, value in named.items() if value is not None for text in (name, str(value))]
+
+
+def calibration_line(args: argparse.Namespace) -> list[str]:
+    """Return the arguments that choose calibration images and what is quantized, where they are not the defaults."""
+    values = {
+        "--calib-images": (args.calib_images, 64),
+        "--calib-images-dir": (args.calib_images_dir, None),
+        "--seed": (args.seed, 0),
+        "--calib-select": (args.calib_select, "random"),
+        "--sample": (args.sample, 1),
+        "--weight-method": (args.weight_method, "max"),
+        "--batch": (args.batch, 8),
+        "--bits": (args.bits, 8),
+    }
+    line = [text for name, (value, usual) in values.items() if value != usual for text in (name, str(value))]
+    line += [text for pattern in args.ignore for text in ("--ignore", pattern)]
+    flags = {
+        "--quantize-head": args.quantize_head,
+        "--per-tensor-weights": args.per_tensor_weights,
+        "--affine": args.affine,
+    }
+    return line + [name for name, value in flags.items() if value]
 
 
 def dataset_input(dataset: DetectionDataset | None) -> dict[str, Any] | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from types import ModuleType
 from typing import Any
 
+from yoloqat.calibration.nvidia import BACKENDS, calibrate_with, check_backend, package_version
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.pipeline.drops import Baseline, drop_results
@@ -14,7 +17,13 @@ from yoloqat.quant import dynamic_amax, quantization_disabled
 
 
 def calibrate(
-    ptq: Ptq, method: MethodSpec, config: EvalConfig, *, run: Run, dataset: DetectionDataset | None = None
+    ptq: Ptq,
+    method: MethodSpec,
+    config: EvalConfig,
+    *,
+    run: Run,
+    dataset: DetectionDataset | None = None,
+    package: ModuleType | None = None,
 ) -> dict[str, Any]:
     """Calibrate the swapped detector by one method, and measure what that costs where there is a data set.
 
@@ -24,22 +33,30 @@ def calibrate(
         config: How to score.
         run: Where finished parts are kept.
         dataset: The validation images, or None to measure nothing.
+        package: NVIDIA's package where its modules are to calibrate.
 
     Returns:
         The keys of the result of ``calibrate``; without a data set the maps are None.
+
+    Raises:
+        ConfigError: NVIDIA's package has no such method.
+        CalibrationError: A layer's input holds NaN or Inf, or a quantizer is not reached.
     """
     check_scoring(ptq.detector.info, dataset, config)
-    seconds = ptq.apply(method)
-    result: dict[str, Any] = {
-        "method": str(method),
-        "quantized_layers": len(ptq.layers),
-        "layers": ptq.layers,
-        "calibration_images": ptq.statistics.images,
-        "calibration_seconds": ptq.statistics.seconds + seconds,
-        "map_float": None,
-        "map_swapped": None,
-        "map_qfloat": None,
-    }
+    result: dict[str, Any] = {"method": str(method), "quantized_layers": len(ptq.layers), "layers": ptq.layers}
+    key: dict[str, Any] = {}
+    if package is None:
+        seconds = ptq.apply(method)
+        result |= {"backend": {"name": BACKENDS[0]}, **ptq.calibrated_on()}
+        result["calibration_seconds"] = ptq.statistics.seconds + seconds
+    else:
+        check_backend(ptq.detector, method)
+        backend = {"name": BACKENDS[1], "version": package_version(package)}
+        result |= {"backend": backend, "calibration_images": len(ptq.records)}
+        result["calibration_seconds"] = _by_package(package, ptq, method, run)
+        ptq.record(method, backend=backend)
+        key = {"backend": backend}
+    result |= {"map_float": None, "map_swapped": None, "map_qfloat": None}
     if dataset is None:
         return result
     module, predictor = ptq.detector.module, ptq.predictor
@@ -47,8 +64,9 @@ def calibrate(
     with quantization_disabled(module):
         floating = run.evaluate(predictor, dataset, config, label="float", model_key=weights)
     with dynamic_amax(module):
-        swapped = run.evaluate(predictor, dataset, config, label="swapped", model_key=ptq.model_key("dynamic"))
-    calibrated = run.evaluate(predictor, dataset, config, label=str(method), model_key=ptq.model_key(str(method)))
+        swapped = run.evaluate(predictor, dataset, config, label="swapped", model_key=ptq.model_key("dynamic") | key)
+    model_key = ptq.model_key(str(method)) | key
+    calibrated = run.evaluate(predictor, dataset, config, label=str(method), model_key=model_key)
     drop = Baseline(floating.matches).drop(calibrated.matches)
     return result | {
         "map_float": floating.metrics.map50_95,
@@ -56,3 +74,18 @@ def calibrate(
         "map_qfloat": calibrated.metrics.map50_95,
         **drop_results(drop),
     }
+
+
+def _by_package(package: ModuleType, ptq: Ptq, method: MethodSpec, run: Run) -> float:
+    start = time.perf_counter()
+    calibrate_with(
+        package,
+        ptq.detector,
+        ptq.predictor,
+        ptq.records,
+        method,
+        imgsz=ptq.imgsz,
+        batch=ptq.batch,
+        progress=run.labelled("calibrate"),
+    )
+    return time.perf_counter() - start

@@ -1,7 +1,8 @@
-"""Every calibration method from one pass, each scored, the best chosen on one half of the images and confirmed on the other."""
+"""Every calibration method from one pass, each scored, with the best and all that cannot be told apart from it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,12 @@ class _Row:
     method: MethodSpec
     evaluation: Evaluation
     seconds: float
+    found: dict[str, Any]
+
+    @property
+    def score(self) -> float:
+        """MAP on all images; that of a data set without objects counts as 0."""
+        return self.evaluation.metrics.map50_95 or 0.0
 
 
 def compare_methods(
@@ -48,51 +55,64 @@ def compare_methods(
         evaluation = run.evaluate(
             ptq.predictor, dataset, config, label=str(method), model_key=ptq.model_key(str(method))
         )
-        rows.append(_Row(method, evaluation, seconds))
-    reference = Baseline(baseline.matches, seed=seed)
+        rows.append(_Row(method, evaluation, seconds, ptq.calibrated_on()))
+    best = max(rows, key=lambda row: row.score)
+    reference, winner = Baseline(baseline.matches, seed=seed), Baseline(best.evaluation.matches, seed=seed)
     results: list[dict[str, Any]] = []
+    tied: list[str] = []
     for done, row in enumerate(rows, start=1):
+        behind = winner.drop(row.evaluation.matches)
+        if row is not best and behind.low <= 0.0:
+            tied.append(str(row.method))
         results.append(
             {
                 "method": row.method.kind,
                 "params": row.method.params,
                 "map50_95": row.evaluation.metrics.map50_95,
                 **drop_results(reference.drop(row.evaluation.matches)),
+                "behind_best": behind.difference,
+                "behind_best_ci95": [behind.low, behind.high],
                 "calibration_seconds": ptq.statistics.seconds + row.seconds,
                 "search_seconds": row.seconds,
                 "metrics": row.evaluation.to_dict(),
+                **({"per_layer": row.found["per_layer"]} if "per_layer" in row.found else {}),
             }
         )
         run.progress("intervals", done, len(rows))
-    best, confirmed = _best(baseline, rows, seed=seed)
     return {
         "baseline": baseline.to_dict(),
         "methods": results,
-        "best": best,
-        "confirmed": confirmed,
+        "best": str(best.method),
+        "tied": tied,
+        "confirmed": _confirmed(baseline, rows, seed=seed),
         "collection_seconds": ptq.statistics.seconds,
-        "calibration_images": ptq.statistics.images,
         "quantized_layers": len(ptq.layers),
+        **{name: value for name, value in ptq.calibrated_on().items() if name != "per_layer"},
     }
 
 
-def _best(baseline: Evaluation, rows: Sequence[_Row], *, seed: int) -> tuple[str, dict[str, Any] | None]:
+def methods_taken(per_layer: dict[str, Any]) -> dict[str, int]:
+    """Return how many quantizers took each method, the most frequent first.
+
+    Args:
+        per_layer: The key of that name of a result.
+    """
+    return dict(Counter(entry["method"] for entry in per_layer.values()).most_common())
+
+
+def _confirmed(baseline: Evaluation, rows: Sequence[_Row], *, seed: int) -> dict[str, Any] | None:
     """Choose the method of the highest mAP on one half of the images and measure its drop on the other half.
 
-    The winner of several noisy figures looks better than it is; the other half tells what it is worth. Where a half has no
-    object the choice is made on all images and stays unconfirmed.
+    The winner of several noisy figures looks better than it is; the other half tells what such a winner is worth. None where
+    a half has no object.
     """
     images = len(baseline.matches.image_ids)
     halves = split_halves(images, seed) if images > 1 else ()
     if not all(subset(baseline.matches, half).categories for half in halves) or not halves:  # a half without objects
-        return str(max(rows, key=lambda row: row.evaluation.metrics.map50_95 or 0.0).method), None
+        return None
     chosen_on, confirmed_on = halves
     best = max(rows, key=lambda row: part_map(row.evaluation, chosen_on))
     interval = Baseline(subset(baseline.matches, confirmed_on), seed=seed).drop(
         subset(best.evaluation.matches, confirmed_on)
     )
-    return str(best.method), {
-        "method": str(best.method),
-        "images": int(confirmed_on.sum()),
-        **drop_results(interval),
-    }
+    return {"method": str(best.method), "images": int(confirmed_on.sum()), **drop_results(interval)}

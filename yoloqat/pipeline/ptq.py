@@ -5,14 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from yoloqat.calibration import Statistics, apply_method, collect_statistics
+from yoloqat.calibration import (
+    Choice,
+    Statistics,
+    apply_method,
+    calibrate_weights,
+    choose_methods,
+    collect_statistics,
+    greedy_cover,
+    image_ranges,
+)
+from yoloqat.calibration.per_layer import CANDIDATES
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
+from yoloqat.config.method import PER_LAYER
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
-from yoloqat.errors import CalibrationError, ConfigError, ModelError
+from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.scoring import check_fit
+from yoloqat.pipeline.histograms import describe, file_name, find_statistics, load_named, save_statistics
 from yoloqat.pipeline.run import Run, records_key
 
 
@@ -35,12 +49,15 @@ class Ptq:
 
     Args:
         detector: A float detector; its layers are swapped in place.
-        records: The calibration images.
+        records: The calibration images, or the candidates where ``calibration.select`` is ``"range"``.
         quant: Which layers, and how.
-        calibration: How many bins, and the seed for the record.
+        calibration: How many images and bins, how images and weights are chosen, and the seed for the record.
         imgsz: Side of the square letterbox in pixels.
         batch: Images per forward.
-        run: Where finished parts are kept.
+        run: Where results go and finished parts are kept.
+        histograms: File of the statistics: read where it exists, written where not. None looks for statistics of the same
+            making among the results, and keeps them there.
+        candidates: What the method per-layer chooses among.
 
     Raises:
         ModelError: The detector is quantized already, or its description does not give it.
@@ -58,6 +75,8 @@ class Ptq:
         imgsz: int,
         batch: int,
         run: Run,
+        histograms: Path | None = None,
+        candidates: Sequence[MethodSpec] = CANDIDATES,
     ) -> None:
         refuse_quantized(detector)
         detector.check_rebuildable()  # before long work whose result could not be saved
@@ -70,74 +89,151 @@ class Ptq:
                 expected="at least one quantized layer",
                 mend="ignore fewer layers",
             )
+        calibrate_weights(detector, calibration.weight_method)
         self.predictor = TorchPredictor(detector, device=run.device)
+        self.imgsz, self.batch = imgsz, batch
+        self.config = calibration
+        self.choices: dict[str, Choice] = {}
+        self.histograms = histograms
+        self._candidates = tuple(candidates)
         self._run = run
-        self._config = calibration
-        # ranges depend on the swapped layers and the images, not on bits, patterns or the head as such
-        self.key = {
-            "weights": detector.source.sha256,
-            "layers": self.layers,
-            "images": records_key(records),
-            "imgsz": imgsz,
-            "batch": batch,
-            "bins": calibration.bins,
-        }
-        self._records = records
-        self._imgsz, self._batch = imgsz, batch
+        self._offered = records
         self._statistics: Statistics | None = None
+
+    @cached_property
+    def records(self) -> tuple[ImageRecord, ...]:
+        """The calibration images; chosen among the candidates when first asked for.
+
+        Raises:
+            DataError: An image does not decode.
+        """
+        if self.config.select != "range":
+            return tuple(self._offered)
+        ranges = image_ranges(
+            self.detector,
+            self.predictor,
+            self._offered,
+            imgsz=self.imgsz,
+            progress=self._run.labelled("calibrate"),
+        )
+        return tuple(self._offered[index] for index in sorted(greedy_cover(ranges, self.config.images)))
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What ranges depend on: the layers, who shares a scale, the images; not bits, patterns or the head as such."""
+        quantization = self.detector.quantization
+        return {
+            "weights": self.detector.source.sha256,
+            "layers": self.layers,
+            "placement": None if quantization is None else quantization.placement.to_dict(),
+            "images": records_key(self.records),
+            "imgsz": self.imgsz,
+            "batch": self.batch,
+            "bins": self.config.bins,
+            "sample": self.config.sample,
+        }
 
     @property
     def statistics(self) -> Statistics:
-        """The statistics of the one pass, collected when first asked for or found from an interrupted run.
+        """The statistics of the one pass: read, found or collected when first asked for.
 
         Raises:
-            CalibrationError: A layer's input holds NaN or Inf.
+            CalibrationError: A layer's input holds NaN or Inf, or a named file holds other statistics.
+            OutputError: They cannot be written.
         """
         if self._statistics is None:
-            self._statistics = self._stored() or self._collected()
+            made_of = describe(self.detector, self.records, self.config, imgsz=self.imgsz, batch=self.batch)
+            if self.histograms is not None and self.histograms.exists():
+                self._statistics = load_named(self.histograms, made_of)
+                return self._statistics
+            found = find_statistics(made_of, self._run.out) if self.histograms is None else None
+            if found is not None:
+                self.histograms, self._statistics = found
+            else:
+                self.histograms = self.histograms or self._run.out / file_name(made_of)
+                self._statistics = save_statistics(self._collected(), self.histograms, made_of)
         return self._statistics
 
-    def _stored(self) -> Statistics | None:
-        path = self._run.part_path(self._run.key(**self.key), "statistics.npz")
-        try:
-            return Statistics.load(path) if path.is_file() else None
-        except CalibrationError:
-            return None  # a damaged part is collected again
-
     def _collected(self) -> Statistics:
-        statistics = collect_statistics(
+        return collect_statistics(
             self.detector,
             self.predictor,
-            self._records,
-            imgsz=self._imgsz,
-            batch=self._batch,
-            bins=self._config.bins,
+            self.records,
+            imgsz=self.imgsz,
+            batch=self.batch,
+            bins=self.config.bins,
+            sample=self.config.sample,
             progress=self._run.labelled("calibrate"),
         )
-        statistics.save(self._run.part_path(self._run.key(**self.key), "statistics.npz"))
-        return statistics
 
-    def apply(self, method: MethodSpec) -> float:
+    def apply(self, method: MethodSpec, statistics: Statistics | None = None) -> float:
         """Set every range by ``method`` and return the seconds of the search.
+
+        Args:
+            method: How amax is found.
+            statistics: Of other images than the detector's own, where these are meant.
 
         Raises:
             CalibrationError: A quantized layer was not reached by the calibration images.
         """
-        statistics = self.statistics
+        statistics = statistics or self.statistics
+        progress = self._run.labelled("calibrate")
         start = time.perf_counter()
-        apply_method(self.detector, statistics, method, progress=self._run.labelled("calibrate"))
+        self.choices = {}
+        if method.kind == PER_LAYER:
+            self.choices = choose_methods(
+                self.detector,
+                self.predictor,
+                statistics,
+                self.records,
+                methods=self._candidates,
+                imgsz=self.imgsz,
+                batch=self.batch,
+                progress=progress,
+            )
+            chosen = {name: choice.method for name, choice in self.choices.items()}
+            apply_method(self.detector, statistics, chosen, progress=progress)
+        else:
+            apply_method(self.detector, statistics, method, progress=progress)
         seconds = time.perf_counter() - start
-        quantization = self.detector.quantization
-        if quantization is not None:
-            calibration = to_dict(replace(self._config, method=method)) | {
-                "images_sha": self.key["images"],
-                "imgsz": self._imgsz,
-            }
-            self.detector.quantization = replace(quantization, calibration=calibration)
+        self.record(method)
         return seconds
+
+    def record(self, method: MethodSpec, **more: Any) -> None:
+        """Let the detector, and the checkpoint made of it, say how it was calibrated.
+
+        Args:
+            method: How amax was found.
+            more: Further JSON-able entries.
+        """
+        if self.detector.quantization is None:
+            return
+        chosen = {name: str(choice.method) for name, choice in self.choices.items()}
+        calibration = to_dict(replace(self.config, method=method)) | {
+            "images_sha": self.key["images"],
+            "imgsz": self.imgsz,
+            **({PER_LAYER: chosen} if chosen else {}),
+            **more,
+        }
+        self.detector.quantization = replace(self.detector.quantization, calibration=calibration)
 
     def model_key(self, method: str) -> dict[str, Any]:
         """Return what identifies the quantized numbers under ``method``."""
         quantization = self.detector.quantization
         config = None if quantization is None else to_dict(quantization.config)
-        return {**self.key, "quant": config, "method": method}
+        candidates = [str(candidate) for candidate in self._candidates] if method == PER_LAYER else None
+        weights = self.config.weight_method
+        return {**self.key, "quant": config, "method": method, "candidates": candidates, "weight_method": weights}
+
+    def calibrated_on(self) -> dict[str, Any]:
+        """Return the result keys that say on what the ranges rest, and what each quantizer took of several methods."""
+        found: dict[str, Any] = {
+            "calibration_images": self.statistics.images,
+            "histograms": str(self.histograms),
+            "activation_quantizers": len(self.statistics.histograms),
+        }
+        if self.choices:
+            found["per_layer"] = {
+                name: {"method": str(choice.method), "errors": choice.errors} for name, choice in self.choices.items()
+            }
+        return found

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from yoloqat.compat.errors import ArgumentTypeError
-from yoloqat.quant.calib import amax_mse, amax_percentile
+from yoloqat.quant.calib import amax_mse_rows, amax_percentile_rows
 
 __all__ = ["calibrate_weights"]
 
@@ -46,19 +45,12 @@ def calibrate_weights(
         axis = 1 if isinstance(module, _ConvTransposeNd) else 0
         values = weight.detach().abs().float().cpu().numpy()
         rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1) if perchannel else values.reshape(1, -1)
-        found = [_amax(row, method, quantizer.num_bits, quantizer.unsigned, percentile, num_bins) for row in rows]
+        found = rows.max(axis=1)
+        filled = found > 0  # a channel of zeros has no histogram
+        if method == "mse" and filled.any():
+            bits, unsigned = quantizer.num_bits, quantizer.unsigned
+            found[filled] = amax_mse_rows(rows[filled], num_bins, bits=bits, unsigned=unsigned)
+        elif method == "percentile" and filled.any():
+            found[filled] = amax_percentile_rows(rows[filled], num_bins, percentile=percentile)
         shape = [-1 if dim == axis else 1 for dim in range(values.ndim)] if perchannel else []
-        quantizer.amax = np.array(found, dtype=np.float32).reshape(shape)
-
-
-def _amax(
-    values: NDArray[np.float32], method: str, bits: int, unsigned: bool, percentile: float, num_bins: int
-) -> float:
-    highest = float(values.max())
-    if method == "max" or highest == 0.0:
-        return highest
-    counts, edges = np.histogram(values, bins=num_bins, range=(0.0, highest))
-    counts, edges = counts.astype(np.int64), edges.astype(np.float32)
-    if method == "mse":
-        return amax_mse(counts, edges, bits=bits, unsigned=unsigned)
-    return amax_percentile(counts, edges, percentile=percentile)
+        quantizer.amax = found.reshape(shape)

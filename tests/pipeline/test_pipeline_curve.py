@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forwards import CONFIG, Forwards
+from matplotlib.figure import Figure
+
+from yoloqat.config import MethodSpec
+from yoloqat.datasets import DetectionDataset
+from yoloqat.errors import ConfigError, OutputError
+from yoloqat.pipeline.curve import amax_changes, draw_curve, save_curve, settling_curve
+from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.run import Run
+from yoloqat.quant import activation_quantizers
+
+MakeRun, MakePtq = Callable[..., Run], Callable[..., Ptq]
+
+
+def test_one_pass_gives_all_points_and_the_last_is_the_calibration_itself(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    ptq = make_ptq(make_run())
+    forwards = Forwards(ptq)
+    curve = settling_curve(ptq, MethodSpec("max"), [1, 2, 4], CONFIG, run=make_run(), dataset=dataset)
+    assert forwards.collecting == 3  # 1, 1 and 2 images
+    assert [point["images"] for point in curve] == [1, 2, 4]
+    assert curve[0]["amax_change"] > curve[1]["amax_change"] > curve[2]["amax_change"] == 0.0
+    assert all(point["amax_change_max"] >= point["amax_change"] for point in curve)
+    last = {name: float(quantizer.amax) for name, quantizer in activation_quantizers(ptq.detector.module)}
+    whole = make_ptq(make_run("whole"))
+    whole.apply(MethodSpec("max"))
+    assert last == pytest.approx(
+        {name: float(quantizer.amax) for name, quantizer in activation_quantizers(whole.detector.module)}, rel=1e-5
+    )
+    for point in curve:
+        low, high = point["drop_ci95"]
+        assert low <= high
+        assert 0 <= point["map50_95"] <= 1
+
+
+def test_without_a_data_set_only_the_ranges_are_looked_at(make_run: MakeRun, make_ptq: MakePtq) -> None:
+    curve = settling_curve(make_ptq(make_run()), MethodSpec("mse"), [2, 4], CONFIG, run=make_run())
+    assert [set(point) for point in curve] == [{"images", "amax_change", "amax_change_max"}] * 2
+
+
+@pytest.mark.parametrize("counts", [[0, 2], [2, 2], [3, 1], [5], []])
+def test_numbers_that_do_not_rise_or_are_too_large_are_told(
+    make_run: MakeRun, make_ptq: MakePtq, counts: list[int]
+) -> None:
+    named = ", ".join(map(str, counts))
+    with pytest.raises(ConfigError, match=rf"numbers of calibration images are {named}; .* from 1 to the 4 images"):
+        settling_curve(make_ptq(make_run()), MethodSpec("max"), counts, CONFIG, run=make_run())
+
+
+def test_changes_are_relative_and_leave_dead_tensors_out() -> None:
+    assert amax_changes({"a": 1.0, "b": 3.0, "c": 0.0}, {"a": 2.0, "b": 3.0, "c": 0.0}) == (0.25, 0.5)
+    assert amax_changes({"c": 0.0}, {"c": 0.0}) == (0.0, 0.0)
+
+
+POINTS = [
+    {"images": 1, "amax_change": 0.2, "amax_change_max": 0.5, "map50_95": 0.3, "drop": 0.1, "drop_ci95": [0.0, 0.2]},
+    {"images": 4, "amax_change": 0.0, "amax_change_max": 0.0, "map50_95": 0.4, "drop": 0.0, "drop_ci95": [-0.1, 0.1]},
+]
+
+
+def test_the_chart_shows_ranges_and_drops(tmp_path: Path) -> None:
+    figure = Figure()
+    draw_curve(POINTS, figure)
+    ranges, drops = figure.axes
+    assert list(ranges.lines[0].get_ydata()) == [20.0, 0.0]
+    assert list(drops.lines[0].get_ydata()) == [0.1, 0.0]
+    alone = Figure()
+    draw_curve(
+        [{name: point[name] for name in ("images", "amax_change", "amax_change_max")} for point in POINTS], alone
+    )
+    assert len(alone.axes) == 1
+    save_curve(POINTS, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write '.*file/curve\.png'"):
+        save_curve(POINTS, tmp_path / "file" / "curve.png")

@@ -1,0 +1,133 @@
+"""How ranges and mAP settle with the number of calibration images."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from yoloqat.calibration import Statistics, collect_stages
+from yoloqat.config import EvalConfig, MethodSpec
+from yoloqat.datasets import DetectionDataset
+from yoloqat.pipeline.drops import Baseline, drop_results
+from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.run import Run
+from yoloqat.provenance import atomic_path
+from yoloqat.quant import activation_quantizers, quantization_disabled
+
+
+def settling_curve(
+    ptq: Ptq,
+    method: MethodSpec,
+    counts: Sequence[int],
+    config: EvalConfig,
+    *,
+    run: Run,
+    dataset: DetectionDataset | None = None,
+) -> list[dict[str, Any]]:
+    """Calibrate on more and more of the calibration images, collected in one pass in a seeded order.
+
+    Args:
+        ptq: The swapped detector with its calibration images; its ranges are changed.
+        method: How amax is found.
+        counts: Rising numbers of images, at most as many as there are.
+        config: How to score.
+        run: Where finished parts are kept.
+        dataset: The validation images, or None to look at the ranges alone.
+
+    Returns:
+        One entry per number: ``images``; ``amax_change`` and ``amax_change_max``, the mean and the largest over the
+        quantizers of the distance to the last entry's amax, relative to it; with a data set also ``map50_95``, ``drop`` and
+        ``drop_ci95``.
+
+    Raises:
+        ConfigError: The numbers do not rise or reach beyond the images.
+        CalibrationError: A layer's input holds NaN or Inf.
+    """
+    records = random.Random(ptq.config.seed).sample(ptq.records, len(ptq.records))  # noqa: S311 - no secret
+    stages = collect_stages(
+        ptq.detector,
+        ptq.predictor,
+        records,
+        stages=counts,
+        imgsz=ptq.imgsz,
+        batch=ptq.batch,
+        bins=ptq.config.bins,
+        sample=ptq.config.sample,
+        progress=run.labelled("curve"),
+    )
+    reference = None
+    if dataset is not None:
+        weights = {"weights": ptq.detector.source.sha256}
+        with quantization_disabled(ptq.detector.module):
+            floating = run.evaluate(ptq.predictor, dataset, config, label="float", model_key=weights)
+        reference = Baseline(floating.matches)
+    found, entries = [], []
+    for stage in stages:
+        found.append(_ranges(ptq, method, stage))
+        entry: dict[str, Any] = {"images": stage.images}
+        if dataset is not None and reference is not None:
+            key = {**ptq.model_key(str(method)), "curve": list(counts), "of_images": stage.images}
+            label = f"{stage.images} images"
+            evaluation = run.evaluate(ptq.predictor, dataset, config, label=label, model_key=key)
+            entry |= {"map50_95": evaluation.metrics.map50_95, **drop_results(reference.drop(evaluation.matches))}
+        entries.append(entry)
+    changes = [amax_changes(amax, found[-1]) for amax in found]
+    return [
+        {"images": entry["images"], "amax_change": mean, "amax_change_max": largest} | entry
+        for entry, (mean, largest) in zip(entries, changes, strict=True)
+    ]
+
+
+def _ranges(ptq: Ptq, method: MethodSpec, statistics: Statistics) -> dict[str, float]:
+    ptq.apply(method, statistics)
+    return {name: float(quantizer.amax or 0.0) for name, quantizer in activation_quantizers(ptq.detector.module)}
+
+
+def amax_changes(amax: Mapping[str, float], last: Mapping[str, float]) -> tuple[float, float]:
+    """Return the mean and the largest distance of ranges to others, relative to these; ranges of 0 are left out."""
+    changes = [abs(value - last[name]) / last[name] for name, value in amax.items() if last[name] > 0]
+    return (float(np.mean(changes)), float(np.max(changes))) if changes else (0.0, 0.0)
+
+
+def draw_curve(curve: Sequence[Mapping[str, Any]], figure: Figure) -> None:
+    """Draw the ranges, and the mAP where it was measured, over the number of images.
+
+    Args:
+        curve: What :func:`settling_curve` returned.
+        figure: An empty figure.
+    """
+    images = [entry["images"] for entry in curve]
+    scored = all(entry.get("map50_95") is not None for entry in curve)
+    axes = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
+    axes[0].plot(images, [100 * entry["amax_change"] for entry in curve], "o-", label="mean")
+    axes[0].plot(images, [100 * entry["amax_change_max"] for entry in curve], "o--", label="largest")
+    axes[0].set_ylabel(f"amax, % from that of {images[-1]}")
+    axes[0].legend()
+    if scored:
+        drops = [entry["drop"] for entry in curve]
+        spread = [[entry["drop"] - entry["drop_ci95"][0] for entry in curve]]
+        spread.append([entry["drop_ci95"][1] - entry["drop"] for entry in curve])
+        axes[1].errorbar(images, drops, yerr=np.abs(spread), fmt="o-", capsize=3)
+        axes[1].set_ylabel("drop of mAP50-95")
+    axes[-1].set_xscale("log", base=2)
+    axes[-1].set_xticks(images, [str(number) for number in images])
+    axes[-1].set_xlabel("calibration images")
+
+
+def save_curve(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the curve as a PNG, whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    figure = Figure(figsize=(7.0, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw_curve(curve, figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})

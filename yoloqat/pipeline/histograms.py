@@ -1,0 +1,131 @@
+"""Statistics that were collected before, found again by what they were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from yoloqat.calibration import Statistics
+from yoloqat.config import CalibrationConfig
+from yoloqat.datasets import ImageRecord
+from yoloqat.detectors import Detector
+from yoloqat.errors import CalibrationError
+from yoloqat.provenance import digest, file_sha256
+
+_NAMED = 3
+"""Values of a list that a message names."""
+
+
+def describe(
+    detector: Detector, records: Sequence[ImageRecord], config: CalibrationConfig, *, imgsz: int, batch: int
+) -> dict[str, Any]:
+    """Return what statistics depend on: weights, who shares a quantizer, the bytes of the images, sizes and bins.
+
+    Widths of codes, the method and the schemes of weights play no part.
+
+    Args:
+        detector: A quantized detector.
+        records: The calibration images.
+        config: Gives bins and sampling.
+        imgsz: Side of the square letterbox in pixels.
+        batch: Images per forward.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    plan = None if detector.quantization is None else detector.quantization.placement
+    groups = () if plan is None else plan.groups
+    return {
+        "weights": detector.source.sha256,
+        "quantizers": {group.owner: [tensor.name for tensor in group.tensors] for group in groups},
+        "images": [[record.path.name, file_sha256(record.path)] for record in records],
+        "imgsz": imgsz,
+        "batch": batch,
+        "bins": config.bins,
+        "sample": config.sample,
+    }
+
+
+def file_name(made_of: dict[str, Any]) -> str:
+    """Return the name under which statistics are kept and found."""
+    return f"histograms-{digest(made_of)}.npz"
+
+
+def find_statistics(made_of: dict[str, Any], out: Path) -> tuple[Path, Statistics] | None:
+    """Look for statistics in the directory of results and in those beside it.
+
+    Args:
+        made_of: What they depend on.
+        out: The directory of results, which need not exist.
+
+    Returns:
+        The file and what it holds; None where there is none, or only damaged ones.
+    """
+    name = file_name(made_of)
+    beside = sorted(out.absolute().parent.glob(f"*/{name}"))
+    for path in [out / name, *beside]:
+        try:
+            statistics = Statistics.load(path) if path.is_file() else None
+        except CalibrationError:
+            continue  # what is damaged is collected again
+        if statistics is not None and statistics.made_of == made_of:
+            return path, statistics
+    return None
+
+
+def load_named(path: Path, made_of: dict[str, Any]) -> Statistics:
+    """Read statistics that the user named.
+
+    Raises:
+        CalibrationError: The file cannot be read, or its statistics are not of this model, these images or these settings.
+    """
+    statistics = Statistics.load(path)
+    found = differences(statistics.made_of, made_of)
+    if found:
+        raise CalibrationError(
+            f"histograms '{path}' were collected with {'; '.join(found)}",
+            expected="the model, images and settings of this run",
+            mend="name another file with --histograms, or leave it out to collect anew",
+        )
+    return statistics
+
+
+def save_statistics(statistics: Statistics, path: Path, made_of: dict[str, Any]) -> Statistics:
+    """Write statistics with what they were made of, and return them so.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    described = replace(statistics, made_of=made_of)
+    described.save(path)
+    return described
+
+
+def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """Return in words where two descriptions differ."""
+    found = []
+    for name, value in ours.items():
+        other = theirs.get(name)
+        if other == value:
+            continue
+        if name == "images" and isinstance(other, list):
+            missing, more = ([entry[0] for entry in a if entry not in b] for a, b in ((value, other), (other, value)))
+            texts = [f"{word} {_listed(names)}" for word, names in (("without", missing), ("with", more)) if names]
+            found.append(f"{len(other)} images instead of {len(value)} ({', '.join(texts) or 'in another order'})")
+        elif name == "quantizers" and isinstance(other, dict):
+            odd = sorted(site for site in {*value, *other} if value.get(site) != other.get(site))
+            found.append(f"other tensors at {_listed(odd)}")
+        else:
+            found.append(f"{name} {_short(other)} instead of {_short(value)}")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) else str(value)
