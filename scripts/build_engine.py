@@ -3,7 +3,9 @@
     python scripts/build_engine.py yolov8n.pt --data coco.yaml --method mse --out runs/engine
 
 Results, each with its result.json: OUT/calibrate/model.safetensors, OUT/export/model.onnx, OUT/build/model_openvino/,
-OUT/bench. The float model is exported and built too (OUT/float), so that the times are of the same runtime.
+OUT/bench. The float model is exported and built too (OUT/float), so that the times are of the same runtime. With
+--engine tensorrt on a machine with the GPU the engine is OUT/build/model.engine; without TensorRT the ONNX file to build
+from is left as OUT/build/model.onnx, and the line to type is told.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import sys
 from pathlib import Path
 
 from yoloqat.cli import main
+
+FILES = {"openvino": "model_openvino", "tensorrt": "model.engine"}
 
 
 def run(argv: list[str]) -> int:
@@ -24,22 +28,27 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--method", default="mse", help="calibration method (default: %(default)s)")
     parser.add_argument("--ignore", action="append", default=[], help="leave layers float, as for `yoloqat calibrate`")
     parser.add_argument("--calib-images", default="64", help="images to calibrate on (default: %(default)s)")
+    parser.add_argument("--engine", default="openvino", choices=sorted(FILES), help="runtime (default: %(default)s)")
+    parser.add_argument("--device", help="cpu or a CUDA index (default: cpu)")
     parser.add_argument("--threads", help="threads inside an operator (default: all cores)")
     parser.add_argument("--out", type=Path, default=Path("runs/engine"), help="where results go (default: %(default)s)")
     args = parser.parse_args(argv)
     out: Path = args.out
     size = ["--imgsz", str(args.imgsz)]
     data = ["--data", args.data]
-    threads = ["--threads", args.threads] if args.threads else []
+    machine = ["--threads", args.threads] if args.threads else []
+    machine += ["--device", args.device] if args.device else []
+    runtime, file = ["--engine", args.engine], FILES[args.engine]
     ignore = [part for pattern in args.ignore for part in ("--ignore", pattern)]
     calibration = ["--method", args.method, "--calib-images", args.calib_images, *ignore, "--no-eval"]
-    engine, floating = out / "build" / "model_openvino", out / "float" / "model_openvino"
+    engine, floating = out / "build" / file, out / "float" / file
+    quantized = out / "export" / "model.onnx"
     steps = (
         ["calibrate", args.model, *data, *size, *calibration, "--out", str(out / "calibrate")],
         ["export", str(out / "calibrate" / "model.safetensors"), *size, "--out", str(out / "export")],
-        ["build", str(out / "export" / "model.onnx"), "--float", args.model, *data, *size, "--out", str(out / "build")],
+        ["build", str(quantized), *runtime, "--float", args.model, *data, *size, "--out", str(out / "build")],
         ["export", args.model, *size, "--out", str(out / "float")],
-        ["build", str(out / "float" / "model.onnx"), "--out", str(out / "float")],
+        ["build", str(out / "float" / "model.onnx"), *runtime, "--out", str(out / "float")],
         [
             "bench",
             args.model,
@@ -51,7 +60,7 @@ def run(argv: list[str]) -> int:
             str(out / "bench"),
         ],
     )
-    return next((code for code in (main([*step, *threads]) for step in steps) if code), 0)
+    return next((code for code in (main([*step, *machine]) for step in steps) if code), 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""Engine files as Ultralytics reads them: four bytes of length, JSON, then TensorRT's plan.
+
+Source: `ultralytics.nn.backends.base.BaseBackend.engine_header`; the length is that of the JSON in bytes, little-endian.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yoloqat.engines.onnx_file import model_info
+from yoloqat.errors import ModelError
+from yoloqat.predictor import ModelInfo
+from yoloqat.provenance import atomic_path
+
+KEY = "yoloqat"
+SCHEMA = 1
+_LENGTH = 4
+_LITERALS = ("stride", "names", "args", "end2end")
+
+
+@dataclass(frozen=True, eq=False)
+class EngineFile:
+    """An engine as read from the disk, not loaded yet.
+
+    Attributes:
+        metadata: What the header says.
+        plan: TensorRT's serialised engine.
+        info: What it detects, and its fixed sizes.
+    """
+
+    metadata: dict[str, Any]
+    plan: bytes
+    info: ModelInfo
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The entries that yoloqat wrote, empty for an engine that something else built."""
+        entries = self.metadata.get(KEY)
+        return entries if isinstance(entries, dict) else {}
+
+
+def engine_metadata(
+    props: Mapping[str, str], *, dynamic: bool, dla: int | None, own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the header of an engine from the metadata of the ONNX file it was built from.
+
+    Args:
+        props: The file's properties, each the text of a Python literal.
+        dynamic: Whether the engine takes several shapes.
+        dla: Index of the accelerator it was built for, which a runtime must be told before it loads the plan.
+        own: Entries for yoloqat itself.
+    """
+    metadata = {key: _value(text) for key, text in props.items() if not key.startswith(KEY)}
+    arguments = metadata.get("args")
+    metadata["args"] = (arguments if isinstance(arguments, dict) else {}) | {"dynamic": dynamic}
+    if dla is not None:
+        metadata["dla"] = dla
+    return metadata | {KEY: {"schema": SCHEMA, **own}}
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def write_engine(path: Path, metadata: Mapping[str, Any], plan: bytes | memoryview) -> None:
+    """Write an engine file, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    head = json.dumps(metadata).encode()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(len(head).to_bytes(_LENGTH, "little"))
+        file.write(head)
+        file.write(plan)
+
+
+def read_engine(path: Path) -> EngineFile:
+    """Read an engine file that yoloqat or Ultralytics wrote; needs no TensorRT.
+
+    Raises:
+        ModelError: It is missing, has no header (as a plan of `trtexec`), or a header without class names.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"cannot read '{path}' ({error.strerror or error})", expected="an engine file", mend="check the path"
+        ) from error
+    length = int.from_bytes(data[:_LENGTH], "little")
+    end = _LENGTH + length
+    try:
+        metadata = json.loads(data[_LENGTH:end]) if 0 < length <= len(data) - _LENGTH else None
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict) or end == len(data):
+        raise ModelError(
+            f"'{path}' of {len(data)} bytes does not begin with a header and a plan",
+            expected="an engine that yoloqat or Ultralytics built",
+            mend="build it with yoloqat build --engine tensorrt; a bare plan of trtexec says nothing of its classes",
+        )
+    return EngineFile(metadata, data[end:], header_info(str(path), metadata))
+
+
+def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
+    """Return what a header tells of the model.
+
+    Args:
+        source: The file, named in errors.
+        metadata: The header.
+
+    Raises:
+        ModelError: The class names are missing, or an entry is malformed.
+    """
+    props = {key: repr(_plain(key, metadata[key])) for key in _LITERALS if metadata.get(key) is not None}
+    arguments = metadata.get("args")
+    shape: tuple[int | None, ...] = (None, 3, None, None)
+    if not (isinstance(arguments, dict) and arguments.get("dynamic")):
+        try:
+            height, width = (int(side) for side in metadata["imgsz"])
+            shape = (int(metadata["batch"]), 3, height, width)
+        except (KeyError, TypeError, ValueError) as error:
+            found = {key: metadata.get(key) for key in ("batch", "imgsz")}
+            raise ModelError(
+                f"the header of '{source}' has the sizes {found}",
+                expected="'batch' and 'imgsz' as (height, width)",
+                mend="build it again with yoloqat build --engine tensorrt",
+            ) from error
+    return model_info(source, props | {"task": str(metadata.get("task", "detect"))}, shape)
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return an entry as Python would have it: JSON turns whole-number keys into text, Ultralytics may write literals."""
+    value = _value(value) if isinstance(value, str) else value
+    if key == "names" and isinstance(value, dict):
+        return {int(name) if str(name).isdecimal() else name: text for name, text in value.items()}
+    return value
