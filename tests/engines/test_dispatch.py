@@ -13,7 +13,7 @@ def test_each_kind_of_path(qdq_path, tmp_path):
 
 
 def test_other_paths_are_refused(tmp_path):
-    with pytest.raises(ModelError, match=f"'{tmp_path}' is a directory without model.xml"):
+    with pytest.raises(ModelError, match=f"'{tmp_path}' is no OpenVINO directory"):
         open_engine(tmp_path)
     with pytest.raises(ModelError, match=r"'.*model\.bin' is no engine file"):
         open_engine(tmp_path / "model.bin")

@@ -72,3 +72,47 @@ def test_counts_out_of_range():
         bench({"A": Recorder("A", [])}, IMAGES, rounds=0)
     with pytest.raises(ConfigError, match="warmup is -1"):
         bench({"A": Recorder("A", [])}, IMAGES, warmup=-1)
+
+
+class Streamer(Recorder):
+    requests = 3
+
+    def stream(self, images, calls):
+        self.calls.append(f"{self.name}{calls}")
+        return [0.002] * calls
+
+
+def test_throughput_holds_requests_in_flight_where_the_engine_can():
+    calls = []
+    predictors = {"S": Streamer("S", calls), "R": Recorder("R", calls)}
+    streamed, plain = bench(predictors, IMAGES, warmup=0, rounds=2, mode="throughput")
+    assert calls == ["S12", *"RRRR", "S12", *"RRRR"]
+    assert (streamed.requests, plain.requests) == (3, 1)
+    assert streamed.latency_ms == pytest.approx({"p50": 2.0, "p95": 2.0, "p99": 2.0})
+
+
+def test_throughput_is_calls_over_the_time_of_the_rounds(monkeypatch):
+    ticks = iter([0.0, 0.012, 1.0, 1.024])
+    monkeypatch.setattr("yoloqat.engines.latency.time.perf_counter", lambda: next(ticks))
+    (item,) = bench({"S": Streamer("S", [])}, IMAGES, warmup=0, rounds=2, mode="throughput")
+    assert item.images_per_second == pytest.approx(2 * 24 / 0.036)
+    assert item.spread == pytest.approx(0.006 / 0.018)
+
+
+def test_latency_mode_makes_one_call_of_an_engine_that_can_more():
+    calls = []
+    (item,) = bench({"S": Streamer("S", calls)}, IMAGES, warmup=0, rounds=2)
+    assert calls == ["S", "S"]
+    assert item.requests == 1
+
+
+def test_spread_is_none_where_all_rounds_are_alike(monkeypatch):
+    ticks = iter([0.0, 0.01, 1.0, 1.01, 2.0, 2.01])
+    monkeypatch.setattr("yoloqat.engines.latency.time.perf_counter", lambda: next(ticks))
+    (item,) = bench({"A": Recorder("A", [])}, IMAGES, warmup=0, rounds=3)
+    assert item.spread == pytest.approx(0.0, abs=1e-9)
+
+
+def test_unknown_mode():
+    with pytest.raises(ConfigError, match="mode is 'fast'"):
+        bench({"A": Recorder("A", [])}, IMAGES, mode="fast")

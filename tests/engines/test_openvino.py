@@ -30,7 +30,12 @@ def test_quantized_convolutions_run_in_integers(built):
 
 def test_directory_holds_the_model_and_what_it_is(built):
     out, _ = built
-    assert sorted(path.name for path in out.iterdir()) == ["metadata.json", "model.bin", "model.xml"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "metadata.json",
+        "metadata.yaml",
+        "model.bin",
+        "model.xml",
+    ]
     metadata = json.loads((out / "metadata.json").read_text())
     assert metadata["quantized_layers"] == ["first", "second"]
     assert metadata["schema"]["name"] == "yoloqat-openvino"

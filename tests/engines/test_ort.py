@@ -7,7 +7,8 @@ import pytest
 from onnx import helper
 
 from yoloqat.engines import OnnxPredictor
-from yoloqat.errors import ConfigError, EngineError, ModelError
+from yoloqat.engines.ort import CPU, providers_for
+from yoloqat.errors import ConfigError, DependencyError, EngineError, ModelError
 from yoloqat.predictor import Predictor
 
 
@@ -53,3 +54,69 @@ def test_half_precision_input_is_refused(tmp_path):
     onnx.save(model, tmp_path / "half.onnx")
     with pytest.raises(ModelError, match=r"the input of '.*half\.onnx' is tensor\(float16\)"):
         OnnxPredictor(tmp_path / "half.onnx")
+
+
+TENSORRT, CUDA = "TensorrtExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "chosen"),
+    [
+        ("cpu", [TENSORRT, CUDA, CPU], [CPU]),
+        ("0", [TENSORRT, CUDA, CPU], [TENSORRT, CUDA, CPU]),
+        ("cuda:1", [CUDA, CPU], [CUDA, CPU]),
+        ("cuda", [CUDA, CPU], [CUDA, CPU]),
+    ],
+)
+def test_providers_of_a_device(device, available, chosen):
+    found = providers_for(device, available)
+    assert [name for name, _ in found] == chosen
+    index = {"0": "0", "cuda:1": "1", "cuda": "0"}.get(device)
+    assert all(settings == {"device_id": index} for name, settings in found if name != CPU)
+
+
+def test_a_gpu_without_its_provider(qdq_path, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", CPU])
+    with pytest.raises(DependencyError, match="has the providers AzureExecutionProvider, CPUExecutionProvider"):
+        OnnxPredictor(qdq_path, device="0")
+
+
+def test_a_device_of_another_kind():
+    with pytest.raises(EngineError, match="asked to run on 'mps'"):
+        providers_for("mps", [CPU])
+
+
+class Session:
+    """A session that starts on what is asked for, or falls back to the CPU as ONNX Runtime does."""
+
+    def __init__(self, session, started):
+        self.session, self.started = session, started
+
+    def get_inputs(self):
+        return self.session.get_inputs()
+
+    def get_providers(self):
+        return self.started
+
+    def run(self, *arguments):
+        return self.session.run(*arguments)
+
+
+@pytest.mark.parametrize("started", [[TENSORRT, CUDA, CPU], [CPU]])
+def test_a_provider_that_does_not_start_is_told(qdq_path, images, monkeypatch, started):
+    real, asked = onnxruntime.InferenceSession, []
+
+    def session(path, options, providers):
+        asked.append(providers)
+        return Session(real(path, options, providers=[CPU]), started)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    if started == [CPU]:
+        with pytest.raises(EngineError, match=f"none of ONNX Runtime's {TENSORRT}, {CUDA} starts on device 0"):
+            OnnxPredictor(qdq_path, device="0")
+    else:
+        predictor = OnnxPredictor(qdq_path, device="0")
+        assert predictor.providers == tuple(started)
+        assert predictor(images)[0].shape == (1, 4, 16, 16)
+    assert asked == [[(TENSORRT, {"device_id": "0"}), (CUDA, {"device_id": "0"}), (CPU, {})]]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import onnx
 import pytest
 
 from yoloqat.engines import LayerPrecision, OpenVINOPredictor, PrecisionMap
@@ -37,3 +38,9 @@ def test_layers_keep_their_names_and_macs(float_path, qdq_path):
     for path in (float_path, qdq_path):
         found = {entry.name: entry.macs for entry in OpenVINOPredictor(path).precision.convolutions}
         assert found == macs
+
+
+def test_an_open_batch_counts_as_one_image(tiny, tmp_path):
+    onnx.save(tiny(batch="n"), tmp_path / "open.onnx")
+    found = {entry.name: entry.macs for entry in OpenVINOPredictor(tmp_path / "open.onnx").precision.convolutions}
+    assert found == {"first": 16 * 16 * 32 * 3 * 9, "second": 16 * 16 * 4 * 32 * 9}

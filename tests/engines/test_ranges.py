@@ -53,6 +53,18 @@ def test_only_the_image_input_is_known_to_be_non_negative():
     assert lower_bounds(model, images="free") == {"free": 0.0, "out": 0.0}
 
 
+@pytest.mark.parametrize(("scale", "low"), [(0.1, -0.3), (0.2, -0.2), (0.5, -0.5)])
+def test_a_quantizer_rounds_the_bound(scale, low):
+    nodes = [
+        helper.make_node("QuantizeLinear", ["silu", "scale", "zero"], ["codes"]),
+        helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["out"]),
+    ]
+    model = graph(*SILU, *nodes)
+    assert "out" not in lower_bounds(model)  # the scale is not known
+    model.graph.initializer.append(helper.make_tensor("scale", TensorProto.FLOAT, [], [scale]))
+    assert lower_bounds(model)["out"] == pytest.approx(low)
+
+
 def test_empty_graph():
     assert lower_bounds(onnx.ModelProto()) == {}
 

@@ -1,7 +1,9 @@
 """Time several models in one run, interleaved.
 
-Models: .pt and .safetensors run in torch, .onnx in ONNX Runtime, OpenVINO directories in OpenVINO. All take the same
-images, batch and thread count, in turn, so that heat and neighbours slow them alike.
+Models: .pt and .safetensors run in torch, .onnx in ONNX Runtime, OpenVINO directories (of yoloqat or Ultralytics) in
+OpenVINO, .engine files in TensorRT. All take the same images, batch and thread count, in turn, on as many cores as
+threads, so that heat and neighbours slow them alike. --mode throughput lets engines that can hold several requests in
+flight; the latency is then that of one request among them.
 """
 
 from __future__ import annotations
@@ -16,17 +18,31 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig
 from yoloqat.engines import OpenVINOPredictor, bench
-from yoloqat.engines.onnx_file import load_onnx, quantized_layers
+from yoloqat.engines.cores import pinned
+from yoloqat.engines.latency import MODES
+from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
+from yoloqat.engines.ort_build import KEY as TWIN_KEY
+from yoloqat.engines.tensorrt import TensorRTPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.models import OpenModel, open_model
 from yoloqat.pipeline.run import Run
+from yoloqat.provenance import environment
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="what to time")
     parser.add_argument("--imgsz", type=int, metavar="N", help="side of the images (default: the models' own)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: 1)")
+    parser.add_argument(
+        "--mode",
+        default="latency",
+        choices=list(MODES),
+        help="one call at a time, or as many at once as the engine holds best (default: latency)",
+    )
+    parser.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="where OpenVINO keeps compiled models (default: nowhere)"
+    )
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed calls of each model (default: 50)")
     parser.add_argument("--warmup", type=int, default=5, metavar="N", help="untimed calls of each first (default: 5)")
 
@@ -41,24 +57,36 @@ def _precision(path: Path, model: OpenModel) -> str:
         return (
             f"int8 {len(found.int8_convolutions)}/{len(found.convolutions)}" if found.int8_convolutions else "float32"
         )
-    return "QDQ" if path.suffix == ".onnx" and quantized_layers(load_onnx(path)) else "float32"
+    if isinstance(predictor, TensorRTPredictor):
+        layers = predictor.layers
+        counts = f"int8 {len(layers.precision.int8_convolutions)}/{len(layers.precision.convolutions)}"
+        return counts if layers.detailed and layers.precision.convolutions else "not told"
+    source = load_onnx(path) if path.suffix == ".onnx" else None
+    if source is None or not quantized_layers(source):
+        return "float32"
+    return "integer twin" if TWIN_KEY in properties(source) else "QDQ"
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     repeated = next((path for path in args.models if args.models.count(path) > 1), None)
     if repeated is not None:
         raise ConfigError(f"model '{repeated}' is named twice", expected="different models", mend="name each once")
-    models = {str(path): open_model(path, run) for path in args.models}
-    sizes = {model.imgsz for model in models.values()}
-    imgsz = max(sizes) if args.imgsz is None else args.imgsz
-    config = EvalConfig(imgsz=imgsz, batch=args.batch)
-    for model in models.values():  # fixed sizes are compared by `bench`, which names the model
-        check_fit(replace(model.predictor.info, imgsz=None), config)
-    images = np.random.default_rng(0).random((args.batch, 3, imgsz, imgsz), dtype=np.float32)
-    predictors = {name: model.predictor for name, model in models.items()}
-    items = bench(predictors, images, warmup=args.warmup, rounds=args.rounds, progress=run.progress)
+    with pinned(run.threads) as cores:
+        models = {str(path): open_model(path, run, hint=args.mode, cache_dir=args.cache_dir) for path in args.models}
+        sizes = {model.imgsz for model in models.values()}
+        imgsz = max(sizes) if args.imgsz is None else args.imgsz
+        config = EvalConfig(imgsz=imgsz, batch=args.batch)
+        for model in models.values():  # fixed sizes are compared by `bench`, which names the model
+            check_fit(replace(model.predictor.info, imgsz=None), config)
+        images = np.random.default_rng(0).random((args.batch, 3, imgsz, imgsz), dtype=np.float32)
+        predictors = {name: model.predictor for name, model in models.items()}
+        items = bench(predictors, images, warmup=args.warmup, rounds=args.rounds, mode=args.mode, progress=run.progress)
+    known = environment(device=str(run.device), threads=run.threads)
+    machine = {"processor": known["processor"], "cores": cores, "device": known["device"], "threads": run.threads}
+    on_device = "" if run.device.type == "cpu" else f", {run.device}"
     shown = table(
-        f"batch {args.batch}, {imgsz} px, {run.threads} threads, {args.rounds} rounds interleaved",
+        f"{args.mode}, batch {args.batch}, {imgsz} px, {args.rounds} rounds interleaved, "
+        f"{run.threads} threads of {known['processor']}{on_device}",
         "model",
         "engine",
         "precision",
@@ -66,6 +94,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         "p95 ms",
         "p99 ms",
         "images/s",
+        "spread",
     )
     results = []
     for path, item in zip(args.models, items, strict=True):
@@ -79,13 +108,25 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
                 "batch": item.batch,
                 "latency_ms": item.latency_ms,
                 "images_per_second": item.images_per_second,
+                "spread": item.spread,
+                "requests": item.requests,
+                "device": "cpu" if model.engine == "openvino" else str(run.device),
             }
         )
         latencies = [f"{item.latency_ms[name]:.1f}" for name in ("p50", "p95", "p99")]
         name = str(Path(*path.resolve().parts[-2:]))  # the whole path is in result.json
-        shown.add_row(name, model.engine, precision, *latencies, f"{item.images_per_second:.1f}")
-    settings = {"imgsz": imgsz, "batch": args.batch, "rounds": args.rounds, "warmup": args.warmup}
-    return Outcome(settings, {"items": results}, {name: model.key for name, model in models.items()}, [shown])
+        rate, spread = f"{item.images_per_second:.1f}", f"{100 * item.spread:.0f} %"
+        shown.add_row(name, model.engine, precision, *latencies, rate, spread)
+    settings = {
+        "imgsz": imgsz,
+        "batch": args.batch,
+        "rounds": args.rounds,
+        "warmup": args.warmup,
+        "mode": args.mode,
+        "cache_dir": None if args.cache_dir is None else str(args.cache_dir),
+    }
+    inputs = {name: model.key for name, model in models.items()}
+    return Outcome(settings, {"items": results, "machine": machine}, inputs, [shown])
 
 
 COMMAND = Command("bench", __doc__ or "", _arguments, _run)

@@ -31,8 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
-    dataset = options.dataset(args)
-    assert dataset is not None  # noqa: S101 - data_required
+    dataset = options.required_dataset(args)
     model = open_model(args.model, run)
     config = options.eval_config(args, model.imgsz)
     if args.task_metrics:

@@ -2,11 +2,14 @@
 
 from yoloqat.engines.dispatch import open_engine
 from yoloqat.engines.latency import LatencyItem, bench
-from yoloqat.engines.openvino import OpenVINOBuild, OpenVINOPredictor, build_openvino
+from yoloqat.engines.openvino import OpenVINOBuild, build_openvino
+from yoloqat.engines.openvino_runtime import OpenVINOPredictor
 from yoloqat.engines.ort import OnnxPredictor
+from yoloqat.engines.ort_build import OrtBuild, build_onnxruntime
 from yoloqat.engines.precision import LayerPrecision, PrecisionMap, precision_map
 from yoloqat.engines.saturation import Overflow, cpu_saturates, overflow_risk
 from yoloqat.engines.unsigned import Twin, unsigned_twin
+from yoloqat.engines.zero_points import check_tensorrt
 
 __all__ = [
     "LatencyItem",
@@ -14,11 +17,14 @@ __all__ = [
     "OnnxPredictor",
     "OpenVINOBuild",
     "OpenVINOPredictor",
+    "OrtBuild",
     "Overflow",
     "PrecisionMap",
     "Twin",
     "bench",
+    "build_onnxruntime",
     "build_openvino",
+    "check_tensorrt",
     "cpu_saturates",
     "open_engine",
     "overflow_risk",

@@ -1,7 +1,8 @@
-"""ONNX Runtime on the CPU: the reference that every other engine is compared with."""
+"""ONNX Runtime: on the CPU the reference that every other engine is compared with, elsewhere its own providers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import onnxruntime
 from yoloqat.config.checks import check_int
 from yoloqat.engines.inputs import checked_images
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
-from yoloqat.errors import ModelError
+from yoloqat.errors import DependencyError, EngineError, ModelError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
 
+CPU = "CPUExecutionProvider"
+_GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 _ERRORS_ONLY = 3
+
+Provider = tuple[str, dict[str, str]]
 
 
 def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.SessionOptions:
@@ -33,31 +38,69 @@ def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.Sessi
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = _ERRORS_ONLY
+    # threads that wait for the next call by spinning would take the cores from whatever is timed in between
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 
 
+def providers_for(device: str, available: Sequence[str]) -> list[Provider]:
+    """Return ONNX Runtime's execution providers for a device, the preferred one first.
+
+    On a GPU that is TensorRT where it is installed, then CUDA; the CPU takes what they cannot run.
+
+    Args:
+        device: ``"cpu"`` or the index of a CUDA device, e.g. ``"0"`` or ``"cuda:0"``.
+        available: What `onnxruntime.get_available_providers()` returns.
+
+    Raises:
+        DependencyError: A GPU is asked for and ONNX Runtime has no provider for it.
+        EngineError: The device is of another kind.
+    """
+    if device == "cpu":
+        return [(CPU, {})]
+    index = "0" if device == "cuda" else device.removeprefix("cuda:")
+    if not index.isdecimal():
+        raise EngineError(
+            f"ONNX Runtime is asked to run on '{device}'",
+            expected="cpu or a CUDA index",
+            mend="choose one with --device",
+        )
+    found = [name for name in _GPU if name in available]
+    if not found:
+        raise DependencyError(
+            f"ONNX Runtime has the providers {', '.join(available)}",
+            expected=f"{' or '.join(_GPU)} for device {device}",
+            mend="pip install onnxruntime-gpu in place of onnxruntime, or run on the cpu",
+        )
+    return [*((name, {"device_id": index}) for name in found), (CPU, {})]
+
+
 class OnnxPredictor:
-    """An ONNX detector run by ONNX Runtime on the CPU.
+    """An ONNX detector run by ONNX Runtime.
 
     Args:
         path: An ONNX file with Ultralytics' metadata.
-        threads: Threads inside one operator.
+        threads: Threads inside one operator, on the CPU.
         optimize: Let ONNX Runtime fuse nodes.
+        device: ``"cpu"`` or the index of a CUDA device.
 
     Raises:
         ModelError: The file is missing, no ONNX, lacks metadata, or ONNX Runtime cannot load it.
         ConfigError: ``threads`` is below 1.
+        DependencyError: ONNX Runtime has no provider for the device.
+        EngineError: It has one, which does not start.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, optimize: bool = True) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, optimize: bool = True, device: str = "cpu") -> None:
         path = Path(path)
         options = session_options(threads=threads, optimize=optimize)
+        wanted = providers_for(device, onnxruntime.get_available_providers())
         model = load_onnx(path)
         self._info = model_info(str(path), properties(model), input_shape(model))
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
         except Exception as error:  # its errors share no other base class
             raise ModelError(
                 f"ONNX Runtime cannot load '{path}' ({error})",
@@ -69,12 +112,23 @@ class OnnxPredictor:
             raise ModelError(
                 f"the input of '{path}' is {feed.type}", expected="tensor(float)", mend="export it with float32 inputs"
             )
+        if device != "cpu" and self.providers[0] == CPU:  # ONNX Runtime falls back without a word
+            raise EngineError(
+                f"none of ONNX Runtime's {', '.join(name for name, _ in wanted[:-1])} starts on device {device}",
+                expected="a CUDA device and its libraries",
+                mend="check that `nvidia-smi` shows the device, or run on the cpu",
+            )
         self._input = feed.name
 
     @property
     def info(self) -> ModelInfo:
         """Names, stride and fixed shapes of the model."""
         return self._info
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The execution providers in use, the preferred one first."""
+        return tuple(self._session.get_providers())
 
     def __call__(self, images: Images) -> RawOutputs:
         """Run the model once on ``images`` and return its outputs in the graph's order.

@@ -84,9 +84,15 @@ def _macs(node: Any, kind: str) -> int:
     """Return the multiply-adds: each output (of a transposed convolution, input) element meets one filter."""
     if kind not in _CONVOLUTIONS:
         return 0
-    data, weight = (tuple(node.input(index).get_shape()) for index in (0, 1))
-    centre = tuple(node.output(0).get_shape()) if kind == "Convolution" else data
-    return int(math.prod(centre) * math.prod(weight) // centre[1])
+    data, weight = (_shape(node.input(index)) for index in (0, 1))
+    centre = _shape(node.output(0)) if kind == "Convolution" else data
+    return int(math.prod(centre) * math.prod(weight) // centre[1]) if centre[1] else 0
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    """Return a port's shape; an open batch counts as one image, another open side as none."""
+    sides = [0 if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
+    return (sides[0] or 1, *sides[1:])
 
 
 def _layer_name(friendly: str, originals: list[str], known: Collection[str]) -> str:
@@ -103,7 +109,7 @@ def precision_map(compiled: Any, *, quantized: Collection[str] = ()) -> Precisio
     ``primitiveType`` and ``originalLayersNames`` (one node may stand for several fused ones).
 
     Args:
-        compiled: An `openvino.CompiledModel` of static shapes.
+        compiled: An `openvino.CompiledModel`; multiply-adds are known where all shapes but the batch are static.
         quantized: Names of the layers that the file quantizes.
     """
     layers = []

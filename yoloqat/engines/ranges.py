@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import onnx
+from onnx import numpy_helper
 
 SILU_MINIMUM = -0.2784645427610738
 """The minimum of x * sigmoid(x), at x = -1.2784645."""
@@ -45,10 +47,27 @@ def _node_low(node: onnx.NodeProto, low: Callable[[str], _Low], made: Mapping[st
     return None
 
 
+def _rounded_low(
+    node: onnx.NodeProto,
+    low: Callable[[str], _Low],
+    made: Mapping[str, onnx.NodeProto],
+    constants: Mapping[str, onnx.TensorProto],
+) -> _Low:
+    """Return the bound of a dequantized activation: its bound before the quantizer, rounded as that rounds."""
+    quantizer = made.get(node.input[0])
+    before = low(quantizer.input[0]) if quantizer is not None and quantizer.op_type == "QuantizeLinear" else None
+    scale = constants.get(node.input[1]) if before is not None else None
+    if before is None or scale is None or math.prod(scale.dims) != 1:
+        return None
+    step = float(numpy_helper.to_array(scale).item())
+    return math.floor(before / step + 0.5 - 1e-6) * step
+
+
 def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str, float]:
     """Return for each tensor the value that it cannot fall below, where the operators tell.
 
-    A SiLU never falls below -0.27846; pooling, resizing, slicing and concatenation keep bounds; an addition adds them.
+    A SiLU never falls below -0.27846; pooling, resizing, slicing and concatenation keep bounds; an addition adds them;
+    a quantizer rounds them.
 
     Args:
         model: A graph in topological order; its tensors need no recorded types.
@@ -58,9 +77,12 @@ def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str,
         Bounds by tensor name; a tensor without an entry may be any number.
     """
     made = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     bounds: dict[str, float] = {value.name: 0.0 for value in model.graph.input if value.name == images}
     for node in model.graph.node:
         low = _node_low(node, bounds.get, made)
+        if node.op_type == "DequantizeLinear":
+            low = _rounded_low(node, bounds.get, made, constants)
         if low is not None:
             bounds.update(dict.fromkeys(node.output, low))
     return bounds

@@ -15,11 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from yoloqat.engines.hoist import same_codes
 from yoloqat.engines.ranges import lower_bounds
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -88,16 +90,16 @@ def unsigned_twin(model: onnx.ModelProto, *, tight: bool = True, bounds: Mapping
     twin.CopyFrom(model)
     graph = twin.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    activations = _signed_activations(graph)
+    raised_by = _raised(model, [units[0] for units in activations], constants, bounds if tight else None)
     zero_points: dict[str, int] = {}
     clips: dict[str, onnx.NodeProto] = {}
     retyped: set[str] = set()
-    for quantizer, *dequantizers in _signed_activations(graph):
+    for quantizer, *dequantizers in activations:
         old, scale = int(constants[quantizer.input[2]].item()), constants.get(quantizer.input[1])
-        raised = old + _SHIFT
-        if tight and old == 0 and scale is not None:
-            raised = tight_zero_point(bounds.get(quantizer.input[0]), float(scale.item()))
-            if raised < _SHIFT:
-                clips[quantizer.name] = _clip(graph, quantizer, np.float32(_HIGH) * scale.astype(np.float32))
+        raised = raised_by[quantizer.name]
+        if old == 0 and scale is not None and raised < _SHIFT:
+            clips[quantizer.name] = _clip(graph, quantizer, np.float32(_HIGH) * scale.astype(np.float32))
         name = f"{quantizer.output[0]}/zero_point_u8"
         shape = constants[quantizer.input[2]].shape
         graph.initializer.append(numpy_helper.from_array(np.full(shape, raised, dtype=np.uint8), name))
@@ -114,6 +116,27 @@ def unsigned_twin(model: onnx.ModelProto, *, tight: bool = True, bounds: Mapping
     _with_clips(graph, clips)
     _drop_unread(graph)
     return Twin(twin, zero_points)
+
+
+def _raised(
+    model: onnx.ModelProto,
+    quantizers: list[onnx.NodeProto],
+    constants: Mapping[str, np.ndarray[Any, Any]],
+    bounds: Mapping[str, float] | None,
+) -> dict[str, int]:
+    """Return the unsigned zero-point of each quantizer by name; those that share codes get the highest among them."""
+    groups = same_codes(model)
+    wanted: dict[str, int] = {}
+    for quantizer in quantizers:
+        old, scale = int(constants[quantizer.input[2]].item()), constants.get(quantizer.input[1])
+        raised = old + _SHIFT
+        if bounds is not None and old == 0 and scale is not None:
+            raised = tight_zero_point(bounds.get(quantizer.input[0]), float(scale.item()))
+        wanted[quantizer.name] = raised
+    highest: dict[str, int] = {}
+    for name, raised in wanted.items():
+        highest[groups[name]] = max(raised, highest.get(groups[name], 0))
+    return {name: highest[groups[name]] for name in wanted}
 
 
 def _clip(

@@ -9,7 +9,7 @@ from typing import Any
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import TorchPredictor, load_detector
-from yoloqat.engines import OpenVINOBuild, OpenVINOPredictor
+from yoloqat.engines import OpenVINOBuild
 from yoloqat.engines.onnx_file import load_onnx, properties
 from yoloqat.errors import ModelError
 from yoloqat.pipeline.drops import Baseline, drop_results
@@ -17,6 +17,7 @@ from yoloqat.pipeline.export import SOURCE_KEY
 from yoloqat.pipeline.models import path_key
 from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.run import Run
+from yoloqat.predictor import Predictor
 from yoloqat.provenance import file_sha256
 
 
@@ -63,23 +64,25 @@ def float_source(onnx_path: Path, named: Path | None) -> Path | None:
 
 
 def score_engine(
-    predictor: OpenVINOPredictor,
+    predictor: Predictor,
     source: Path,
     floating: Path | None,
     dataset: DetectionDataset,
     config: EvalConfig,
     *,
     run: Run,
+    engine: str = "openvino",
 ) -> dict[str, Any]:
     """Score an engine, and the float model it came from where that is at hand.
 
     Args:
         predictor: The engine.
-        source: The ONNX file it was built from, which identifies finished parts; OpenVINO's own files differ by build.
+        source: The ONNX file it was built from, which identifies finished parts; an engine's own files differ by build.
         floating: The float model, or None.
         dataset: The validation images.
         config: How to score; the batch is the engine's own where that is fixed.
         run: Where finished parts are kept.
+        engine: The runtime's name, which identifies finished parts too.
 
     Raises:
         ModelError: The float model cannot be loaded, or is a quantized one.
@@ -88,11 +91,9 @@ def score_engine(
         ``map_engine``, and ``map_float``, ``drop`` and ``drop_ci95`` where there is a float model, else None.
     """
     config = EvalConfig(**{**vars(config), "batch": predictor.info.batch or config.batch})
-    engine = run.evaluate(
-        predictor, dataset, config, label="engine", model_key={"engine": "openvino", **path_key(source)}
-    )
+    found = run.evaluate(predictor, dataset, config, label="engine", model_key={"engine": engine, **path_key(source)})
     result: dict[str, Any] = {
-        "map_engine": engine.metrics.map50_95,
+        "map_engine": found.metrics.map50_95,
         "map_float": None,
         "drop": None,
         "drop_ci95": None,
@@ -103,5 +104,5 @@ def score_engine(
     refuse_quantized(detector)
     torch_predictor = TorchPredictor(detector, device=run.device)
     reference = run.evaluate(torch_predictor, dataset, config, label="float", model_key=path_key(floating))
-    drop = Baseline(reference.matches).drop(engine.matches)
+    drop = Baseline(reference.matches).drop(found.matches)
     return result | {"map_float": reference.metrics.map50_95, **drop_results(drop)}

@@ -12,6 +12,7 @@ from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.openvino_runtime import Hint
 from yoloqat.errors import ModelError
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.run import Run
@@ -28,7 +29,7 @@ class OpenModel:
     Attributes:
         predictor: Runs it.
         imgsz: Side in pixels it was trained at or is fixed to.
-        engine: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
+        engine: ``"torch"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
         key: JSON-able value that identifies the model's numbers.
     """
 
@@ -76,13 +77,15 @@ def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: Eva
         match_categories(dataset, info.names)
 
 
-def open_model(path: Path, run: Run) -> OpenModel:
+def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path | None = None) -> OpenModel:
     """Open any model that can be scored.
 
     Args:
-        path: ``.pt``, ``.safetensors``, ``.onnx`` or an OpenVINO directory, or the bare name of weights that Ultralytics
-            offers.
+        path: ``.pt``, ``.safetensors``, ``.onnx``, ``.engine`` or an OpenVINO directory, or the bare name of weights
+            that Ultralytics offers.
         run: Device and threads.
+        hint: What OpenVINO compiles for.
+        cache_dir: Where OpenVINO keeps compiled models, None for nowhere.
 
     Raises:
         ModelError: There is no such model, or it cannot be loaded.
@@ -93,13 +96,13 @@ def open_model(path: Path, run: Run) -> OpenModel:
     if not path.exists():
         raise ModelError(
             f"model '{path}' does not exist",
-            expected="a .pt, .safetensors, .onnx or an OpenVINO directory",
+            expected="a .pt, .safetensors, .onnx, .engine or an OpenVINO directory",
             mend="check the path",
         )
     if path.suffix in TORCH_SUFFIXES and path.is_file():
         detector = load_detector(path)
         return OpenModel(TorchPredictor(detector, device=run.device), detector.imgsz, "torch", path_key(path))
-    predictor = open_engine(path, threads=run.threads)
+    predictor = open_engine(path, threads=run.threads, device=str(run.device), hint=hint, cache_dir=cache_dir)
     fixed = predictor.info.imgsz
-    engine = "openvino" if path.is_dir() else "onnxruntime"
+    engine = "openvino" if path.is_dir() else "tensorrt" if path.suffix == ".engine" else "onnxruntime"
     return OpenModel(predictor, max(fixed) if fixed else 640, engine, path_key(path))

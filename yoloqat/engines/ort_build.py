@@ -1,0 +1,175 @@
+"""The integer twin of a QDQ ONNX file for ONNX Runtime: its ranges measured, its file written, its operators counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.ort import CPU, session_options
+from yoloqat.engines.ort_twin import Range, integer_twin, plan_twin
+from yoloqat.engines.precision import LayerPrecision, PrecisionMap
+from yoloqat.errors import CalibrationError, EngineError, ModelError
+from yoloqat.predictor import Images
+from yoloqat.provenance import atomic_path, file_sha256
+
+KEY = "yoloqat_twin"
+_INTEGER = frozenset({"QLinearConv"})
+
+
+@dataclass(frozen=True)
+class OrtBuild:
+    """What was built.
+
+    Attributes:
+        precision: The convolutions that ONNX Runtime runs in integers and in float, on this machine.
+        operators: How many nodes of each type the optimised graph has.
+        measured: Range of each tensor that the file itself gives none.
+    """
+
+    precision: PrecisionMap
+    operators: Mapping[str, int]
+    measured: Mapping[str, Range]
+
+
+def measure_ranges(
+    model: onnx.ModelProto, tensors: Iterable[str], images: Iterable[Images], *, threads: int = 1
+) -> dict[str, Range]:
+    """Run a graph on images and return the least and the greatest value of each tensor.
+
+    Args:
+        model: A QDQ graph; it is not changed.
+        tensors: Names of tensors in it.
+        images: Batches that the model takes.
+        threads: Threads inside one operator.
+
+    Raises:
+        CalibrationError: There is no image, or a tensor holds NaN or infinity.
+    """
+    names = list(tensors)
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    known = {value.name for value in observed.graph.output}
+    observed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
+    session = onnxruntime.InferenceSession(
+        observed.SerializeToString(), session_options(threads=threads), providers=[CPU]
+    )
+    feed = session.get_inputs()[0].name
+    spans: dict[str, Range] = {}
+    batches = 0
+    for batch in images:
+        batches += 1
+        for name, value in zip(names, session.run(names or None, {feed: batch}), strict=bool(names)):
+            low, high = float(value.min()), float(value.max())
+            if not np.isfinite(low + high):
+                raise CalibrationError(
+                    f"tensor '{name}' holds values from {low} to {high}",
+                    expected="finite values",
+                    mend="check the model and the calibration images",
+                )
+            before = spans.get(name, (low, high))
+            spans[name] = (min(low, before[0]), max(high, before[1]))
+    if not batches:
+        raise CalibrationError(
+            f"there are {batches} images to measure ranges on", expected="at least one", mend="name some"
+        )
+    return spans
+
+
+def build_onnxruntime(
+    onnx_path: Path, out_path: Path, images: Iterable[Images], *, threads: int = 1, highest: int = 127
+) -> OrtBuild:
+    """Write the twin of a QDQ ONNX file that ONNX Runtime's CPU kernels run in integers.
+
+    Args:
+        onnx_path: The QDQ ONNX file, with Ultralytics' metadata.
+        out_path: The ONNX file to write.
+        images: Calibration batches of the model's own shape; the ranges that the file does not tell are theirs.
+        threads: Threads inside one operator.
+        highest: See :func:`yoloqat.engines.ort_twin.integer_twin`.
+
+    Raises:
+        ModelError: The file is missing, no ONNX, lacks metadata, or quantizes nothing.
+        CalibrationError: There is no image, or a value is not finite.
+        EngineError: ONNX Runtime cannot load the twin.
+        OutputError: The file cannot be written.
+    """
+    source = load_onnx(Path(onnx_path))
+    model_info(str(onnx_path), properties(source), input_shape(source))
+    quantized = quantized_layers(source)
+    if not quantized:
+        raise ModelError(
+            f"'{onnx_path}' quantizes {len(quantized)} layers",
+            expected="a QDQ ONNX file",
+            mend="export a calibrated checkpoint",
+        )
+    ranges = measure_ranges(source, plan_twin(source).measured, images, threads=threads)
+    twin = integer_twin(source, ranges, highest=highest)
+    metadata = properties(source) | {KEY: repr({"source_sha256": file_sha256(Path(onnx_path)), "highest": highest})}
+    del twin.metadata_props[:]
+    helper.set_model_props(twin, metadata)
+    optimised = _optimised(twin, threads=threads)
+    with atomic_path(Path(out_path)) as temporary:
+        onnx.save(twin, temporary)
+    operators = Counter(node.op_type for node in optimised.graph.node)
+    return OrtBuild(ort_precision(optimised, source, quantized), dict(operators), ranges)
+
+
+def _optimised(model: onnx.ModelProto, *, threads: int) -> onnx.ModelProto:
+    """Return the graph that ONNX Runtime really runs on this machine."""
+    with TemporaryDirectory(prefix="yoloqat-") as folder:
+        options = session_options(threads=threads)
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+        except Exception as error:  # its errors share no other base class
+            raise EngineError(
+                f"ONNX Runtime cannot load the integer twin ({error})",
+                expected="operators that ONNX Runtime has",
+                mend="run the QDQ file itself, or export it with another opset",
+            ) from error
+        return onnx.load(options.optimized_model_filepath)
+
+
+def ort_precision(optimised: onnx.ModelProto, source: onnx.ModelProto, quantized: Iterable[str]) -> PrecisionMap:
+    """Return which convolutions of a file ONNX Runtime runs in integers.
+
+    Args:
+        optimised: The graph as ONNX Runtime optimised it; it keeps a fused node's name and adds ``_token_`` and a number.
+        source: The graph that it came from, whose static shapes give the multiply-adds.
+        quantized: Names of the layers that the file quantizes.
+    """
+    fused = {
+        n.name.rpartition("_token_")[0] or n.name: n.op_type for n in optimised.graph.node if n.op_type in _INTEGER
+    }
+    layers = [
+        LayerPrecision(name, "Convolution", "u8" if name in fused else "f32", fused.get(name, "Conv"), macs)
+        for name, macs in _macs(source).items()
+    ]
+    return PrecisionMap(tuple(layers), frozenset(quantized))
+
+
+def _macs(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the multiply-adds of each convolution by name; 0 where its shape is not static."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
+    found = {}
+    for node in inferred.graph.node:
+        if node.op_type == "Conv":
+            weight, output = shapes.get(node.input[1], []), shapes.get(node.output[0], [])
+            sides = [output[0] or 1, *output[1:]] if output else [0]  # of an open batch, one image
+            found[node.name] = math.prod(sides) * math.prod(weight[1:]) if weight else 0
+    return found

@@ -1,0 +1,63 @@
+"""The integer twin of an ONNX file for ONNX Runtime, its ranges measured on calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from yoloqat.datasets import ImageRecord, plan_batches, read_batches
+from yoloqat.engines import OrtBuild, build_onnxruntime
+from yoloqat.pipeline.models import onnx_info
+from yoloqat.pipeline.run import Run
+from yoloqat.predictor import Images
+
+
+def build_twin(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], *, run: Run) -> OrtBuild:
+    """Write the integer twin of a QDQ ONNX file.
+
+    Args:
+        onnx_path: The file; where its size is open, images of 640 pixels are taken.
+        out_path: The file to write.
+        records: The calibration images; of a fixed batch the last, smaller one is left out.
+        run: Threads, and who watches.
+
+    Raises:
+        ModelError: The file cannot be read, or quantizes nothing.
+        CalibrationError: There are fewer images than one batch.
+        DataError: An image does not decode.
+        EngineError: ONNX Runtime cannot load the twin.
+        OutputError: The twin cannot be written.
+    """
+    info = onnx_info(onnx_path)
+    batch, side = info.batch or 1, max(info.imgsz) if info.imgsz else 640
+    usable = records[: len(records) // batch * batch]
+
+    def images() -> Iterator[Images]:
+        done = 0
+        with closing(read_batches(plan_batches(usable, side, batch))) as batches:
+            for found in batches:
+                yield found.images
+                done += len(found.records)
+                run.progress("measure ranges", done, len(usable))
+
+    return build_onnxruntime(onnx_path, out_path, images(), threads=run.threads)
+
+
+def twin_results(build: OrtBuild) -> dict[str, Any]:
+    """Return the result keys of a twin: those of every engine, its operators and the ranges that were measured."""
+    precision = build.precision
+    return {
+        "layers": [
+            {"name": layer.name, "type": layer.type, "precision": layer.precision, "macs": layer.macs}
+            for layer in precision.layers
+        ],
+        "int8_convolutions": len(precision.int8_convolutions),
+        "quantized_convolutions": len(precision.quantized_convolutions),
+        "convolutions": len(precision.convolutions),
+        "int8_mac_share": precision.int8_mac_share,
+        "int8_mac_share_all": precision.int8_mac_share_all,
+        "operators": dict(sorted(build.operators.items())),
+        "measured_ranges": {name: list(span) for name, span in build.measured.items()},
+    }
