@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_detector import NAMES, TinyData
+
+from yoloqat.cli import main
+from yoloqat.detectors import load_detector
+from yoloqat.finetune.keeper import weights_digest
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path:
+    """The tiny data set with its validation images to train on: they have labels."""
+    path = tmp_path_factory.mktemp("labelled") / "data.yaml"
+    images = str(tiny_data.images)
+    path.write_text(yaml.safe_dump({"train": images, "val": images, "names": NAMES}))
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([*map(str, arguments), "--threads", "1"])
+
+
+def result(out: Path) -> dict[str, Any]:
+    return json.loads((out / "result.json").read_text())["results"]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, data: Path) -> Path:
+    """The directory of a finished run."""
+    out = tmp_path_factory.mktemp("tuned") / "out"
+    assert run("finetune", tiny_checkpoint, "--data", data, "--epochs", 2, "--batch", 4, "--out", out) == 0
+    return out
+
+
+def test_the_result_tells_the_curve_and_the_gain(tuned: Path) -> None:
+    found = result(tuned)
+    assert [row["epoch"] for row in found["epochs"]] == [1, 2]
+    assert all(row["loss"] > 0 and 0 <= row["map50_95"] <= 1 for row in found["epochs"])
+    scores = [found["start"]["map50_95"], *(row["map50_95"] for row in found["epochs"])]
+    assert found["map50_95"] == max(scores) == scores[found["best_epoch"]]
+    assert found["drop"] == pytest.approx(found["map_float"] - found["map50_95"])
+    assert found["gain"] == pytest.approx(found["map50_95"] - found["start"]["map50_95"])
+    assert found["gain_ci95"][0] <= found["gain"] <= found["gain_ci95"][1]
+    assert found["last"]["map50_95"] == scores[-1]
+    assert not (tuned / ".parts").exists()
+
+
+def test_the_checkpoint_says_how_it_was_trained_and_exports(tuned: Path, tiny_data: TinyData, tmp_path: Path) -> None:
+    detector = load_detector(tuned / "last.safetensors")
+    assert weights_digest(detector.module) == result(tuned)["epochs"][-1]["weights"]
+    assert detector.quantization.calibration["finetune"]["epochs"] == 2
+    assert detector.quantization.calibration["images"] == 4
+    checkpoint = tuned / "last.safetensors"
+    assert run("export", checkpoint, "--data", tiny_data.yaml, "--out", tmp_path) == 0
+    assert result(tmp_path)["node_max_steps"] <= 1
+
+
+def test_a_trained_checkpoint_is_trained_further_from_its_float_file(tuned: Path, data: Path, tmp_path: Path) -> None:
+    line = ("finetune", tuned / "last.safetensors", "--data", data, "--epochs", 1, "--batch", 8, "--task", 0)
+    assert run(*line, "--out", tmp_path) == 0
+    assert set(result(tmp_path)["epochs"][0]["losses"]) == {"distill_classes", "distill_boxes", "distill_features"}
+
+
+def test_unlabelled_images_are_enough_to_supervise(tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path) -> None:
+    pair = ("--images", tiny_data.images, "--annotations", tiny_data.annotations)
+    images = ("--supervise", 2, "--train-images-dir", tiny_data.train, "--lr0", "0:1e-4,1:1e-5")
+    assert run("finetune", tiny_checkpoint, *pair, *images, "--epochs", 2, "--out", tmp_path) == 0
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert len(found["results"]["epochs"]) == 2
+    assert found["config"]["training"]["rates"] == [[0, 1e-4], [1, 1e-5]]
+
+
+def test_an_interrupted_run_goes_on_when_the_line_is_typed_again(
+    tiny_checkpoint: Path, data: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yoloqat.finetune.keeper import Keeper
+
+    line = ("finetune", tiny_checkpoint, "--data", data, "--epochs", 2, "--batch", 4, "--out", tmp_path)
+    save = Keeper.save
+
+    def interrupted(self: Keeper, state: Any) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "save", interrupted)
+        assert run(*line) == 130
+    assert not (tmp_path / "result.json").exists()
+    assert run(*line, "--resume") == 0
+    ours, whole = result(tmp_path)["epochs"], result(tuned)["epochs"]
+    assert [(row["loss"], row["weights"]) for row in ours] == [(row["loss"], row["weights"]) for row in whole]
+
+
+def wrong(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert run("finetune", *arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_told(
+    tiny_model: Path, tiny_checkpoint: Path, data: Path, tiny_data: TinyData, tmp_path: Path, capsys: Any
+) -> None:
+    out = ("--out", tmp_path)
+    assert f"'{tiny_model}' is a float model" in wrong(capsys, tiny_model, "--data", data, *out)
+    line = (tiny_checkpoint, "--data", data, *out)
+    assert f"'{tmp_path}' holds no unfinished run" in wrong(capsys, *line, "--resume")
+    assert "training argument is 'mosaic'" in wrong(capsys, *line, "--train", "mosaic")
+    assert "training argument is 'mosaik=1'" in wrong(capsys, *line, "--train", "mosaik=1")
+    assert "training argument is 'epochs=1'" in wrong(capsys, *line, "--train", "epochs=1")
+    assert "training argument is 'mosaic=['" in wrong(capsys, *line, "--train", "mosaic=[")
+    assert "'--lr0 0:1e-4,1:1e-5' goes with --supervise" in wrong(capsys, *line, "--lr0", "0:1e-4,1:1e-5")
+    assert "goes with --supervise alone" in wrong(capsys, *line, "--train-images-dir", tiny_data.train)
+    assert "amp is bf16 on the device 'cpu'" in wrong(capsys, *line, "--train", "amp=bf16")
+    refused = wrong(capsys, *line, "--train", "fraction=lots")
+    assert "Ultralytics' trainer refuses" in refused
+    pair = ("--images", tiny_data.images, "--annotations", tiny_data.annotations)
+    assert "the images to train on are not named" in wrong(capsys, tiny_checkpoint, *pair, *out)
+
+
+def test_another_float_file_is_refused(
+    tuned: Path, tiny_checkpoint: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    other = tmp_path / "other.pt"
+    line = (tuned / "last.safetensors", "--data", data, "--out", tmp_path)
+    assert f"float model '{other}' does not exist" in wrong(capsys, *line, "--float", other)
+    other.write_bytes(b"other")
+    assert f"float model '{other}' is another file" in wrong(capsys, *line, "--float", other)

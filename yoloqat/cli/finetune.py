@@ -1,0 +1,143 @@
+"""Fine-tune a calibrated checkpoint (QAT): win back what calibration cannot.
+
+Trains the weights under fake quantization on Ultralytics' own trainer, by the task's loss on labelled images and by
+distillation from the float model, and scores every epoch by COCO mAP. Writes DIR/best.safetensors and DIR/last.safetensors.
+With --supervise it trains by distillation alone, layer by layer, on images that need no labels: for YOLOv5, YOLOv7 and end-to-end
+detectors too. An interrupted run goes on, to the same losses, when the same line is typed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from yoloqat.cli import options
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.terminal import interval, number, table
+from yoloqat.config import to_dict
+from yoloqat.detectors import load_detector
+from yoloqat.errors import ConfigError
+from yoloqat.finetune import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
+from yoloqat.pipeline.finetune import Scoring, check_quantized, finetune, float_detector
+from yoloqat.pipeline.finetune_trainers import Trainer, supervised, ultralytics
+from yoloqat.pipeline.run import Run
+from yoloqat.provenance import file_sha256
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="CHECKPOINT", help="what `yoloqat calibrate` wrote")
+    options.add_data(parser, required=True)
+    options.add_evaluation(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=int, default=10, metavar="N", help="passes over the images (default: 10)")
+    group.add_argument(
+        "--lr0",
+        default="1e-4",
+        metavar="F",
+        help="learning rate (default: 1e-4), falling along a cosine; with --supervise also per epoch, as 0:1e-6,6:1e-5",
+    )
+    group.add_argument("--optimizer", default="AdamW", metavar="NAME", help="as Ultralytics knows it (default: AdamW)")
+    group.add_argument("--patience", type=int, default=0, metavar="N", help="stop after N epochs without a better mAP")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="order and augmentation (default: 0)")
+    group.add_argument("--learn-amax", action="store_true", help="learn the ranges beside the weights (LSQ)")
+    group.add_argument(
+        "--train",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of Ultralytics' trainer, e.g. mosaic=0.5; may be repeated",
+    )
+    group.add_argument("--resume", action="store_true", help="go on with an interrupted run or fail, never begin anew")
+    group = parser.add_argument_group("distillation")
+    group.add_argument("--task", type=float, default=1.0, metavar="W", help="weight of the task's loss (default: 1)")
+    group.add_argument("--distill", type=float, default=10.0, metavar="W", help="weight of the outputs (default: 10)")
+    group.add_argument("--features", type=float, default=5.0, metavar="W", help="weight of the features (default: 5)")
+    group.add_argument(
+        "--float", type=Path, metavar="MODEL", help="the float model, where a checkpoint was trained before"
+    )
+    group.add_argument(
+        "--supervise", type=int, metavar="STRIDE", help="distil alone, from the output of every STRIDE-th module"
+    )
+    group.add_argument(
+        "--train-images-dir", type=Path, metavar="DIR", help="with --supervise: images without labels to train on"
+    )
+
+
+def _trainer(args: argparse.Namespace, imgsz: int) -> Trainer:
+    if args.supervise is not None:
+        return supervised(
+            SupervisionConfig(
+                epochs=args.epochs,
+                batch=args.batch,
+                imgsz=imgsz,
+                rates=parse_rates(args.lr0),
+                stride=args.supervise,
+                seed=args.seed,
+                learn_amax=args.learn_amax,
+                patience=args.patience,
+            ),
+            args.train_images_dir or args.data,
+        )
+    rates = parse_rates(args.lr0)
+    if len(rates) > 1 or args.train_images_dir is not None:
+        named = f"--lr0 {args.lr0}" if len(rates) > 1 else f"--train-images-dir {args.train_images_dir}"
+        raise ConfigError(f"'{named}' goes with --supervise alone", expected="--supervise STRIDE", mend="add it")
+    config = FinetuneConfig(
+        epochs=args.epochs,
+        batch=args.batch,
+        imgsz=imgsz,
+        lr0=rates[0][1],
+        optimizer=args.optimizer,
+        patience=args.patience,
+        seed=args.seed,
+        learn_amax=args.learn_amax,
+        weights=LossWeights(task=args.task, outputs=args.distill, features=args.features),
+        arguments=tuple(args.train),
+    )
+    return ultralytics(config, args.data)
+
+
+def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    dataset = options.dataset(args)
+    assert dataset is not None  # noqa: S101 - data_required
+    detector = load_detector(args.model)
+    check_quantized(detector, args.model)
+    config = options.eval_config(args, detector.imgsz)
+    trainer = _trainer(args, config.imgsz)
+    teacher = float_detector(detector, args.float)
+    sha = file_sha256(args.model)
+    results = finetune(
+        detector,
+        teacher,
+        trainer.bind(detector, teacher, run),
+        Scoring(dataset, config, run),
+        config=trainer.config,
+        inputs={"checkpoint": sha, "images": trainer.images_key()},
+        must_resume=args.resume,
+    )
+    settings = {"evaluation": to_dict(config), "training": to_dict(trainer.config)}
+    inputs = {
+        "model": options.model_input(detector),
+        "checkpoint": {"path": str(args.model), "sha256": sha},
+        "data": options.dataset_input(dataset),
+    }
+    best = run.out / BEST
+    next_line = f"yoloqat export {best}" + (f" --data {args.data}" if args.data else "")
+    return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], [next_line])
+
+
+def _table(model: Path, results: dict[str, Any]) -> Any:
+    shown = table(f"{model.name}, {len(results['epochs'])} epochs", "epoch", "loss", "mAP50-95")
+    shown.add_row("float", "-", number(results["map_float"]))
+    shown.add_row("calibrated", "-", number(results["start"]["map50_95"]))
+    for row in results["epochs"]:
+        shown.add_row(str(row["epoch"]), number(row["loss"]), number(row["map50_95"]))
+    shown.caption = (
+        f"best epoch {results['best_epoch']}: drop {results['drop']:+.4f} {interval(results['drop_ci95'])}, "
+        f"gain over calibration {results['gain']:+.4f} {interval(results['gain_ci95'])}"
+    )
+    return shown
+
+
+COMMAND = Command("finetune", __doc__ or "", _arguments, _run)

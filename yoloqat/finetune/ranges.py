@@ -1,0 +1,126 @@
+"""The ranges of quantizers while the model trains: watched at every step, and learned where asked."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from yoloqat.errors import CalibrationError
+from yoloqat.quant import TensorQuantizer, quantizers
+
+
+def active_quantizers(module: nn.Module) -> list[tuple[str, TensorQuantizer]]:
+    """Return the quantizers of ``module`` that are switched on, each once, with their qualified names."""
+    return [(name, site) for name, site in quantizers(module) if not site._disabled and site._if_quant]
+
+
+def check_calibrated(module: nn.Module) -> None:
+    """Check that every quantizer that is switched on has a range.
+
+    Raises:
+        CalibrationError: One has none.
+    """
+    for name, site in active_quantizers(module):
+        if site.amax is None:
+            raise CalibrationError(
+                f"quantizer '{name}' has no amax",
+                expected="a calibrated model",
+                mend="calibrate it first with `yoloqat calibrate`",
+            )
+
+
+class RangeGuard:
+    """Checks that no scale becomes NaN, infinite, zero or negative.
+
+    A range that is 0 from the start, of a tensor that was all zeros while it was calibrated, may stay so.
+
+    Args:
+        module: A calibrated model, on the device it trains on.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._sites = [(name, site) for name, site in active_quantizers(module) if site.amax is not None]
+        self._dead = [self._amax(site) == 0 for _, site in self._sites]
+        self._all_dead = torch.cat([dead.flatten() for dead in self._dead]) if self._dead else torch.empty(0)
+
+    @staticmethod
+    def _amax(site: TensorQuantizer) -> Tensor:
+        assert site.amax is not None  # noqa: S101 - sites without a range are left out above
+        return site.amax.detach()
+
+    def check(self) -> None:
+        """Check every range.
+
+        Raises:
+            CalibrationError: One is not finite or not above 0; its name is told.
+        """
+        if not self._sites:
+            return
+        ranges = torch.cat([self._amax(site).flatten() for _, site in self._sites])
+        if bool((torch.isfinite(ranges) & ((ranges > 0) | (self._all_dead & (ranges == 0)))).all()):
+            return
+        for (name, site), dead in zip(self._sites, self._dead, strict=True):
+            amax = self._amax(site)
+            bad = ~(torch.isfinite(amax) & ((amax > 0) | (dead & (amax == 0))))
+            if bool(bad.any()):
+                raise CalibrationError(
+                    f"amax of '{name}' became {float(amax[bad].flatten()[0])}",
+                    expected="a finite number above 0",
+                    mend="take the last good checkpoint and lower the learning rate",
+                )
+
+
+class LearnedRanges:
+    """Ranges that the optimizer moves, by their logarithms: a step scales a range and never takes it to 0.
+
+    The gradient of amax is that of LSQ's step size (see :func:`yoloqat.quant.functional.fake_quant`); by the chain rule the
+    logarithm has that times amax. Ranges of affine sites keep their lower end and are not learned, nor are ranges of 0.
+
+    Args:
+        module: A calibrated model; its ranges ask for gradients from here on.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._ranges: list[tuple[str, Tensor]] = []
+        for name, site in active_quantizers(module):
+            amax = site.amax
+            if amax is not None and site.scheme.symmetric and bool((amax > 0).all()):
+                self._ranges.append((name, amax.requires_grad_(True)))
+        self.parameters = [nn.Parameter(amax.detach().log()) for _, amax in self._ranges]
+
+    def __len__(self) -> int:
+        """Return how many ranges are learned."""
+        return len(self._ranges)
+
+    def pull_gradients(self) -> None:
+        """Move the gradients of the ranges to their logarithms, averaged over processes that train together."""
+        for parameter, (_, amax) in zip(self.parameters, self._ranges, strict=True):
+            if amax.grad is None:
+                continue
+            parameter.grad = amax.grad * amax.detach()
+            amax.grad = None
+            if torch.distributed.is_initialized():  # ranges are buffers, which DistributedDataParallel leaves alone
+                torch.distributed.all_reduce(parameter.grad, op=torch.distributed.ReduceOp.AVG)
+
+    def push_values(self) -> None:
+        """Set the ranges from their logarithms after a step of the optimizer."""
+        with torch.no_grad():
+            for parameter, (_, amax) in zip(self.parameters, self._ranges, strict=True):
+                amax.copy_(parameter.exp())
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the logarithms by the names of their quantizers: those of the rounded ranges would differ in the last digit."""
+        return {name: parameter for parameter, (name, _) in zip(self.parameters, self._ranges, strict=True)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Set the logarithms from what :meth:`state` returned, and the ranges from them."""
+        with torch.no_grad():
+            for name, parameter in self.state().items():
+                parameter.copy_(state[name])
+        self.push_values()
+
+    def release(self) -> None:
+        """Stop asking for gradients."""
+        for _, amax in self._ranges:
+            amax.requires_grad_(False)

@@ -1,0 +1,76 @@
+"""The training images as Ultralytics wants to find them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from yoloqat.datasets.splits import DatasetFile, read_dataset_file, split_images
+from yoloqat.datasets.yolo_labels import label_path
+from yoloqat.errors import DataError
+from yoloqat.provenance import write_text
+
+
+def training_file(data: Path, folder: Path, names: dict[int, str]) -> Path:
+    """Write a data set YAML for Ultralytics into ``folder`` and return it.
+
+    Images and labels are reached through links in ``folder``, so that Ultralytics' label caches lie there and not beside the
+    labels, whose directory may be read-only, and so that paths mean what they mean to every other stage.
+
+    Args:
+        data: The user's data set YAML.
+        folder: A directory for what is written; it may hold the links of an earlier call.
+        names: Class index to class name of the detector.
+
+    Raises:
+        DataError: A split is missing or empty, or the classes are others than the detector's or in another order.
+        OutputError: A file cannot be written.
+    """
+    spec = read_dataset_file(data)
+    if spec.names != names:
+        ours, theirs = ", ".join(names.values()), ", ".join(spec.names.values())
+        raise DataError(
+            f"data set '{data}' has the classes {theirs[:120]}",
+            expected=f"the detector's, in its order: {ours[:120]}",
+            mend="fine-tune on the data set that the detector was trained for",
+        )
+    lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
+    for split, target in lists.items():
+        paths = _linked(_images(spec, split), folder)
+        write_text(target, "".join(f"{path}\n" for path in paths))
+    content = {split: str(target.absolute()) for split, target in lists.items()} | {"path": str(folder.absolute())}
+    target = folder / "data.yaml"
+    write_text(target, json.dumps(content | {"names": {str(index): name for index, name in names.items()}}) + "\n")
+    return target
+
+
+def _images(spec: DatasetFile, split: str) -> list[Path]:
+    sources = spec.train if split == "train" else spec.val
+    if not sources:
+        raise DataError(
+            f"data set '{spec.path}' has no {split} split",
+            expected="images to train on and others to score on",
+            mend=f"add {split}: with a directory or a list file",
+        )
+    return split_images(sources, spec.root, split)
+
+
+def _linked(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Return where the images are reached through ``folder``; each directory of images and of labels is linked once."""
+    links: dict[Path, Path] = {}
+    for path in paths:
+        directory = path.parent
+        if directory not in links:
+            name = f"{len(links)}-{directory.name}"
+            links[directory] = folder.absolute() / "images" / name
+            _link(links[directory], directory)
+            _link(folder.absolute() / "labels" / name, label_path(path).parent)
+    return [links[path.parent] / path.name for path in paths]
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(target.absolute(), target_is_directory=True)

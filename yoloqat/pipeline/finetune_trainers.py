@@ -1,0 +1,122 @@
+"""The trainers that a detector can be fine-tuned on, each bound to its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yoloqat.datasets import ImageRecord
+from yoloqat.datasets.images import find_images, image_size
+from yoloqat.datasets.splits import read_dataset_file, split_images
+from yoloqat.detectors import Detector
+from yoloqat.errors import ConfigError, DataError
+from yoloqat.finetune import FinetuneConfig, Keeper, SupervisionConfig, TrainingState
+from yoloqat.finetune.distill import float_teacher
+from yoloqat.finetune.supervise import finetune_supervised
+from yoloqat.finetune.training_data import training_file
+from yoloqat.finetune.ultralytics import check_trainable, finetune_ultralytics, training_arguments
+from yoloqat.pipeline.finetune import Train
+from yoloqat.pipeline.run import Run, records_key
+
+LOGS = "training"
+"""The directory inside the results where Ultralytics keeps its own record of a training."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A way to train, not yet bound to a detector.
+
+    Attributes:
+        config: How it trains.
+        images: Gives the images it trains on.
+        bind: Binds it to a detector, its float teacher and a run.
+    """
+
+    config: FinetuneConfig | SupervisionConfig
+    images: Callable[[], tuple[ImageRecord, ...]]
+    bind: Callable[[Detector, Detector, Run], Train]
+
+    def images_key(self) -> str:
+        """Return a digest of the training images."""
+        return records_key(self.images())
+
+
+def unnamed(source: Path | None) -> ConfigError:
+    """Return the error for images to train on that were not named."""
+    return ConfigError(
+        f"the images to train on are not named (--data is {source})",
+        expected="a data set YAML with a training split, or a directory",
+        mend="add --data YAML, or --supervise 1 --train-images-dir DIR",
+    )
+
+
+def training_images(source: Path | None) -> tuple[ImageRecord, ...]:
+    """Return all images of a data set's training split, or of a directory.
+
+    Args:
+        source: A data set YAML, a directory of images, or None where neither was named.
+
+    Raises:
+        ConfigError: There is no source.
+        DataError: There is no training split, or an image is missing or cannot be read.
+    """
+    if source is None:
+        raise unnamed(source)
+    if source.is_dir():
+        paths = find_images(source)
+    else:
+        spec = read_dataset_file(source)
+        if not spec.train:
+            raise DataError(f"data set '{source}' has no train split", expected="images to train on", mend="add train:")
+        paths = split_images(spec.train, spec.root, "train")
+    return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(paths, start=1))
+
+
+def ultralytics(config: FinetuneConfig, data: Path | None) -> Trainer:
+    """Return Ultralytics' own trainer on a data set YAML."""
+
+    def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
+        check_trainable(detector)
+        training_arguments(config, run.device)
+        if data is None:
+            raise unnamed(data)
+        file = training_file(data, run.part_path("training-data", "data.yaml").parent, detector.info.names)
+
+        def train(keeper: Keeper, state: TrainingState | None) -> None:
+            finetune_ultralytics(
+                detector,
+                file,
+                config,
+                keeper=keeper,
+                folder=run.out / LOGS,
+                teacher=float_teacher(teacher.module) if config.weights.distils else None,
+                device=run.device,
+                state=state,
+                progress=run.labelled("train"),
+            )
+
+        return train
+
+    return Trainer(config, lambda: training_images(data), bind)
+
+
+def supervised(config: SupervisionConfig, source: Path | None) -> Trainer:
+    """Return the trainer that distils layer by layer, on a data set YAML's training split or a directory of images."""
+
+    def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
+        def train(keeper: Keeper, state: TrainingState | None) -> None:
+            finetune_supervised(
+                detector,
+                teacher.module,
+                training_images(source),
+                config,
+                keeper=keeper,
+                device=run.device,
+                state=state,
+                progress=run.labelled("train"),
+            )
+
+        return train
+
+    return Trainer(config, lambda: training_images(source), bind)
