@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from yoloqat.config import QuantScheme
+from yoloqat.config import ExportConfig, QuantConfig, QuantScheme
 from yoloqat.export import trace_onnx, ultralytics_metadata
 from yoloqat.predictor import ModelInfo
-from yoloqat.quant.numbers import LayerNumbers, TensorNumbers
+from yoloqat.quant import Numbers, TensorNumbers, swap_layers, swappable_layers, weights_float
+from yoloqat.quant.graph import marking
 
 
 class Net(nn.Module):
@@ -45,13 +47,31 @@ def example() -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
+def marked_trace() -> Callable[..., onnx.ModelProto]:
+    def trace(net: nn.Module, example: torch.Tensor, **kwargs: int) -> onnx.ModelProto:
+        swapped = copy.deepcopy(net)
+        swap_layers(swapped, swappable_layers(swapped), QuantConfig())
+        with weights_float(swapped), marking(swapped):
+            return trace_onnx(swapped, example, **kwargs)
+
+    return trace
+
+
+@pytest.fixture(scope="session")
 def traced(net: Net, example: torch.Tensor) -> onnx.ModelProto:
+    """The float graph."""
     return trace_onnx(net, example)
 
 
 @pytest.fixture(scope="session")
+def marked(marked_trace: Callable[..., onnx.ModelProto], net: Net, example: torch.Tensor) -> onnx.ModelProto:
+    """The graph with a marker at the input of every layer."""
+    return marked_trace(net, example)
+
+
+@pytest.fixture(scope="session")
 def metadata() -> dict[str, object]:
-    return ultralytics_metadata(ModelInfo({0: "cat", 1: "dog"}), imgsz=(8, 8), batch=1)
+    return ultralytics_metadata(ModelInfo({0: "cat", 1: "dog"}), ExportConfig(imgsz=8))
 
 
 @pytest.fixture(scope="session")
@@ -77,12 +97,11 @@ def make_weight(net: Net) -> Callable[..., TensorNumbers]:
 
 
 @pytest.fixture(scope="session")
-def layers(make_input: Callable[..., TensorNumbers], make_weight: Callable[..., TensorNumbers]) -> list[LayerNumbers]:
-    return [
-        LayerNumbers("stem", make_input(1.0), make_weight("stem")),
-        LayerNumbers("left", make_input(0.7), make_weight("left")),
-        LayerNumbers("right", make_input(0.7), make_weight("right")),
-        LayerNumbers("up", make_input(0.9), make_weight("up", 1)),
-        LayerNumbers("fc", make_input(0.6), make_weight("fc")),
-        LayerNumbers("last", make_input(0.3), make_weight("last", None)),
-    ]
+def numbers(make_input: Callable[..., TensorNumbers], make_weight: Callable[..., TensorNumbers]) -> Numbers:
+    """Of all layers; the two that read one tensor have equal ones."""
+    amax = {"stem": 1.0, "left": 0.7, "right": 0.7, "up": 0.9, "fc": 0.6, "last": 0.3}
+    axes = dict.fromkeys(amax, 0) | {"up": 1, "last": None}
+    return Numbers(
+        {f"{name}._input_quantizer": make_input(value) for name, value in amax.items()},
+        {name: make_weight(name, axis) for name, axis in axes.items()},
+    )

@@ -5,91 +5,114 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
+from torch import nn
 
 from yoloqat.config import QuantScheme
 from yoloqat.errors import ExportError
-from yoloqat.export.activations import insert_input_quantizers, share_quantizers
+from yoloqat.export.activations import place_quantizers, quantizer_prefix
 from yoloqat.export.graph import constant, producers
-from yoloqat.quant.numbers import LayerNumbers
 
 
-def inputs_only(layers):
-    return [replace(layer, weight=None) for layer in layers]
-
-
-def test_every_wanted_input_is_dequantized(traced, layers):
-    result = insert_input_quantizers(traced, inputs_only(layers))
+def test_every_reader_of_a_marker_reads_a_dequantizer(marked, numbers):
+    result = place_quantizers(marked, numbers.activations)
     onnx.checker.check_model(result.model, full_check=True)
     made = producers(result.model.graph)
     for name in ("stem", "left", "up"):
         node = next(n for n in result.model.graph.node if n.input[1:2] == [f"{name}.weight"])
         assert made[node.input[0]].name == f"{name}/input/DequantizeLinear"
-    assert sum(n.op_type == "QuantizeLinear" for n in result.model.graph.node) == len(layers)
+    assert {n.domain for n in result.model.graph.node} == {""}
+    assert [entry.domain for entry in result.model.opset_import] == [""]
+    assert result.quantizers == {
+        f"{name}/input/QuantizeLinear": f"{name}._input_quantizer" for name in ("stem", "left", "up", "fc", "last")
+    }
 
 
-def test_scale_is_a_float_scalar_and_zero_point_int8_zero(traced, layers):
-    model = insert_input_quantizers(traced, inputs_only(layers[:1])).model
+def test_scale_is_a_float_scalar_and_zero_point_int8_zero(marked, numbers):
+    model = place_quantizers(marked, numbers.activations).model
     node = next(n for n in model.graph.node if n.name == "stem/input/QuantizeLinear")
     scale, point = (constant(model.graph, name) for name in node.input[1:])
     assert (scale.dtype, scale.shape, scale.item()) == (np.float32, (), np.float32(1 / 127))
     assert (point.dtype, point.shape, point.item()) == (np.int8, (), 0)
 
 
-def test_affine_unsigned_input_keeps_its_zero_point(traced, layers):
-    numbers = replace(
-        layers[0].input, scheme=QuantScheme(symmetric=False, unsigned=True), zero_point=np.array(17, dtype=np.int64)
-    )
-    model = insert_input_quantizers(traced, [LayerNumbers("stem", numbers, None)]).model
+def test_affine_unsigned_input_keeps_its_zero_point(marked, numbers):
+    site = "stem._input_quantizer"
+    scheme = QuantScheme(symmetric=False, unsigned=True)
+    affine = replace(numbers.activations[site], scheme=scheme, zero_point=np.array(17, dtype=np.int64))
+    model = place_quantizers(marked, {**numbers.activations, site: affine}).model
     tensor = next(t for t in model.graph.initializer if t.name == "stem/input/zero_point")
     assert (tensor.data_type, numpy_helper.to_array(tensor).item()) == (onnx.TensorProto.UINT8, 17)
 
 
-def test_nothing_to_insert_is_a_no_op(traced):
-    for layers in ([], [LayerNumbers("stem", None, None)]):
-        result = insert_input_quantizers(traced, layers)
-        assert not result.modified
-        assert result.model is traced
+def test_a_graph_without_markers_is_left_alone(traced, numbers):
+    result = place_quantizers(traced, numbers.activations)
+    assert not result.modified
+    assert result.model is traced
+    assert result.aliases == result.quantizers == {}
 
 
-def test_the_given_model_is_not_changed(traced, layers):
-    before = traced.SerializeToString(deterministic=True)
-    insert_input_quantizers(traced, inputs_only(layers))
-    assert traced.SerializeToString(deterministic=True) == before
+def test_the_given_model_is_not_changed(marked, numbers):
+    before = marked.SerializeToString(deterministic=True)
+    place_quantizers(marked, numbers.activations)
+    assert marked.SerializeToString(deterministic=True) == before
 
 
-def test_quantizing_twice_is_refused(traced, layers):
-    once = insert_input_quantizers(traced, inputs_only(layers[:1])).model
-    with pytest.raises(ExportError, match="of layer 'stem' is quantized already"):
-        insert_input_quantizers(once, inputs_only(layers[:1]))
+def test_a_marker_without_numbers_is_refused(marked, numbers):
+    known = {site: own for site, own in numbers.activations.items() if site != "up._input_quantizer"}
+    with pytest.raises(ExportError, match=r"quantizer 'up\._input_quantizer' of tensor '\w+' has no numbers"):
+        place_quantizers(marked, known)
 
 
-def test_unknown_layer_is_refused(traced, layers):
-    with pytest.raises(ExportError, match="layer 'gone' has no Conv"):
-        insert_input_quantizers(traced, [replace(layers[0], name="gone")])
+def test_numbers_that_cannot_be_written_are_refused(marked, numbers):
+    narrow = replace(numbers.activations["up._input_quantizer"], scheme=QuantScheme(bits=4))
+    with pytest.raises(ExportError, match=r"quantizer 'up\._input_quantizer' has 4 bits"):
+        place_quantizers(marked, {**numbers.activations, "up._input_quantizer": narrow})
 
 
-def test_readers_of_one_tensor_with_equal_numbers_share_a_pair(traced, layers):
-    model = insert_input_quantizers(traced, inputs_only(layers)).model
-    shared = share_quantizers(model)
-    assert shared.aliases == {"right/input/QuantizeLinear": "left/input/QuantizeLinear"}
-    onnx.checker.check_model(shared.model, full_check=True)
-    readers = {n.input[1]: n.input[0] for n in shared.model.graph.node if n.op_type == "Conv"}
+def test_readers_of_one_tensor_with_equal_numbers_share_a_pair(marked, numbers):
+    placed = place_quantizers(marked, numbers.activations)
+    assert placed.aliases == {"right/input/QuantizeLinear": "left/input/QuantizeLinear"}
+    readers = {n.input[1]: n.input[0] for n in placed.model.graph.node if n.op_type == "Conv"}
     assert readers["left.weight"] == readers["right.weight"]
-    names = {tensor.name for tensor in shared.model.graph.initializer}
+    names = {tensor.name for tensor in placed.model.graph.initializer}
     assert "left/input/scale" in names
     assert "right/input/scale" not in names
 
 
-def test_sharing_again_does_nothing(traced, layers):
-    shared = share_quantizers(insert_input_quantizers(traced, inputs_only(layers)).model)
-    again = share_quantizers(shared.model)
-    assert not again.modified
-    assert again.aliases == {}
-    assert again.model is shared.model
+def test_other_numbers_are_not_shared(marked, numbers, make_input):
+    placed = place_quantizers(marked, {**numbers.activations, "right._input_quantizer": make_input(0.71)})
+    assert placed.aliases == {}
+    assert "right/input/QuantizeLinear" in placed.quantizers
 
 
-def test_other_numbers_are_not_shared(traced, layers, make_input):
-    other = [layers[1], LayerNumbers("right", make_input(0.71), None)]
-    result = share_quantizers(insert_input_quantizers(traced, inputs_only(other)).model)
-    assert not result.modified
+def test_a_layer_that_is_applied_twice_has_two_pairs(marked_trace, make_input):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.layer(images).relu())
+
+    model = marked_trace(Twice().eval(), torch.rand(1, 3, 4, 4))
+    placed = place_quantizers(model, {"layer._input_quantizer": make_input(1.0)})
+    assert placed.quantizers == dict.fromkeys(
+        ("layer/input/QuantizeLinear", "layer/input_1/QuantizeLinear"), "layer._input_quantizer"
+    )
+
+
+def test_a_marked_output_keeps_its_name(marked, numbers):
+    renamed = onnx.ModelProto()
+    renamed.CopyFrom(marked)
+    marker = next(node for node in renamed.graph.node if node.domain == "yoloqat")
+    renamed.graph.output.append(onnx.helper.make_tensor_value_info(marker.output[0], 1, [1, 3, 8, 8]))
+    model = place_quantizers(renamed, numbers.activations).model
+    onnx.checker.check_model(model, full_check=True)
+    assert producers(model.graph)[marker.output[0]].input[0] == "stem/input/dequantized"
+
+
+def test_quantizers_are_named_after_their_site():
+    assert quantizer_prefix("model.0.conv._input_quantizer") == "model.0.conv/input"
+    assert quantizer_prefix("model.2.m.0._residual_quantizer") == "model.2.m.0/residual"

@@ -19,8 +19,8 @@ def run(model, feeds, outputs=None):
 
 
 @pytest.fixture(scope="module")
-def quantized(traced, layers, metadata):
-    return quantize_graph(traced, layers, metadata=metadata)[0]
+def quantized(marked, numbers, metadata):
+    return quantize_graph(marked, numbers, metadata=metadata)[0]
 
 
 def exposed(model, names):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
 from yoloqat.export.metadata import set_metadata, ultralytics_metadata, yoloqat_metadata
 from yoloqat.predictor import ModelInfo
@@ -12,17 +13,21 @@ from yoloqat.predictor import ModelInfo
 
 def test_values_are_the_literals_that_ultralytics_evaluates():
     info = ModelInfo({0: "it's", 1: "dog"}, stride=16, task="segment", end2end=True)
-    texts = {key: str(value) for key, value in ultralytics_metadata(info, imgsz=(64, 96), batch=2).items()}
+    texts = {key: str(value) for key, value in ultralytics_metadata(info, ExportConfig(imgsz=64, batch=2)).items()}
     assert ast.literal_eval(texts["names"]) == info.names
-    assert ast.literal_eval(texts["imgsz"]) == [64, 96]
-    assert ast.literal_eval(texts["args"]) == {"batch": 2, "dynamic": False, "nms": False}
+    assert ast.literal_eval(texts["imgsz"]) == [64, 64]
+    assert ast.literal_eval(texts["args"]) == {"batch": 2, "dynamic": False, "half": False, "nms": False}
     assert ast.literal_eval(texts["end2end"]) is True
     assert (int(texts["stride"]), int(texts["batch"]), int(texts["channels"]), texts["task"]) == (16, 2, 3, "segment")
     assert {"description", "author", "date", "version"} <= set(texts)
 
 
 def test_own_entry_is_json():
-    own = json.loads(yoloqat_metadata(sites=["a/input/QuantizeLinear"], aliases={"b": "a"}))
+    own = json.loads(
+        yoloqat_metadata(
+            sites=["a/input/QuantizeLinear"], quantizers={"a/input/QuantizeLinear": "a"}, aliases={"b": "a"}
+        )
+    )
     assert (own["sites"], own["aliases"], own["schema"]) == (["a/input/QuantizeLinear"], {"b": "a"}, 1)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from yoloqat.config import ExportConfig, QuantConfig
 from yoloqat.errors import ExportError
 from yoloqat.export import export_qdq, save_onnx
+from yoloqat.quant import Numbers, swap_layers, swappable_layers, weights_float
+from yoloqat.quant.graph import marking
 
 
 def fake(tensor, numbers):
@@ -26,26 +29,34 @@ def weight(numbers, axis):
     return torch.from_numpy(numbers.codes).float() * torch.from_numpy(numbers.scale.reshape(shape))
 
 
-def reference(net, layers, images):
+def reference(net, numbers, images):
     """What the exported graph must compute, written with torch alone."""
-    by = {layer.name: layer for layer in layers}
+    inputs = {site.removesuffix("._input_quantizer"): own for site, own in numbers.activations.items()}
     w = {
-        name: weight(by[name].weight, axis)
+        name: weight(numbers.weights[name], axis)
         for name, axis in {"stem": 0, "left": 0, "right": 0, "up": 1, "fc": 0, "last": None}.items()
     }
-    stem = F.silu(F.conv2d(fake(images, by["stem"].input), w["stem"], net.stem.bias, padding=1))
-    shared = fake(stem, by["left"].input)
+    stem = F.silu(F.conv2d(fake(images, inputs["stem"]), w["stem"], net.stem.bias, padding=1))
+    shared = fake(stem, inputs["left"])
     left = F.silu(F.conv2d(shared, w["left"], net.left.bias))
     both = torch.cat([left, F.conv2d(shared, w["right"], net.right.bias, padding=1)], 1)
-    up = F.conv_transpose2d(fake(both, by["up"].input), w["up"], net.up.bias, stride=2)
-    line = F.linear(fake(up, by["fc"].input), w["fc"], net.fc.bias)
-    return line, F.linear(fake(line.mean((1, 2)), by["last"].input), w["last"], net.last.bias)
+    up = F.conv_transpose2d(fake(both, inputs["up"]), w["up"], net.up.bias, stride=2)
+    line = F.linear(fake(up, inputs["fc"]), w["fc"], net.fc.bias)
+    return line, F.linear(fake(line.mean((1, 2)), inputs["last"]), w["last"], net.last.bias)
 
 
 @pytest.fixture(scope="module")
-def exported(net, layers, example, metadata, tmp_path_factory):
+def swapped(net):
+    swapped = copy.deepcopy(net)
+    swap_layers(swapped, swappable_layers(swapped), QuantConfig())
+    return swapped
+
+
+@pytest.fixture(scope="module")
+def exported(swapped, numbers, example, metadata, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    return path, export_qdq(net, layers, example, path, metadata=metadata)
+    with weights_float(swapped), marking(swapped):
+        return path, export_qdq(swapped, numbers, example, path, config=ExportConfig(), metadata=metadata)
 
 
 def test_report_counts_convolutions_and_aliases(exported):
@@ -54,7 +65,7 @@ def test_report_counts_convolutions_and_aliases(exported):
     assert report.aliases == {"right/input/QuantizeLinear": "left/input/QuantizeLinear"}
 
 
-def test_runtime_computes_what_the_numbers_say(exported, net, layers, example):
+def test_runtime_computes_what_the_numbers_say(exported, net, numbers, example):
     path, _ = exported
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -62,7 +73,7 @@ def test_runtime_computes_what_the_numbers_say(exported, net, layers, example):
         None, {"images": example.numpy()}
     )
     with torch.no_grad():
-        wanted = reference(net, layers, example)
+        wanted = reference(net, numbers, example)
     for output, want in zip(outputs, wanted, strict=True):
         np.testing.assert_allclose(output, want.numpy(), atol=1e-5)
 
@@ -77,14 +88,19 @@ def test_file_tells_its_sites_and_nothing_of_the_machine(exported):
     assert b".py" not in path.read_bytes()
 
 
-def test_unquantized_layers_stay_float(net, layers, example, metadata, tmp_path):
-    report = export_qdq(net, layers[:2], example, tmp_path / "m.onnx", metadata=metadata)
+def test_unquantized_layers_stay_float(net, numbers, example, metadata, tmp_path):
+    swapped = copy.deepcopy(net)
+    swap_layers(swapped, ["stem", "left"], QuantConfig())
+    weights = {name: numbers.weights[name] for name in ("stem", "left")}
+    with weights_float(swapped), marking(swapped):
+        own = Numbers(numbers.activations, weights)
+        report = export_qdq(swapped, own, example, tmp_path / "m.onnx", config=ExportConfig(), metadata=metadata)
     assert (report.quantized_convolutions, report.convolutions) == (2, 4)
 
 
-def test_failed_export_leaves_no_file(net, layers, example, tmp_path):
+def test_failed_export_leaves_no_file(net, example, tmp_path):
     with pytest.raises(ExportError, match="metadata lacks names"):
-        export_qdq(net, layers, example, tmp_path / "m.onnx", metadata={})
+        export_qdq(net, Numbers({}, {}), example, tmp_path / "m.onnx", config=ExportConfig(), metadata={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,11 +114,15 @@ def test_invalid_graph_is_not_written(traced, tmp_path):
 
 
 @pytest.mark.parametrize("opset", [17, 21, 23])
-def test_quantized_graph_is_valid_in_other_opsets(metadata, layers, tmp_path, opset):
+def test_quantized_graph_is_valid_in_other_opsets(metadata, numbers, tmp_path, opset):
     path = tmp_path / "m.onnx"
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.SiLU()).eval()
-    layer = replace(layers[0], name="0")
-    report = export_qdq(module, [layer], torch.rand(1, 3, 8, 8), path, opset=opset, metadata=metadata)
+    swap_layers(module, ["0"], QuantConfig())
+    own = Numbers({"0._input_quantizer": numbers.activations["stem._input_quantizer"]}, {"0": numbers.weights["stem"]})
+    with weights_float(module), marking(module):
+        report = export_qdq(
+            module, own, torch.rand(1, 3, 8, 8), path, config=ExportConfig(opset=opset), metadata=metadata
+        )
     assert (report.quantized_convolutions, report.convolutions) == (1, 1)
     model = onnx.load(path)
     assert model.opset_import[0].version == opset

@@ -12,52 +12,49 @@ from yoloqat.export.graph import initializers, producers
 from yoloqat.export.weights import quantize_weights
 
 
-def weights_only(layers):
-    return [replace(layer, input=None) for layer in layers]
-
-
-def test_codes_and_scales_stand_for_the_float_weight(traced, layers, net):
-    result = quantize_weights(traced, weights_only(layers))
+def test_codes_and_scales_stand_for_the_float_weight(traced, numbers, net):
+    result = quantize_weights(traced, numbers.weights)
     onnx.checker.check_model(result.model, full_check=True)
     constants = initializers(result.model.graph)
-    for layer, axis, transposed in zip(layers, [0, 0, 0, 1, 1, None], [0, 0, 0, 0, 1, 0], strict=True):
-        node = producers(result.model.graph)[f"{layer.name}/weight/dequantized"]
-        codes, scale, point = (numpy_helper.to_array(constants[name]) for name in node.input)
+    for name, axis, transposed in zip(numbers.weights, [0, 0, 0, 1, 1, None], [0, 0, 0, 0, 1, 0], strict=True):
+        node = producers(result.model.graph)[f"{name}/weight/dequantized"]
+        codes, scale, point = (numpy_helper.to_array(constants[part]) for part in node.input)
         assert (codes.dtype, point.dtype, point.shape) == (np.int8, np.int8, scale.shape)
         assert [attribute.i for attribute in node.attribute] == ([] if axis is None else [axis])
         shape = [1] * codes.ndim
         if axis is not None:
             shape[axis] = -1
-        weight = net.get_submodule(layer.name).weight.detach().numpy()
+        weight = net.get_submodule(name).weight.detach().numpy()
         wanted = weight.T if transposed else weight
         assert np.abs(codes * scale.reshape(shape) - wanted).max() <= scale.max() * 0.5001
 
 
-def test_float_weights_are_gone_and_biases_stay(traced, layers):
-    names = set(initializers(quantize_weights(traced, weights_only(layers)).model.graph))
-    assert not {f"{layer.name}.weight" for layer in layers} & names
+def test_float_weights_are_gone_and_biases_stay(traced, numbers):
+    names = set(initializers(quantize_weights(traced, numbers.weights).model.graph))
+    assert not {f"{name}.weight" for name in numbers.weights} & names
     assert {"stem.bias", "up.bias", "fc.bias"} <= names
 
 
-def test_nothing_to_quantize_is_a_no_op(traced, layers):
-    result = quantize_weights(traced, [replace(layers[0], weight=None)])
+def test_nothing_to_quantize_is_a_no_op(traced):
+    result = quantize_weights(traced, {})
     assert not result.modified
     assert result.model is traced
 
 
-def test_codes_of_another_shape_are_refused(traced, layers):
-    weight = replace(layers[0].weight, codes=np.zeros((8, 3, 1, 1), dtype=np.int64))
+def test_codes_of_another_shape_are_refused(traced, numbers):
+    weight = replace(numbers.weights["stem"], codes=np.zeros((8, 3, 1, 1), dtype=np.int64))
     with pytest.raises(ExportError, match=r"weight of layer 'stem' has codes of shape \(8, 3, 1, 1\)"):
-        quantize_weights(traced, [replace(layers[0], weight=weight)])
+        quantize_weights(traced, {"stem": weight})
 
 
-def test_scales_along_another_axis_are_refused(traced, layers):
-    weight = replace(layers[3].weight, scale=np.ones(8, dtype=np.float32), zero_point=np.zeros(8, dtype=np.int64))
+def test_scales_along_another_axis_are_refused(traced, numbers):
+    weight = replace(numbers.weights["up"], scale=np.ones(8, dtype=np.float32), zero_point=np.zeros(8, dtype=np.int64))
     with pytest.raises(ExportError, match=r"weight of layer 'up' has scales of shape \(8,\); expected \(\) or \(6,\)"):
-        quantize_weights(traced, [replace(layers[3], weight=weight)])
+        quantize_weights(traced, {"up": weight})
 
 
-def test_quantizing_twice_is_refused(traced, layers):
-    once = quantize_weights(traced, weights_only(layers[:1])).model
+def test_quantizing_twice_is_refused(traced, numbers):
+    stem = {"stem": numbers.weights["stem"]}
+    once = quantize_weights(traced, stem).model
     with pytest.raises(ExportError, match="layer 'stem' has no Conv"):
-        quantize_weights(once, weights_only(layers[:1]))
+        quantize_weights(once, stem)

@@ -13,11 +13,13 @@ from forwards import CONFIG
 from onnx import numpy_helper
 from tiny_detector import IMGSZ
 
+from yoloqat.config import ExportConfig
 from yoloqat.datasets import Batch, DetectionDataset, plan_batches, read_batches
 from yoloqat.detectors import load_checkpoint, load_detector
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError, ExportError
-from yoloqat.pipeline.export import export_onnx, verify_export
+from yoloqat.evaluation import evaluate
+from yoloqat.pipeline.export import export_onnx, lint_export, verify_export
 from yoloqat.pipeline.parity import NodeParity, node_parity
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import quantized_layers
@@ -57,7 +59,7 @@ def test_every_node_gives_the_codes_of_torch(tiny_checkpoint: Path, tiny_onnx: P
     detector = load_checkpoint(tiny_checkpoint)
     nodes = node_parity(detector, tiny_onnx, batches, threads=1)
     layers = [name for name, _ in quantized_layers(detector.module)]
-    assert {node.layer for node in nodes} < set(layers)  # layers that read one tensor share its quantizer
+    assert {node.layer for node in nodes} < set(layers)  # readers of one tensor share its quantizer
     assert layers[0] in {node.layer for node in nodes}
     assert max(node.max_steps for node in nodes) <= 1
     assert max(node.share for node in nodes) <= 0.001
@@ -80,8 +82,12 @@ def test_a_file_of_another_model_is_refused(
     model = onnx.load(tiny_onnx)
     for node in model.graph.node:
         node.name = node.name.replace("model.1.conv", "other.1.conv")
+        node.input[:] = [name.replace("model.1.conv", "other.1.conv") for name in node.input]
+        node.output[:] = [name.replace("model.1.conv", "other.1.conv") for name in node.output]
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace("model.1.conv", "other.1.conv")
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(ExportError, match=r"feeds other\.1\.conv; expected a quantized layer of the detector"):
+    with pytest.raises(ExportError, match=r"feeds other\.1\.conv; expected a quantizer of the detector"):
         node_parity(load_checkpoint(tiny_checkpoint), tmp_path / "other.onnx", batches, threads=1)
 
 
@@ -144,8 +150,73 @@ def test_an_interrupted_verification_goes_on_with_the_file_exported_again(
 
 
 def test_a_float_detector_is_exported_as_plain_onnx(tiny_model: Path, tmp_path: Path) -> None:
-    report = export_onnx(load_detector(tiny_model), tmp_path / "f.onnx", imgsz=IMGSZ, batch=1, opset=19)
+    report = export_onnx(load_detector(tiny_model), tmp_path / "f.onnx", ExportConfig(imgsz=IMGSZ))
     operators = {node.op_type for node in onnx.load(tmp_path / "f.onnx").graph.node}
     assert (report.quantized_convolutions, report.convolutions) == (0, 27)
     assert "QuantizeLinear" not in operators
     assert OnnxPredictor(tmp_path / "f.onnx").info.imgsz == (IMGSZ, IMGSZ)
+
+
+def export(checkpoint: Path, path: Path, **settings: bool | int) -> Path:
+    export_onnx(load_checkpoint(checkpoint), path, ExportConfig(imgsz=IMGSZ, **settings))
+    return path
+
+
+def test_a_skip_that_the_file_leaves_float_is_found(
+    tiny_checkpoint: Path, tiny_onnx: Path, batches: list[Batch], tmp_path: Path
+) -> None:
+    model = onnx.load(tiny_onnx)
+    made = {node.output[0]: node for node in model.graph.node}
+    add = next(node for node in model.graph.node if node.op_type == "Add" and node.input[0].endswith("/dequantized"))
+    assert add.input[0] == "model.2.m.0.cv1.conv/input/dequantized"  # the pair of the block's first convolution
+    add.input[0] = made[made[add.input[0]].input[0]].input[0]
+    onnx.save(model, tmp_path / "m.onnx")
+    nodes = node_parity(load_checkpoint(tiny_checkpoint), tmp_path / "m.onnx", batches, threads=1)
+    assert [node.layer for node in nodes if node.share > 0.001] == ["model.2.cv2.conv"]
+
+
+def test_half_stays_within_a_step(tiny_checkpoint: Path, batches: list[Batch], tmp_path: Path) -> None:
+    path = export(tiny_checkpoint, tmp_path / "h.onnx", half=True)
+    nodes = node_parity(load_checkpoint(tiny_checkpoint), path, batches, threads=1)
+    assert max(node.max_steps for node in nodes) == 1
+    assert 0.0 < max(node.share for node in nodes) <= 0.05
+    assert lint_export(path)["lint"]["errors"] == 0
+
+
+def test_suppression_in_the_graph_scores_as_suppression_outside(
+    tiny_checkpoint: Path, tiny_onnx: Path, dataset: DetectionDataset, tmp_path: Path
+) -> None:
+    inside = OnnxPredictor(export(tiny_checkpoint, tmp_path / "n.onnx", nms=True), threads=1)
+    assert inside.info.end2end
+    found = evaluate(inside, dataset, ONE).metrics
+    assert found.map50_95 == pytest.approx(evaluate(OnnxPredictor(tiny_onnx, threads=1), dataset, ONE).metrics.map50_95)
+    assert found.map50_95 > 0.3
+
+
+def test_an_open_batch_gives_what_single_images_give(
+    tiny_checkpoint: Path, tiny_onnx: Path, batches: list[Batch], tmp_path: Path
+) -> None:
+    path = export(tiny_checkpoint, tmp_path / "d.onnx", dynamic=True)
+    single, open_ = OnnxPredictor(tiny_onnx, threads=1), OnnxPredictor(path, threads=1)
+    assert open_.info.batch is None
+    together = open_(np.concatenate([batch.images for batch in batches]))[0]
+    for image, batch in zip(together, batches, strict=True):
+        np.testing.assert_allclose(image, single(batch.images)[0][0], atol=1e-3)
+    nodes = node_parity(load_checkpoint(tiny_checkpoint), path, batches, threads=1)
+    assert max(node.max_steps for node in nodes) <= 1
+    head = load_checkpoint(tiny_checkpoint).module.model[-1]
+    assert "dynamic" not in vars(head)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"end2end": True}, "gives one box per object"), ({"task": "obb"}, "is for the task 'obb'")],
+)
+def test_suppression_that_has_no_place_is_refused(
+    tiny_model: Path, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    detector = load_detector(tiny_model)
+    detector.info = replace(detector.info, **change)
+    with pytest.raises(ConfigError, match=rf"nms is True and '.*tiny\.pt' {told}"):
+        export_onnx(detector, tmp_path / "m.onnx", ExportConfig(imgsz=IMGSZ, nms=True))
+    assert not (tmp_path / "m.onnx").exists()

@@ -1,7 +1,7 @@
 """From a float module and its quantizers' numbers to a QDQ ONNX file; writes and checks, measures nothing."""
 
 from yoloqat.export.cut import Cut, cut_at_quantizers
-from yoloqat.export.metadata import ultralytics_metadata
+from yoloqat.export.metadata import named_quantizers, ultralytics_metadata
 from yoloqat.export.qdq import ExportReport, export_qdq, quantize_graph, save_onnx
 from yoloqat.export.trace import trace_onnx
 
@@ -10,6 +10,7 @@ __all__ = [
     "ExportReport",
     "cut_at_quantizers",
     "export_qdq",
+    "named_quantizers",
     "quantize_graph",
     "save_onnx",
     "trace_onnx",

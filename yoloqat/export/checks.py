@@ -7,14 +7,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from yoloqat.errors import ExportError
-from yoloqat.quant.numbers import LayerNumbers, TensorNumbers
+from yoloqat.quant.numbers import TensorNumbers
 
 
-def _check_tensor(layer: str, edge: str, numbers: TensorNumbers) -> None:
+def _check_tensor(what: str, numbers: TensorNumbers) -> None:
     scheme = numbers.scheme
     if scheme.bits != 8:
         raise ExportError(
-            f"{edge} of layer '{layer}' has {scheme.bits} bits",
+            f"{what} has {scheme.bits} bits",
             expected="8 bits, the only width that engines run",
             mend="calibrate it with 8 bits or leave it float",
         )
@@ -22,7 +22,7 @@ def _check_tensor(layer: str, edge: str, numbers: TensorNumbers) -> None:
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         bad = scale[~(np.isfinite(scale) & (scale > 0))]
         raise ExportError(
-            f"{edge} of layer '{layer}' has the scale {bad.flat[0]}",
+            f"{what} has the scale {bad.flat[0]}",
             expected="finite scales above 0",
             mend="calibrate it again",
         )
@@ -31,41 +31,55 @@ def _check_tensor(layer: str, edge: str, numbers: TensorNumbers) -> None:
         if values is not None and np.size(values) and not (low <= np.min(values) and np.max(values) <= high):
             worst = np.min(values) if np.min(values) < low else np.max(values)
             raise ExportError(
-                f"{edge} of layer '{layer}' has the {kind} {worst}",
+                f"{what} has the {kind} {worst}",
                 expected=f"{low} to {high}",
                 mend="calibrate it again",
             )
 
 
-def check_numbers(layer: LayerNumbers) -> None:
-    """Check that the numbers of ``layer`` can be written as QuantizeLinear and DequantizeLinear.
+def check_activation(name: str, numbers: TensorNumbers) -> None:
+    """Check that the numbers of an activation can be written as QuantizeLinear and DequantizeLinear.
+
+    Args:
+        name: Qualified name of the quantizer.
+        numbers: Its numbers.
 
     Raises:
-        ExportError: Another width than 8 bits; a scale that is not positive; a code or zero-point out of range; an input
-            with one scale per channel or a narrow range, which QuantizeLinear does not have; a weight without codes.
+        ExportError: Another width than 8 bits; a scale that is not positive; a zero-point out of range; one scale per
+            channel or a narrow range, which QuantizeLinear does not have.
     """
-    if layer.input is not None:
-        _check_tensor(layer.name, "input", layer.input)
-        if np.ndim(layer.input.scale):
-            raise ExportError(
-                f"input of layer '{layer.name}' has scales of shape {np.shape(layer.input.scale)}",
-                expected="one scale for the whole tensor",
-                mend="calibrate it per tensor",
-            )
-        if layer.input.scheme.narrow_range:
-            raise ExportError(
-                f"input of layer '{layer.name}' has narrow_range={layer.input.scheme.narrow_range}",
-                expected="the full range -128 to 127, which QuantizeLinear clips to",
-                mend="calibrate it without narrow_range",
-            )
-    if layer.weight is not None:
-        _check_tensor(layer.name, "weight", layer.weight)
-        if layer.weight.codes is None:
-            raise ExportError(
-                f"weight of layer '{layer.name}' has the codes {layer.weight.codes}",
-                expected="the integer codes of the weight",
-                mend="take the numbers from a calibrated model",
-            )
+    _check_tensor(f"quantizer '{name}'", numbers)
+    if np.ndim(numbers.scale):
+        raise ExportError(
+            f"quantizer '{name}' has scales of shape {np.shape(numbers.scale)}",
+            expected="one scale for the whole tensor",
+            mend="calibrate it per tensor",
+        )
+    if numbers.scheme.narrow_range:
+        raise ExportError(
+            f"quantizer '{name}' has narrow_range={numbers.scheme.narrow_range}",
+            expected="the full range -128 to 127, which QuantizeLinear clips to",
+            mend="calibrate it without narrow_range",
+        )
+
+
+def check_weight(name: str, numbers: TensorNumbers) -> None:
+    """Check that the numbers of a layer's weight can be written as codes and DequantizeLinear.
+
+    Args:
+        name: Qualified name of the layer.
+        numbers: The weight's numbers.
+
+    Raises:
+        ExportError: Another width than 8 bits; a scale that is not positive; a code out of range, or no codes.
+    """
+    _check_tensor(f"weight of layer '{name}'", numbers)
+    if numbers.codes is None:
+        raise ExportError(
+            f"weight of layer '{name}' has the codes {numbers.codes}",
+            expected="the integer codes of the weight",
+            mend="take the numbers from a calibrated model",
+        )
 
 
 def code_type(numbers: TensorNumbers) -> type[np.int8] | type[np.uint8]:

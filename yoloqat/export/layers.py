@@ -15,7 +15,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _SUFFIX = ".weight"
 
 
-def _scope(node: onnx.NodeProto) -> str | None:
+def scope_of(node: onnx.NodeProto) -> str | None:
     """Return the module path that the tracer wrote beside ``node``, e.g. ``"model.22.cv2.0"``."""
     text = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), None)
     if text is None:
@@ -36,7 +36,7 @@ def layer_of(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) ->
     if node.op_type not in LAYER_OPS or len(node.input) < 2 or node.input[1] not in constants:
         return None
     weight = node.input[1]
-    return weight.removesuffix(_SUFFIX) if weight.endswith(_SUFFIX) else _scope(node)
+    return weight.removesuffix(_SUFFIX) if weight.endswith(_SUFFIX) else scope_of(node)
 
 
 def name_layers(model: onnx.ModelProto) -> PassResult:

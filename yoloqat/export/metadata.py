@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
 from yoloqat.export.graph import PassResult, copy_of
 from yoloqat.predictor import ModelInfo
@@ -21,7 +22,7 @@ REQUIRED = ("names", "stride", "task", "imgsz", "batch")
 
 
 def ultralytics_metadata(
-    info: ModelInfo, *, imgsz: tuple[int, int], batch: int, description: str = "", channels: int = 3
+    info: ModelInfo, config: ExportConfig, *, description: str = "", channels: int = 3
 ) -> dict[str, Any]:
     """Return the metadata that `YOLO("model.onnx")` reads, by the keys of Ultralytics' own exporter.
 
@@ -30,8 +31,7 @@ def ultralytics_metadata(
 
     Args:
         info: Names, stride, task and whether the head suppresses by itself.
-        imgsz: (height, width) in pixels of the traced input.
-        batch: Batch size of the traced input.
+        config: Image size and batch size of the input, whether the batch is open and boxes are suppressed in the graph.
         description: One line for humans.
         channels: Channels of the input images.
     """
@@ -46,27 +46,38 @@ def ultralytics_metadata(
         "version": version,
         "stride": info.stride,
         "task": info.task,
-        "batch": batch,
-        "imgsz": list(imgsz),
+        "batch": config.batch,
+        "imgsz": [config.imgsz, config.imgsz],
         "names": dict(info.names),
-        "args": {"batch": batch, "dynamic": False, "nms": False},
+        "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms},
         "channels": channels,
         "end2end": info.end2end,
     }
 
 
-def yoloqat_metadata(*, sites: Sequence[str], aliases: Mapping[str, str]) -> str:
-    """Return yoloqat's own entry as JSON: ``schema``, ``version``, ``sites`` and ``aliases``.
+def yoloqat_metadata(*, sites: Sequence[str], quantizers: Mapping[str, str], aliases: Mapping[str, str]) -> str:
+    """Return yoloqat's own entry as JSON: ``schema``, ``version``, ``sites``, ``quantizers`` and ``aliases``.
 
     Args:
-        sites: Names of the quantizers that the graph has.
-        aliases: Name of each quantizer that was joined into another, to the name of that other.
+        sites: Names of the quantizers that the graph has, those of weights among them.
+        quantizers: Name of each quantizer of an activation, to the site of the module that it is named after.
+        aliases: Name of the quantizer that a reader would have had by itself, to the name of the one it uses.
     """
     try:
         version: str | None = packages.version("yoloqat")
     except packages.PackageNotFoundError:
         version = None
-    return json.dumps({"schema": SCHEMA, "version": version, "sites": list(sites), "aliases": dict(aliases)})
+    entry = {"schema": SCHEMA, "version": version, "sites": list(sites)}
+    return json.dumps(entry | {"quantizers": dict(quantizers), "aliases": dict(aliases)})
+
+
+def named_quantizers(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the name of each quantizer of an activation, to its site, as :func:`yoloqat_metadata` wrote it; else nothing."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "{}")
+    try:
+        return dict(json.loads(text).get("quantizers", {}))
+    except (ValueError, AttributeError, TypeError):
+        return {}
 
 
 def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> PassResult:

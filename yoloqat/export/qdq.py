@@ -1,8 +1,8 @@
-"""From a float module and its layers' numbers to a QDQ ONNX file."""
+"""From a module and its quantizers' numbers to a QDQ ONNX file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import onnx
 import torch
 from torch import nn
 
+from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
-from yoloqat.export.activations import insert_input_quantizers, share_quantizers
+from yoloqat.export.activations import place_quantizers
 from yoloqat.export.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers
+from yoloqat.export.half import bake_half
 from yoloqat.export.layers import name_layers, strip_trace
 from yoloqat.export.metadata import KEY, set_metadata, yoloqat_metadata
+from yoloqat.export.suppression import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
 from yoloqat.provenance import atomic_path
-from yoloqat.quant.numbers import LayerNumbers
+from yoloqat.quant.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class ExportReport:
     Attributes:
         quantized_convolutions: Convolutions whose input and weight are both quantized.
         convolutions: All convolutions, transposed ones among them.
-        aliases: Name of each quantizer that was joined into another, to the name of that other.
+        aliases: Name of the quantizer that a reader would have had by itself, to the one it uses, for every reader of a
+            tensor but the first.
     """
 
     quantized_convolutions: int
@@ -49,13 +53,13 @@ def count_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
 
 
 def quantize_graph(
-    model: onnx.ModelProto, layers: Sequence[LayerNumbers], *, metadata: Mapping[str, Any]
+    model: onnx.ModelProto, numbers: Numbers, *, metadata: Mapping[str, Any]
 ) -> tuple[onnx.ModelProto, ExportReport]:
-    """Run all passes on a traced float graph: name layers, quantize inputs and weights, share pairs, write metadata.
+    """Run all passes on a traced graph: name layers, quantize activations and weights, write metadata.
 
     Args:
-        model: A graph as :func:`yoloqat.export.trace_onnx` returns it.
-        layers: The numbers of the layers to quantize; the others stay float.
+        model: A graph with its markers, as :func:`yoloqat.export.trace_onnx` returns it.
+        numbers: Of the quantizers that left markers, and of the weights to quantize.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
 
     Returns:
@@ -65,9 +69,8 @@ def quantize_graph(
         ExportError: A layer is not in the graph, or its numbers cannot be written.
     """
     named = name_layers(model).model
-    quantized = insert_input_quantizers(named, layers).model
-    shared = share_quantizers(quantized)
-    weighted = quantize_weights(shared.model, layers).model
+    placed = place_quantizers(named, numbers.activations)
+    weighted = quantize_weights(placed.model, numbers.weights).model
     stripped = strip_trace(weighted).model
     constants = initializers(stripped.graph)
     sites = [
@@ -75,10 +78,10 @@ def quantize_graph(
         for n in stripped.graph.node
         if n.op_type == QUANTIZE or (n.op_type == DEQUANTIZE and n.input[0] in constants)
     ]
-    own = yoloqat_metadata(sites=sites, aliases=shared.aliases)
+    own = yoloqat_metadata(sites=sites, quantizers=placed.quantizers, aliases=placed.aliases)
     result = set_metadata(stripped, {**metadata, KEY: own}).model
     quantized_count, count = count_convolutions(result)
-    return result, ExportReport(quantized_count, count, shared.aliases)
+    return result, ExportReport(quantized_count, count, placed.aliases)
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
@@ -102,31 +105,39 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
 
 def export_qdq(
     module: nn.Module,
-    layers: Sequence[LayerNumbers],
+    numbers: Numbers,
     example: torch.Tensor,
     path: Path,
     *,
-    opset: int = 19,
+    config: ExportConfig,
     metadata: Mapping[str, Any],
+    classes: int = 0,
 ) -> ExportReport:
-    """Trace a float module, quantize the graph by ``layers`` and write the QDQ ONNX file.
+    """Trace a module, quantize the graph by ``numbers`` and write the QDQ ONNX file.
 
     Args:
-        module: The float module in evaluation mode, with the weights that were calibrated.
-        layers: The numbers of the layers to quantize, named as in ``module``.
+        module: The module in evaluation mode; the quantizers of its activations are marked, those of its weights idle.
+        numbers: Of the quantizers that leave markers, and of the weights to quantize.
         example: Images that fix the shape, (batch, channels, height, width), float32.
         path: The file to write.
-        opset: Version of the standard ONNX operators.
+        config: Opset, batch, FP16 and suppression.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
+        classes: Number of classes, for suppression.
 
     Returns:
-        Counts of convolutions and the quantizers that were joined.
+        Counts of convolutions and the readers that share a quantizer.
 
     Raises:
         ExportError: The module cannot be traced, a layer is not in the graph, or its numbers cannot be written.
         OutputError: The file cannot be written.
     """
-    traced = trace_onnx(module, example, opset=opset)
-    model, report = quantize_graph(traced, layers, metadata=metadata)
+    traced = trace_onnx(module, example, opset=config.opset, dynamic=config.dynamic)
+    model, report = quantize_graph(traced, numbers, metadata=metadata)
+    if config.half:
+        model = bake_half(model).model
+    if config.nms:
+        model = append_nms(
+            model, classes=classes, conf=config.nms_conf, iou=config.nms_iou, max_det=config.max_det
+        ).model
     save_onnx(model, path)
     return report

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from yoloqat.errors import ExportError
+from yoloqat.export.lower import NEWEST, lower_opset
+from yoloqat.export.markers import translations
 
-INPUT = "images"
+INPUT, BATCH = "images", "batch"
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
@@ -26,16 +28,21 @@ def _quiet() -> Iterator[None]:
         if any(name == chatty or name.startswith(f"{chatty}.") for chatty in _CHATTY)
     ]
     loggers = [logging.getLogger(name) for name in (*_CHATTY, *names)]
-    before = [logger.disabled for logger in loggers]
+    parents = loggers[: len(_CHATTY)]
+    before, levels = [logger.disabled for logger in loggers], [logger.level for logger in parents]
     try:
         for logger in loggers:
             logger.disabled = True
+        for logger in parents:  # of modules that are imported only now
+            logger.setLevel(logging.CRITICAL + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled
+        for logger, level in zip(parents, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _output_names(outputs: object) -> list[str]:
@@ -55,24 +62,26 @@ def default_opset(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
-def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19) -> onnx.ModelProto:
-    """Trace a float module with `torch.onnx.export` (the dynamo exporter) at the shape of ``example``.
+def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dynamic: bool = False) -> onnx.ModelProto:
+    """Trace a module with `torch.onnx.export` (the dynamo exporter) at the shape of ``example``.
+
+    A quantizer that is marked (:func:`yoloqat.quant.graph.marking`) leaves a node of the domain ``yoloqat``.
 
     Initialisers keep their parameters' names (``model.0.conv.weight``), which is how later passes find layers. The
-    batch is static. The exporter writes opset 18 and newer itself and converts down to older ones, which depends on the
-    operators: of a YOLOv8 15 to 24 come out, of other networks 17 may not.
+    exporter writes opset 18 and newer itself; older ones come from :func:`yoloqat.export.lower.lower_opset`.
 
     Args:
         module: A module in evaluation mode that maps images to a tensor or a tuple of tensors.
         example: Images, shape (batch, channels, height, width), float32.
         opset: Version of the standard ONNX operators.
+        dynamic: Leave the batch size open, as the dimension ``batch``.
 
     Returns:
         A graph with the input ``images`` and the outputs ``output0``, ``output1``, ...
 
     Raises:
         ExportError: The module is in training mode, returns something else than tensors or cannot be traced, or the
-            exporter does not deliver the opset.
+            exporter does not deliver the opset, or the forward fixes the batch size that was to be left open.
     """
     if module.training:
         raise ExportError(
@@ -89,9 +98,11 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19) -> 
                     dynamo=True,
                     external_data=False,
                     verbose=False,
-                    opset_version=opset,
+                    opset_version=max(opset, NEWEST),
                     input_names=[INPUT],
                     output_names=names,
+                    custom_translation_table=translations(),
+                    dynamic_shapes=({0: torch.export.Dim(BATCH)},) if dynamic else None,
                 )
         except torch.onnx.OnnxExporterError as error:
             raise ExportError(
@@ -103,9 +114,16 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19) -> 
             raise _no_such_opset(opset, str(error)) from error
     if program is None:  # only without dynamo
         raise _no_such_opset(opset, "the exporter returned nothing")
-    model: onnx.ModelProto = program.model_proto
+    model: onnx.ModelProto = lower_opset(program.model_proto, opset).model
     if default_opset(model) != opset:
         raise _no_such_opset(opset, f"the exporter gave {default_opset(model)}")
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if dynamic and size:
+        raise ExportError(
+            f"module {type(module).__name__} fixes its batch size to {size}",
+            expected="a forward that takes any batch",
+            mend="export it with a fixed batch",
+        )
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.checks import check_numbers, code_tensor, scale_tensor, zero_point_tensor
+from yoloqat.export.checks import check_weight, code_tensor, scale_tensor, zero_point_tensor
 from yoloqat.export.graph import (
     DEQUANTIZE,
     PassResult,
@@ -20,7 +20,7 @@ from yoloqat.export.graph import (
     replace_nodes,
 )
 from yoloqat.export.layers import nodes_of
-from yoloqat.quant.numbers import LayerNumbers, TensorNumbers
+from yoloqat.quant.numbers import TensorNumbers
 
 
 def _reads_transposed(node: onnx.NodeProto) -> bool:
@@ -57,8 +57,8 @@ def _fitted(
     return replace(numbers, codes=codes), axis
 
 
-def quantize_weights(model: onnx.ModelProto, layers: Sequence[LayerNumbers]) -> PassResult:
-    """Replace the float weights of ``layers`` by 8-bit codes and a DequantizeLinear.
+def quantize_weights(model: onnx.ModelProto, wanted: Mapping[str, TensorNumbers]) -> PassResult:
+    """Replace the float weights of the layers in ``wanted`` by 8-bit codes and a DequantizeLinear.
 
     With one scale per channel the node has the attribute ``axis`` (0 for a convolution and a Gemm, 1 for a transposed
     convolution and a MatMul) and scales of shape (channels,); with a single scale it has none.
@@ -73,12 +73,11 @@ def quantize_weights(model: onnx.ModelProto, layers: Sequence[LayerNumbers]) -> 
     Raises:
         ExportError: A layer is not in the graph, its numbers cannot be written, or they do not fit the weight's shape.
     """
-    for layer in layers:
-        check_numbers(layer)
-    found = nodes_of(model, [layer.name for layer in layers])
-    wanted = {layer.name: layer.weight for layer in layers if layer.weight is not None}
     if not wanted:
         return PassResult(model, modified=False)
+    for name, numbers in wanted.items():
+        check_weight(name, numbers)
+    found = nodes_of(model, list(wanted))
     shapes = {name: tuple(tensor.dims) for name, tensor in initializers(model.graph).items()}
     result = copy_of(model)
     graph = result.graph

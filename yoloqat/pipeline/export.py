@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,49 +11,71 @@ from typing import Any
 import onnx
 import torch
 
-from yoloqat.config import EvalConfig
+from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.datasets import DetectionDataset, plan_batches, read_batches
 from yoloqat.detectors import Detector, TorchPredictor, torch_threads
+from yoloqat.detectors.open_batch import open_batch
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
+from yoloqat.export.lint import lint_file, lint_results
 from yoloqat.pipeline.drops import Baseline
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import layer_numbers, quantization_disabled
+from yoloqat.quant import module_numbers, unshared, weights_float
+from yoloqat.quant.graph import marking
 
 PARITY_IMAGES = 8
 SOURCE_KEY = "yoloqat_source"
+NMS_TASKS = ("detect", "segment", "pose")
+"""The tasks whose boxes standard non-maximum suppression takes."""
 
 
-def export_onnx(detector: Detector, path: Path, *, imgsz: int, batch: int, opset: int) -> ExportReport:
+def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportReport:
     """Write a detector as ONNX: QDQ where it is quantized, plain float where it is not.
 
     Args:
         detector: A calibrated or a float detector.
         path: The file to write.
-        imgsz: Side of the input in pixels.
-        batch: Batch size of the input.
-        opset: Version of the standard ONNX operators.
+        config: Image size, batch, opset, FP16 and suppression.
 
     Raises:
+        ConfigError: Suppression is asked of a detector that suppresses by itself, or whose boxes are rotated.
         ExportError: A scheme cannot be written as QDQ, or the module cannot be traced.
         CalibrationError: A quantizer has no range yet.
         OutputError: The file cannot be written.
     """
-    layers = [] if detector.quantization is None else layer_numbers(detector.module)
+    if config.nms and (detector.info.end2end or detector.info.task not in NMS_TASKS):
+        kind = "gives one box per object" if detector.info.end2end else f"is for the task '{detector.info.task}'"
+        raise ConfigError(
+            f"nms is {config.nms} and '{detector.source.path}' {kind}",
+            expected=f"a detector of upright boxes ({', '.join(NMS_TASKS)}) that leaves suppression to others",
+            mend="export it without --nms",
+        )
+    numbers = module_numbers(detector.module)
+    channels = int(detector.architecture["channels"])
+    precision = f"{'INT8 QDQ' if numbers.weights else 'float'}{', FP16' if config.half else ''}"
     metadata = ultralytics_metadata(
         detector.info,
-        imgsz=(imgsz, imgsz),
-        batch=batch,
-        description=f"{Path(detector.source.path).stem}, {'INT8 QDQ' if layers else 'float'} by yoloqat",
-        channels=int(detector.architecture["channels"]),
+        config,
+        description=f"{Path(detector.source.path).stem}, {precision} by yoloqat",
+        channels=channels,
     )
     metadata[SOURCE_KEY] = {"path": str(Path(detector.source.path).resolve()), "sha256": detector.source.sha256}
-    example = torch.zeros(batch, int(detector.architecture["channels"]), imgsz, imgsz)
-    with quantization_disabled(detector.module):
-        module = detector.module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return export_qdq(module, layers, example, path, opset=opset, metadata=metadata)
+    batch = max(config.batch, 2) if config.dynamic else config.batch  # a batch of 1 would be traced as fixed
+    example = torch.zeros(batch, channels, config.imgsz, config.imgsz)
+    module = detector.module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    opened = open_batch(module) if config.dynamic else nullcontext()
+    with opened, unshared(module), weights_float(module), marking(module):
+        return export_qdq(
+            module, numbers, example, path, config=config, metadata=metadata, classes=detector.info.classes
+        )
+
+
+def lint_export(path: Path) -> dict[str, Any]:
+    """Return the counts and the findings of the lint of an exported file, as ``export`` reports them."""
+    found = lint_results(lint_file(path))
+    return {"lint": {"errors": found["errors"], "warnings": found["warnings"]}, "lint_findings": found["findings"]}
 
 
 def check_parity_images(dataset: DetectionDataset, batch: int) -> None:

@@ -6,7 +6,8 @@ exactly what torch gave the same piece, and must return the same codes to within
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from yoloqat.datasets import Batch
 from yoloqat.detectors import Detector
 from yoloqat.engines.ort import session_options
 from yoloqat.errors import ExportError
-from yoloqat.export import Cut, cut_at_quantizers
-from yoloqat.quant import TensorQuantizer, quantized_layers
+from yoloqat.export import Cut, cut_at_quantizers, named_quantizers
+from yoloqat.export.trace import INPUT
+from yoloqat.quant import TensorQuantizer, activation_quantizers, unshared
+from yoloqat.quant.graph import reader_name
 
 
 @dataclass
@@ -30,7 +33,7 @@ class NodeParity:
     """How the codes of one quantized tensor agree, over all images.
 
     Attributes:
-        layer: The layer that reads the tensor.
+        layer: Who reads the tensor first: a layer, or a block with the role of the tensor, ``model.2.m.0 (residual)``.
         elements: Codes compared.
         different: Codes that differ.
         max_steps: Largest difference in steps.
@@ -48,17 +51,17 @@ class NodeParity:
 
 
 @contextmanager
-def _captured_inputs(detector: Detector) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield a dict that holds, after each forward, every quantized layer's float input."""
-    seen: dict[str, torch.Tensor] = {}
+def _captured_inputs(sites: Mapping[str, TensorQuantizer]) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Yield a dict that holds, after each forward, the float tensors that each site read, in their order."""
+    seen: dict[str, list[torch.Tensor]] = {}
     handles = []
-    for name, layer in quantized_layers(detector.module):
+    for name, quantizer in sites.items():
 
         def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
             del module
-            seen[name] = inputs[0].detach().clone()
+            seen.setdefault(name, []).append(inputs[0].detach().clone())
 
-        handles.append(layer.register_forward_pre_hook(hook))
+        handles.append(quantizer.register_forward_pre_hook(hook))
     try:
         yield seen
     finally:
@@ -74,13 +77,38 @@ def _torch_codes(quantizer: TensorQuantizer, x: torch.Tensor) -> NDArray[np.int6
             f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", mend="calibrate it first"
         )
     step, zero_point = grid
-    return (torch.round(quantizer(x) / step) + zero_point).cpu().numpy().astype(np.int64)
+    return (torch.round(quantizer.forward(x) / step) + zero_point).cpu().numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A cut and whose tensor it is: the site, and the how manieth of the tensors that the site reads in a forward."""
+
+    cut: Cut
+    site: str
+    turn: int
+
+
+def _places(cuts: Sequence[Cut], named: Mapping[str, str], sites: Container[str]) -> list[_Place]:
+    turns: Counter[str] = Counter()
+    places = []
+    for cut in cuts:
+        site = named.get(cut.quantizer, "")
+        if site not in sites:
+            raise ExportError(
+                f"quantizer '{cut.quantizer}' feeds {', '.join(cut.layers) or 'nothing'}",
+                expected="a quantizer of the detector",
+                mend="compare the file with the checkpoint it was exported from",
+            )
+        places.append(_Place(cut, site, turns[site]))
+        turns[site] += 1
+    return places
 
 
 def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *, threads: int) -> list[NodeParity]:
     """Compare the codes of every quantized tensor between torch and ONNX Runtime.
 
-    Each piece of the graph gets what torch's layers got: quantizers the fake-quantized values, all others the float ones.
+    Each piece of the graph gets what torch's modules got: quantizers the fake-quantized values, all others the float ones.
 
     Args:
         detector: The calibrated detector that was exported.
@@ -92,43 +120,52 @@ def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *
         One entry per quantized tensor of the file.
 
     Raises:
-        ExportError: A quantizer of the file belongs to no quantized layer of the detector.
+        ExportError: A quantizer of the file belongs to no quantizer of the detector.
     """
-    model, cuts = cut_at_quantizers(onnx.load(onnx_path))
+    source = onnx.load(onnx_path)
+    model, cuts = cut_at_quantizers(source)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), session_options(threads=threads), providers=["CPUExecutionProvider"]
     )
-    layers = dict(quantized_layers(detector.module))
-    for cut in cuts:
-        if not any(name in layers for name in cut.layers):
-            raise ExportError(
-                f"quantizer '{cut.quantizer}' feeds {', '.join(cut.layers) or 'nothing'}",
-                expected="a quantized layer of the detector",
-                mend="compare the file with the checkpoint it was exported from",
-            )
-    readers = [_reader(cut, layers) for cut in cuts]
-    found = [NodeParity(name) for name in readers]
-    with torch.inference_mode(), _captured_inputs(detector) as seen:
-        device = next(detector.module.parameters()).device
-        for batch in batches:
-            detector.module(torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last))
-            feeds = {}
-            for cut, name in zip(cuts, readers, strict=True):
-                feeds[cut.feed] = _array(layers[name]._input_quantizer(seen[name]))
-                if cut.raw is not None:
-                    feeds[cut.raw] = _array(seen[name])
-            outputs = session.run([cut.codes for cut in cuts], feeds)
-            for entry, name, codes in zip(found, readers, outputs, strict=True):
-                steps = np.abs(codes.astype(np.int64) - _torch_codes(layers[name]._input_quantizer, seen[name]))
-                entry.elements += steps.size
-                entry.different += int((steps > 0).sum())
-                entry.max_steps = max(entry.max_steps, int(steps.max()))
+    with torch.inference_mode(), unshared(detector.module):
+        sites = dict(activation_quantizers(detector.module))
+        places = _places(cuts, named_quantizers(source), sites)
+        found = [NodeParity(reader_name(place.site)) for place in places]
+        with _captured_inputs(sites) as seen:
+            device = next(detector.module.parameters()).device
+            for batch in batches:
+                seen.clear()
+                detector.module(torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last))
+                _compare(session, places, found, sites=sites, seen=seen, images=batch.images)
     return found
+
+
+def _compare(
+    session: onnxruntime.InferenceSession,
+    places: Sequence[_Place],
+    found: Sequence[NodeParity],
+    *,
+    sites: Mapping[str, TensorQuantizer],
+    seen: Mapping[str, Sequence[torch.Tensor]],
+    images: NDArray[np.float32],
+) -> None:
+    """Feed the pieces with what torch's sites read in one forward, and count the codes that differ."""
+    # the image itself is fed where the graph reads it unquantized, as a stem that only moves pixels does
+    feeds = {value.name: images for value in session.get_inputs() if value.name == INPUT}
+    tensors = [seen[place.site][place.turn] for place in places]
+    for place, tensor in zip(places, tensors, strict=True):
+        feeds[place.cut.feed] = _array(sites[place.site].forward(tensor))  # past the hooks that capture
+        if place.cut.raw is not None:
+            feeds[place.cut.raw] = _array(tensor)
+    half = {value.name for value in session.get_inputs() if value.type == "tensor(float16)"}
+    feeds = {name: value.astype(np.float16) if name in half else value for name, value in feeds.items()}
+    outputs = session.run([place.cut.codes for place in places], feeds)
+    for entry, place, tensor, codes in zip(found, places, tensors, outputs, strict=True):
+        steps = np.abs(codes.astype(np.int64) - _torch_codes(sites[place.site], tensor))
+        entry.elements += steps.size
+        entry.different += int((steps > 0).sum())
+        entry.max_steps = max(entry.max_steps, int(steps.max()))
 
 
 def _array(x: torch.Tensor) -> NDArray[np.float32]:
     return x.cpu().contiguous().numpy()
-
-
-def _reader(cut: Cut, layers: Container[str]) -> str:
-    return next(name for name in cut.layers if name in layers)

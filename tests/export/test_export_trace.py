@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ def test_names_of_inputs_outputs_and_weights(traced):
     onnx.checker.check_model(traced, full_check=True)
 
 
-@pytest.mark.parametrize("opset", [17, 18, 19, 20, 21, 22, 23])
+@pytest.mark.parametrize("opset", [13, 17, 18, 19, 20, 21, 22, 23])
 def test_requested_opset_comes_out(opset):
     model = trace_onnx(nn.Sequential(nn.Conv2d(3, 2, 1), nn.SiLU()).eval(), torch.rand(1, 3, 4, 4), opset=opset)
     assert default_opset(model) == opset
@@ -29,9 +31,17 @@ def test_opset_that_cannot_be_had_is_refused():
         trace_onnx(nn.Conv2d(3, 2, 1).eval(), torch.rand(1, 3, 4, 4), opset=99)
 
 
-def test_opset_that_the_exporter_silently_replaces_is_refused(net, example):
-    with pytest.raises(ExportError, match=r"opset 13 cannot be had for this module \(the exporter gave 18\)"):
-        trace_onnx(net, example, opset=13)
+def test_an_old_opset_computes_the_same(net, example):
+    model = trace_onnx(net, example, opset=13)
+    assert default_opset(model) == 13
+    onnx.checker.check_model(model, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        wanted = net(example)
+    for output, want in zip(session.run(None, {"images": example.numpy()}), wanted, strict=True):
+        np.testing.assert_allclose(output, want.numpy(), atol=1e-5)
 
 
 def test_training_mode_is_refused(example):
@@ -68,3 +78,22 @@ def test_nothing_is_printed_and_loggers_are_left_as_they_were(example, capfd, ca
     assert (out, err) == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
     assert logger.disabled == before
+
+
+def test_an_open_batch_has_a_name():
+    class Double(nn.Module):
+        def forward(self, images):
+            return images * 2
+
+    model = trace_onnx(Double().eval(), torch.rand(2, 3, 4, 4), dynamic=True)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert (dims[0].dim_param, dims[2].dim_value) == ("batch", 4)
+
+
+def test_a_forward_that_fixes_its_batch_cannot_leave_it_open():
+    class Fixed(nn.Module):
+        def forward(self, images):
+            return images * 2 if images.shape[0] == 2 else images
+
+    with pytest.raises(ExportError, match=r"module Fixed (fixes its batch size to 2|cannot be traced)"):
+        trace_onnx(Fixed().eval(), torch.rand(2, 3, 4, 4), dynamic=True)

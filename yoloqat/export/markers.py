@@ -1,0 +1,45 @@
+"""The markers of quantizers on their way through the ONNX exporter: one node each, of a domain of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+from onnx.defs import OpSchema
+from onnxscript import values
+
+from yoloqat.quant.tensor_quantizer import MARKER
+
+DOMAIN, OPERATOR = MARKER.split("::")
+_NAME = "name"
+
+
+def _schema() -> OpSchema:
+    return OpSchema(
+        OPERATOR,
+        DOMAIN,
+        1,
+        inputs=[OpSchema.FormalParameter("x", "T")],
+        outputs=[OpSchema.FormalParameter("y", "T")],
+        type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "The marked tensor.")],
+        attributes=[OpSchema.Attribute(_NAME, OpSchema.AttrType.STRING, "The quantizer's qualified name.")],
+    )
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return what `torch.onnx.export` needs as ``custom_translation_table`` to write markers."""
+    operator = values.Op(values.Opset(DOMAIN, 1), OPERATOR, _schema())
+
+    def site(x: Any, name: str) -> Any:
+        return operator(x, name=name)
+
+    return {torch.ops.yoloqat.site.default: site}
+
+
+def marker_name(node: onnx.NodeProto) -> str | None:
+    """Return the qualified name of the quantizer that ``node`` marks, or None where it is no marker."""
+    if (node.domain, node.op_type) != (DOMAIN, OPERATOR):
+        return None
+    return next((attribute.s.decode() for attribute in node.attribute if attribute.name == _NAME), "")
