@@ -5,7 +5,7 @@ Stages take a :class:`Progress` and never print; the command line passes one tha
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -19,3 +19,18 @@ class Progress(Protocol):
 def silent(step: str, done: int, total: int) -> None:
     """Take note of nothing: the default where nobody watches."""
     del step, done, total
+
+
+@runtime_checkable
+class Noting(Progress, Protocol):
+    """A progress that can also show a line of text beside a step."""
+
+    def note(self, step: str, text: str) -> None:
+        """Show ``text`` beside ``step``, instead of what was shown there."""
+        ...
+
+
+def note(progress: Progress, step: str, text: str) -> None:
+    """Show ``text`` beside ``step`` where whoever watches can."""
+    if isinstance(progress, Noting):
+        progress.note(step, text)

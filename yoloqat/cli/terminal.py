@@ -30,14 +30,26 @@ def progress_bars(console: Console) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
+        yield _Bars(bars)
 
-        def progress(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
 
-        yield progress
+class _Bars:
+    """A bar per step, with whatever is noted beside it."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Draw the bar of ``step``."""
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=total)
+        self._bars.update(self._tasks[step], completed=done, total=total)
+
+    def note(self, step: str, text: str) -> None:
+        """Show ``text`` under the bar of ``step``."""
+        if step in self._tasks:
+            self._bars.update(self._tasks[step], description=f"{step}\n  {text}" if text else step)
 
 
 def _lines(console: Console) -> Progress:

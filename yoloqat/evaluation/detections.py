@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -63,14 +64,41 @@ class Detections:
             **{field.name: np.concatenate([getattr(part, field.name) for part in whole]) for field in fields(cls)}
         )
 
+    def to_bytes(self) -> bytes:
+        """Return them as the bytes of a compressed ``.npz`` file."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Detections:
+        """Read what :meth:`to_bytes` returned.
+
+        Args:
+            content: The bytes.
+            name: Where they are from, for messages.
+
+        Raises:
+            DataError: They are no detections.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(
+                f"detections file '{name}' cannot be read ({type(error).__name__})",
+                expected="an .npz file of detections",
+                mend="remove it, so that it is made again",
+            ) from error
+
     def save(self, path: Path) -> None:
         """Write them to a compressed ``.npz`` file, whole or not at all.
 
         Raises:
             OutputError: The file cannot be written.
         """
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **{field.name: getattr(self, field.name) for field in fields(self)})
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> Detections:
@@ -80,14 +108,14 @@ class Detections:
             DataError: The file is missing or is no detections file.
         """
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise DataError(
                 f"detections file '{path}' cannot be read ({type(error).__name__})",
                 expected="an .npz file of detections",
                 mend="remove it, so that it is made again",
             ) from error
+        return cls.from_bytes(content, str(path))
 
     def to_coco(self, categories: dict[int, int]) -> list[dict[str, Any]]:
         """Return them as COCO results, unrounded.

@@ -1,0 +1,199 @@
+"""Cost and agreement of the exact, the adaptive and the naive sensitivity scan, in one run.
+
+    python benchmarks/sensitivity.py model.safetensors --data coco.yaml --imgsz 320 --images 64
+
+The naive scan evaluates the whole model for each item, as one does by hand; it is timed on --naive-chunks chunks, interleaved
+with the exact replay of the same chunks, and each of its outputs must equal the replay's to the last bit. The exact scan then
+goes over all images; the adaptive one takes what it asks for out of the same findings, so that both see the same numbers. With
+--plant K, bits are first taken from K random layers until each alone surely costs 0.01 mAP, over --seeds seeds, and the
+adaptive scan must find them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import DetectionDataset, load_dataset
+from yoloqat.detectors import load_detector, save_checkpoint, torch_device, torch_threads
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
+from yoloqat.provenance import write_json
+from yoloqat.sensitivity.edges import active_edges
+from yoloqat.sensitivity.models import BASE
+from yoloqat.sensitivity.outcome import measured
+from yoloqat.sensitivity.proxies import rank_correlation
+from yoloqat.sensitivity.scan import work
+from yoloqat.sensitivity.scanner import Scanner
+from yoloqat.sensitivity.settings import MODES, ONE_AT_A_TIME, ScanConfig
+from yoloqat.sensitivity.study import Study
+from yoloqat.sensitivity.switching import switched
+
+LOSS = 0.01
+"""What each planted layer costs alone, at least, with 97.5 % confidence: a sensitive site, not only a coarse one."""
+
+PLANTED_ON = 4
+"""Chunks of images that a layer is planted with."""
+
+
+def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfig, seed: int, path: Path) -> list[str]:
+    """Take bits from some random layers until each costs something, save the model, and return the layers' names.
+
+    The range of a layer is widened by 2 to the power of the missing bits, so that its steps are those of fewer bits. Shared
+    scales stay as they are.
+    """
+    detector = load_detector(args.model)
+    edges = active_edges(detector.module)
+    users: dict[int, int] = {}
+    for edge in edges:
+        users[id(edge.quantizer)] = users.get(id(edge.quantizer), 0) + 1
+    own = [edge for edge in edges if users[id(edge.quantizer)] == 1]
+    layers = sorted({edge.holder for edge in edges if edge.of_layer})
+    random.Random(seed).shuffle(layers)
+    missing: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ladder = []
+        for bits in (5, 4, 3, 2):
+            scan = ScanConfig(mode=ONE_AT_A_TIME, bits=bits)
+            scanner = Scanner(detector, dataset, config=config, scan=scan, device=torch_device(args.device))
+            ladder.append((bits, scanner, Study(Path(folder) / f"{bits}.db", {})))
+        for layer in layers:
+            if len(missing) < args.plant:
+                found = next((bits for bits, *trial in ladder if _loss(*trial, layer) >= LOSS), None)
+                missing |= {} if found is None else {layer: 8 - found}
+    for edge in own:
+        if edge.holder in missing and edge.quantizer.amax is not None:
+            edge.quantizer.amax = edge.quantizer.amax * 2.0 ** missing[edge.holder]
+    save_checkpoint(detector, path)
+    return sorted(missing)
+
+
+def _loss(scanner: Scanner, study: Study, layer: str) -> float:
+    """Return what a layer alone surely costs: the lower end of the interval of its effect on a few images."""
+    study.want([BASE, layer], range(min(PLANTED_ON, len(scanner.chunks))))
+    work(study, scanner)
+    return measured(study, scanner).effect(study.findings(layer)).interval[0]
+
+
+def compare_forwards(scanner: Scanner, chunks: int) -> dict[str, float]:
+    """Time the replay and the full forward of every item, interleaved, and check that they are equal."""
+    edges = {edge.name: edge for edge in scanner.edges}
+    names = [item.name for item in scanner.items]
+    replayed, naive, base = [], [], []
+    for chunk in range(chunks):
+        images, _ = scanner.images(chunk)
+        replay = scanner.replay(images)
+        for warm in (True, False):
+            start = time.perf_counter()
+            for name, output in replay.run(images, names, memory=1 << 40):
+                spent = time.perf_counter() - start
+                switches = scanner.base if name is None else scanner.switches[name]
+                with torch.inference_mode(), switched(scanner.detector.module, edges, switches):
+                    start = time.perf_counter()
+                    full = scanner.detector.module(images)
+                    if not warm:
+                        naive.append(time.perf_counter() - start)
+                        (base if name is None else replayed).append(spent)
+                if not torch.equal(output, full if isinstance(full, torch.Tensor) else full[0]):
+                    raise SystemExit(f"{name}: the replay differs from the full forward")
+                start = time.perf_counter()
+            if chunk:
+                break
+    each = statistics.mean(naive)
+    return {
+        "full forward, ms per chunk": each * 1e3,
+        "replay, share of a forward per item, mean": statistics.mean(replayed) / each,
+        "replay, median item": statistics.median(replayed) / each,
+        "base run of the replay, share": statistics.mean(base) / each,
+        "values kept, MB": replay.kept_bytes(names) / 1e6,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a calibrated .safetensors")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--images", type=int, help="take the first images only")
+    parser.add_argument("--mode", choices=MODES, default=MODES[0])
+    parser.add_argument("--budget", type=float, default=0.1)
+    parser.add_argument("--naive-chunks", type=int, default=1)
+    parser.add_argument("--plant", type=int, default=0, metavar="K")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--adaptive-only", action="store_true", help="leave the exhaustive scan out")
+    parser.add_argument("--forwards-only", action="store_true", help="compare the forwards and scan nothing")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="keep the studies here, so that an interrupted benchmark goes on")
+    args = parser.parse_args()
+    dataset = load_dataset(args.data)
+    dataset = replace(dataset, images=dataset.images[: args.images])
+    if args.images:
+        kept = {record.image_id for record in dataset.images}
+        own = [entry for entry in dataset.annotations["annotations"] if entry["image_id"] in kept]
+        own_images = [entry for entry in dataset.annotations["images"] if entry["id"] in kept]
+        dataset = replace(dataset, annotations=dataset.annotations | {"annotations": own, "images": own_images})
+    config, scan = EvalConfig(imgsz=args.imgsz, batch=args.batch), ScanConfig(mode=args.mode)
+    out = args.out or Path(tempfile.mkdtemp(prefix="yoloqat-benchmark-"))
+    load_detector(args.model)  # importing Ultralytics changes the number of threads
+    with torch_threads(args.threads):
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            _one(args, dataset, config, scan, seed=seed, out=out)
+
+
+def _one(
+    args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfig, scan: ScanConfig, *, seed: int, out: Path
+) -> None:
+    checkpoint, planted = args.model, []
+    if args.plant:
+        checkpoint, names_file = out / f"planted-{seed}.safetensors", out / f"planted-{seed}.json"
+        if not names_file.is_file():
+            write_json(names_file, plant(args, dataset, config, seed, checkpoint))
+        planted = json.loads(names_file.read_text(encoding="utf-8"))
+    device = torch_device(args.device)
+    top = args.plant or 10
+    found: dict[str, object] = {"seed": seed, "planted": planted}
+    if args.naive_chunks:
+        scanner = Scanner(load_detector(checkpoint), dataset, config=config, scan=scan, device=device)
+        found |= compare_forwards(scanner, args.naive_chunks)
+    runs = {"adaptive": args.budget} if args.adaptive_only else {"adaptive": args.budget, "exact": None}
+    runs = {} if args.forwards_only else runs
+    names = {}
+    for label, budget in runs.items():
+        run = Run(out / f"{args.mode}-{seed}", device, args.threads)  # one study: what is finished is not done again
+        options = ScanOptions(budget=budget, top=top, seed=seed)
+        results = run_scan(checkpoint, dataset, config, scan=scan, options=options, run=run).results
+        names[label] = {item["name"]: item["effect"] for item in results["items"]}
+        first = list(names[label])[:top]
+        found[label] = {"timing": results["timing"], "seconds": results["seconds"], **results["summary"]}
+        found[label] |= {"map": [results["baseline"]["map50_95"], results["quantized"]["map50_95"]]}
+        if results["adaptive"]:
+            found[label] |= {"adaptive": results["adaptive"]}
+        if planted:
+            found[label] |= {
+                "planted_found": len(set(first) & set(planted)),
+                "missed": sorted(set(planted) - set(first)),
+            }
+    if len(names) == 2:
+        exact, adaptive = names["exact"], names["adaptive"]
+        found["common_first"] = len(set(list(exact)[:top]) & set(list(adaptive)[:top]))
+        found["rank_correlation"] = rank_correlation(
+            [exact[name] for name in exact], [adaptive[name] for name in exact]
+        )
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

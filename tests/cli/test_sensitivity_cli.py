@@ -1,0 +1,175 @@
+"""The command `sensitivity`: what it writes, what it refuses, and how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from safetensors import safe_open
+from tiny_detector import TinyData
+
+from yoloqat.sensitivity import scanner as scanner_module
+
+Cli = Callable[..., Any]
+REQUIRED = {"name", "quantizers", "map50_95", "drop", "effect", "effect_ci95", "tied", "sqnr_db"}
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        left_out = ("seconds", "timing", "forward_per_item")
+        return {key: timeless(entry) for key, entry in value.items() if not key.endswith(left_out)}
+    return [timeless(entry) for entry in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def small(tiny_data: TinyData) -> tuple[object, ...]:
+    return ("--data", tiny_data.yaml, "--batch", 5, "--granularity", "block")
+
+
+def test_a_checkpoint_is_scanned_and_everything_is_written(cli: Cli, tiny_checkpoint: Path, small) -> None:
+    ran = cli("sensitivity", tiny_checkpoint, *small, "--top", 2)
+    assert ran.code == 0, ran.err
+    results = ran.result["results"]
+    assert (results["mode"], results["granularity"], results["evaluated_images"]) == ("leave-one-out", "block", 10)
+    assert results["seconds"] > 0
+    effects = [item["effect"] for item in results["items"]]
+    assert effects == sorted(effects, reverse=True)
+    assert len(effects) == 8
+    for item in results["items"]:
+        assert item.keys() >= REQUIRED
+        low, high = item["effect_ci95"]
+        assert low <= item["effect"] <= high
+        assert item["effect"] == pytest.approx(item["map50_95"] - results["quantized"]["map50_95"])
+        assert item["drop"] == pytest.approx(results["baseline"]["map50_95"] - item["map50_95"])
+    assert results["state_unchanged"]
+    assert results["summary"]["items"] == 8
+    assert set(results["summary"]["proxies"]) == {"sqnr_db", "nmse", "head_error", "fisher"}
+    assert {"study.db", "items.csv", "effects.png", "ignore.txt", "result.json"} <= set(ran.files)
+    with (ran.directory / "items.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert [float(row["effect"]) for row in table] == effects
+    picture = cv2.imread(str(ran.directory / "effects.png"))
+    assert picture.shape[0] > 200
+    assert picture.std() > 10
+    lines = (ran.directory / "ignore.txt").read_text().splitlines()
+    named = [line for line in lines if not line.startswith("#")]
+    assert named == [layer for item in results["items"][:2] for layer in item["layers"]]
+
+
+def test_the_ignore_list_is_taken_by_calibrate(
+    cli: Cli, tiny_model: Path, tiny_checkpoint: Path, tiny_data: TinyData, small, tmp_path: Path
+) -> None:
+    scanned = cli("sensitivity", tiny_checkpoint, *small, "--top", 1)
+    line = scanned.out.strip().splitlines()[-1]
+    assert re.match(r"next: yoloqat calibrate .*tiny\.pt --ignore @.*ignore\.txt --data .*data\.yaml$", line)
+    data = ("--calib-images-dir", tiny_data.train, "--calib-images", 2, "--no-eval")
+    ran = cli("calibrate", tiny_model, "--ignore", f"@{scanned.directory / 'ignore.txt'}", *data, out=tmp_path / "next")
+    assert ran.code == 0, ran.err
+    floats = scanned.result["results"]["items"][0]["layers"]
+    assert floats
+    assert not set(floats) & set(ran.result["results"]["layers"])
+
+
+def test_a_float_model_is_calibrated_first_and_kept(cli: Cli, tiny_model: Path, tiny_data: TinyData, small) -> None:
+    calibration = ("--calib-images-dir", tiny_data.train, "--calib-images", 4, "--method", "max", "--base-bits", 6)
+    ran = cli("sensitivity", tiny_model, *small, *calibration, "--mode", "one-at-a-time", "--metric", "map50")
+    assert ran.code == 0, ran.err
+    with safe_open(ran.directory / "model.safetensors", framework="pt") as stored:
+        assert '"bits": 6' in stored.metadata()["yoloqat"]
+    results = ran.result["results"]
+    assert results["metric"] == "map50"
+    for item in results["items"]:
+        assert item["map50_95"] is None
+        assert item["effect"] == pytest.approx(results["baseline"]["map50"] - item["value"])
+        assert item["drop"] == item["effect"]
+
+
+def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
+    cli: Cli, tiny_checkpoint: Path, tiny_data
+) -> None:
+    line = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, "--batch", 1, "--top", 3)
+    ran = cli(*line, "--budget", 0.4)
+    assert ran.code == 0, ran.err
+    found = ran.result["results"]["adaptive"]
+    assert found["rounds"][0]["items"] == 24  # all, and the base's opposite
+    assert 0 < found["spent"] <= found["budget"] == 0.4
+    assert found["forwards"] == pytest.approx(sum(one["forwards"] for one in found["rounds"]))
+    assert 0 < found["expected_right"] <= 3
+    items = ran.result["results"]["items"]
+    assert len({item["images"] for item in items}) > 1  # not all alike
+    assert sum(item["chance"] for item in items) == pytest.approx(3.0)
+    again = cli(*line, "--budget", 0.4)
+    assert timeless(again.result["results"]) == timeless(ran.result["results"])
+
+
+def test_an_interrupted_scan_goes_on_and_does_nothing_again(
+    cli: Cli, tiny_checkpoint: Path, small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("sensitivity", tiny_checkpoint, *small)
+    whole = cli(*line, out=tmp_path / "whole").result["results"]
+    seen: list[str] = []
+    finding = scanner_module.Scanner._finding
+
+    def counted(self: Any, name: str, *rest: Any, **named: Any) -> Any:
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        seen.append(name)
+        return finding(self, name, *rest, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scanner_module.Scanner, "_finding", counted)
+        ran = cli(*line)
+        assert ran.code == 130
+        assert "result.json" not in ran.files
+        assert ran.err.strip().splitlines()[-1].startswith("yoloqat sensitivity: interrupted; finished parts are kept")
+    rest: list[str] = []
+    monkeypatch.setattr(
+        scanner_module.Scanner,
+        "_finding",
+        lambda self, name, *a, **k: (rest.append(name), finding(self, name, *a, **k))[1],
+    )
+    resumed = cli(*line)
+    assert resumed.code == 0, resumed.err
+    assert len(seen) + len(rest) == 20  # 8 blocks, the base and its opposite, on two chunks
+    assert timeless(resumed.result["results"]) == timeless(whole)
+
+
+def test_a_study_of_other_inputs_is_refused(cli: Cli, tiny_checkpoint: Path, small) -> None:
+    line = ("sensitivity", tiny_checkpoint, *small)
+    assert cli(*line).code == 0
+    for change, text in (
+        (("--mode", "one-at-a-time"), 'with scan.mode "leave-one-out" and this run has "one-at-a-time"'),
+        (("--nms-iou", 0.6), "with evaluation.nms_iou 0.7 and this run has 0.6"),
+        (("--threads", 2), "with threads 1 and this run has 2"),
+    ):
+        ran = cli(*line, *change)
+        assert ran.code == 2
+        assert len(ran.err.strip().splitlines()) == 1
+        assert text in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--bits", 8), "bits of the site under test is 8 in a model of 8 bits"),
+        (("--metric", "class:dog"), "metric is 'class:dog'; expected one of the classes box, disc, star"),
+        (("--group", "stem"), "group is 'stem'; expected NAME=PATTERN,PATTERN"),
+        (("--budget", 2.0), "budget is 2.0; expected a number above 0 and at most 1"),
+        (("--budget", 0.01), "budget is 0.01 and one chunk of 8 images"),
+        (("--workers", 999), "999 workers of 1 threads each want 999 cores"),
+        (("--workers", 0), "workers is 0; expected a whole number of at least 1"),
+        (("--top", 0), "top is 0; expected a whole number of at least 1"),
+        (("--base-bits", 6), "quantization options came with"),
+    ],
+)
+def test_unfit_settings_end_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData, arguments, text) -> None:
+    ran = cli("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, *arguments)
+    assert ran.code == 2
+    assert len(ran.err.strip().splitlines()) == 1
+    assert text in ran.err
+    assert "result.json" not in ran.files

@@ -1,0 +1,179 @@
+"""Several processes, a cluster, and processes that are killed: the same findings, and nothing done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from tiny_detector import IMGSZ
+
+from yoloqat.config import EvalConfig
+from yoloqat.errors import CheckFailedError, ConfigError, DataError, DependencyError
+from yoloqat.sensitivity import crew as crew_module
+from yoloqat.sensitivity.crew import Alone, processes
+from yoloqat.sensitivity.job import Job, check_workers
+from yoloqat.sensitivity.ray_crew import ray_crew
+from yoloqat.sensitivity.settings import ScanConfig
+from yoloqat.sensitivity.study import Study
+
+
+@pytest.fixture
+def job(tiny_checkpoint, dataset, tmp_path):
+    config, scan = EvalConfig(imgsz=IMGSZ, batch=1), ScanConfig(granularity="block")
+    return Job(tiny_checkpoint, dataset, config, scan, tmp_path / "study.db", {"threads": 1}, "cpu", 1)
+
+
+@pytest.fixture
+def scanner(job):
+    return job.scanner()
+
+
+@pytest.fixture
+def study(job, scanner):
+    study = Study(job.study, job.inputs)
+    study.want(scanner.names, range(len(scanner.chunks)))
+    yield study
+    study.close()
+
+
+@pytest.fixture
+def expected(job, scanner, tmp_path):
+    """What one process finds, alone."""
+    study = Study(tmp_path / "alone.db", {})
+    study.want(scanner.names, range(len(scanner.chunks)))
+    Alone(study, scanner).do()
+    found = contents(study, scanner)
+    study.close()
+    return found
+
+
+def contents(study, scanner):
+    return {
+        (name, chunk): (finding.matches, finding.head_error, finding.changed, finding.detections)
+        for name in scanner.names
+        for chunk, finding in study.findings(name).items()
+    }
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_one_process_does_everything_once(study, scanner, expected):
+    told = []
+    Alone(study, scanner, lambda *state: told.append(state)).do()
+    assert contents(study, scanner) == expected
+    assert study.claims() == study.counts()[1] == 100
+    assert told[-1] == ("sensitivity", 100, 100)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, expected):
+    with processes(job, 2, study) as crew:
+        crew.do()
+    assert contents(study, scanner) == expected
+    assert study.claims() == 100
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, scanner, expected):
+    with processes(job, 1, study) as crew:
+        wait_for(lambda: study.counts()[0] > 3)
+        victim = crew._running[0][0]
+        os.kill(victim.pid, signal.SIGKILL)
+        crew.do()
+    assert contents(study, scanner) == expected
+
+
+@pytest.mark.slow
+def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_path):
+    code = (
+        "import pickle, sys; from pathlib import Path; from yoloqat.detectors import torch_threads\n"
+        "from yoloqat.sensitivity.scan import work; from yoloqat.sensitivity.study import Study\n"
+        "job = pickle.loads(Path(sys.argv[1]).read_bytes()); scanner = job.scanner()\n"
+        "with torch_threads(1): work(Study(job.study, job.inputs), scanner)\n"
+    )
+    import pickle
+
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "job")])
+    try:
+        wait_for(lambda: study.counts()[0] > 12)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    kept = study.counts()[0]
+    assert 12 < kept < 100
+    before = contents(study, scanner)
+    done = []
+    Alone(study, scanner, lambda _, number, __: done.append(number)).do()
+    after = contents(study, scanner)
+    assert after == expected
+    assert {key: after[key] for key in before} == before
+    assert done[0] == kept  # nothing that was finished was begun again
+
+
+def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
+    missing = replace(dataset.images[0], path=tmp_path / "gone.png")
+    broken = replace(job, dataset=replace(dataset, images=(missing, *dataset.images[1:])))
+    with processes(broken, 1, study) as crew, pytest.raises(DataError, match=r"gone\.png"):
+        crew.do()
+
+
+def test_workers_that_keep_ending_are_given_up(job, study, monkeypatch):
+    monkeypatch.setattr(crew_module, "_RESTARTS", 0)
+    with processes(job, 1, study) as crew:
+        crew._running[0][0].kill()
+        with pytest.raises(CheckFailedError, match="worker 0 ended with code -9"):
+            crew.do()
+
+
+def test_workers_must_fit_the_machine():
+    check_workers(2, device="cpu", threads=1, cores=2, devices=0)
+    with pytest.raises(ConfigError, match="2 workers of 2 threads each want 4 cores; expected at most the 2 cores"):
+        check_workers(2, device="cpu", threads=2, cores=2, devices=0)
+    with pytest.raises(ConfigError, match="3 workers want a CUDA device each; expected at most the 2 devices"):
+        check_workers(3, device="cuda:0", threads=9, cores=2, devices=2)
+
+
+def test_without_ray_the_mend_is_told(job, study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DependencyError, match="package 'ray' is not installed"), ray_crew(job, "local", 1, study):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, study, scanner, expected):
+    ray = pytest.importorskip("ray")
+    crews, lost = [], []
+
+    def lose_one(step, done, total):
+        if done > 20 and not lost:
+            lost.append(done)
+            ray.kill(crews[0].workers[0], no_restart=False)
+
+    with ray_crew(job, "local", 2, study, lose_one) as crew:
+        crews.append(crew)
+        crew.do()
+    assert lost
+    assert contents(study, scanner) == expected
+    assert study.claims() == 100
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_is_not_there_is_told(job, study):
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=r"Ray address is '127\.0\.0\.1:1'"), ray_crew(job, "127.0.0.1:1", 1, study):
+        pass

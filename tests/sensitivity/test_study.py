@@ -1,0 +1,196 @@
+"""Nothing finished is lost, nothing is done twice, nothing of other inputs is taken for one's own."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from yoloqat.errors import ConfigError, DataError, OutputError
+from yoloqat.sensitivity import study as study_module
+from yoloqat.sensitivity.owners import is_gone, this_process
+from yoloqat.sensitivity.study import Finding, Study
+
+INPUTS = {"model": "abc", "threads": 1, "evaluation": {"imgsz": 64, "batch": 4}}
+
+
+def finding(number=0):
+    return Finding(b"matches %d" % number, 0.25, 1.5, 0.5, 3, b"detections")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out" / "study.db"
+
+
+@pytest.fixture
+def open_study(path):
+    studies = []
+
+    def make(owner=None, inputs=INPUTS):
+        studies.append(Study(path, inputs, owner=owner))
+        return studies[-1]
+
+    yield make
+    for study in studies:
+        study.close()
+
+
+def test_what_was_finished_is_there_when_it_is_opened_again(open_study):
+    study = open_study()
+    study.want(["a", "b"], range(2))
+    chunk, items = study.claim()
+    assert (chunk, items) == (0, ["a", "b"])
+    assert study.finish("a", 0, finding(7))
+    study.close()
+    again = open_study()
+    assert again.counts() == (1, 4)
+    assert list(again.findings("a")) == [0]
+    assert again.findings("a")[0].matches == b"matches 7"
+    assert again.findings("a")[0].detections == b"detections"
+    assert again.findings("b") == {}
+
+
+def test_wanting_again_changes_nothing(open_study):
+    study = open_study()
+    study.want(["a"], [0])
+    study.claim()
+    study.finish("a", 0, finding())
+    study.want(["a", "b"], [0])
+    assert study.counts() == (1, 2)
+    assert study.claim() == (0, ["b"])
+
+
+def test_two_owners_share_and_never_take_the_same(open_study):
+    one, two = open_study("one"), open_study("two")
+    one.want([f"item {number:02d}" for number in range(12)], range(3))
+    first = one.claim()
+    taken = [first]
+    while (claimed := two.claim()) is not None:
+        taken.append(claimed)
+        for item in claimed[1]:
+            assert two.finish(item, claimed[0], finding())
+    pairs = [(chunk, item) for chunk, items in taken for item in items]
+    assert len(pairs) == len(set(pairs)) == 36
+    assert two.claims() == 36
+    assert max(len(items) for _, items in taken[1:]) < 12  # not all that is left goes to one
+
+
+def test_pieces_for_many_workers_are_cut_small(open_study):
+    study = open_study()
+    study.want([f"item {number:02d}" for number in range(40)], [0])
+    assert len(study.claim(parties=4)[1]) == 5
+    assert len(study.claim(most=3)[1]) == 3
+
+
+def test_a_claim_ends_with_its_time(open_study, monkeypatch):
+    slow, other = open_study("slow"), open_study("other")
+    slow.want(["a"], [0])
+    now = [1000.0]
+    monkeypatch.setattr(study_module.time, "time", lambda: now[0])
+    assert slow.claim() == (0, ["a"])
+    now[0] += study_module.LEASE_SECONDS - 1
+    assert other.claim() is None
+    slow.renew()
+    now[0] += study_module.LEASE_SECONDS - 1
+    assert other.claim() is None
+    now[0] += 2
+    assert other.claim() == (0, ["a"])
+    assert not slow.finish("a", 0, finding(1))  # too late: it is another's now
+    assert other.finish("a", 0, finding(2))
+    assert not slow.finish("a", 0, finding(3))
+    assert slow.findings("a")[0].matches == b"matches 2"
+
+
+def test_a_claim_of_a_dead_process_is_free_at_once(open_study):
+    code = "from yoloqat.sensitivity.owners import this_process; print(this_process())"
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert is_gone(dead)
+    assert not is_gone(this_process())
+    assert not is_gone("another-machine:1:2")
+    ghost, heir = open_study(dead), open_study()
+    ghost.want(["a"], [0])
+    assert ghost.claim() == (0, ["a"])
+    assert heir.claim() == (0, ["a"])
+
+
+def test_a_number_that_was_given_to_a_later_process_is_not_the_same(monkeypatch):
+    host, number, start = this_process().split(":")
+    assert is_gone(f"{host}:{number}:{int(start) - 1}")
+
+
+def test_what_is_released_is_free(open_study):
+    one, two = open_study("one"), open_study("two")
+    one.want(["a"], [0])
+    one.claim()
+    assert two.claim() is None
+    one.release()
+    assert two.claim() == (0, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"threads": 2}, "was made with threads 1 and this run has 2"),
+        ({"evaluation": {"imgsz": 96, "batch": 4}}, "was made with evaluation.imgsz 64 and this run has 96"),
+        ({"model": "xyz"}, 'was made with model "abc" and this run has "xyz"'),
+        ({"bits": 4}, "was made with bits None and this run has 4"),
+    ],
+)
+def test_other_inputs_are_refused_and_the_difference_is_named(open_study, change, text):
+    open_study()
+    with pytest.raises(ConfigError, match=text):
+        open_study(inputs=INPUTS | change)
+    open_study()
+
+
+def test_a_foreign_file_and_an_unfit_place_are_told(tmp_path):
+    foreign = tmp_path / "study.db"
+    foreign.write_bytes(b"no database at all, but long enough to be looked at" * 100)
+    with pytest.raises(DataError, match=f"'{foreign}' is no study"):
+        Study(foreign, INPUTS)
+    blocked = foreign / "study.db"
+    with pytest.raises(OutputError, match=f"study '{blocked}' cannot be written"):
+        Study(blocked, INPUTS)
+
+
+def test_it_is_a_file_in_wal_mode_with_a_transaction_per_piece(open_study, path):
+    study = open_study()
+    study.want(["a", "b"], [0])
+    study.claim()
+    study.finish("a", 0, finding())
+    other = sqlite3.connect(path)  # sees what is written, without the writer's help
+    assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert other.execute("SELECT item FROM piece WHERE done = 1").fetchall() == [("a",)]
+    other.close()
+
+
+def test_the_first_note_is_heard(open_study):
+    study = open_study()
+    assert study.noted("round 1") is None
+    study.note("round 1", {"items": ["a"], "chunks": [3]})
+    study.note("round 1", {"items": ["b"], "chunks": [4]})
+    assert study.noted("round 1") == {"items": ["a"], "chunks": [3]}
+
+
+def test_threads_may_use_one_study(open_study):
+    study = open_study()
+    study.want([f"{number}" for number in range(50)], [0])
+    _, items = study.claim()
+    errors = []
+
+    def renew():
+        try:
+            for _ in range(50):
+                study.renew()
+        except sqlite3.Error as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    assert all(study.finish(item, 0, finding()) for item in items)
+    thread.join()
+    assert not errors

@@ -1,0 +1,323 @@
+"""A sensitivity scan from a model file to its results: calibrate where needed, scan, rank, write."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yoloqat.config import EvalConfig, to_dict
+from yoloqat.config.checks import check_int
+from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import torch_threads
+from yoloqat.errors import CheckFailedError
+from yoloqat.pipeline.run import Run, dataset_key
+from yoloqat.progress import Progress, note
+from yoloqat.provenance import environment, write_text
+from yoloqat.report.bars import Bar, draw_bars
+from yoloqat.sensitivity.adaptive import Budget
+from yoloqat.sensitivity.crew import Alone, Crew, processes
+from yoloqat.sensitivity.job import Job, check_workers
+from yoloqat.sensitivity.models import BASE, item_is_finer
+from yoloqat.sensitivity.outcome import (
+    Row,
+    believed,
+    bootstrapped,
+    evaluations,
+    measured,
+    row_results,
+    rows_of,
+    summary,
+)
+from yoloqat.sensitivity.proxies import Noise, edge_noise, joined
+from yoloqat.sensitivity.ray_crew import ray_crew
+from yoloqat.sensitivity.rounds import Rounds, chunks_of, run_rounds
+from yoloqat.sensitivity.scanner import MEMORY, Scanner
+from yoloqat.sensitivity.settings import ScanConfig
+from yoloqat.sensitivity.study import Study
+from yoloqat.sensitivity.switching import state_hash
+
+STUDY, TABLE, CHART, IGNORE = "study.db", "items.csv", "effects.png", "ignore.txt"
+
+_TOP_SHARE = 0.03
+"""Share of the time that may go into telling the current top five."""
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How a scan is run; none of these changes a number of an item on an image.
+
+    Attributes:
+        budget: Share of the exhaustive naive cost that may be spent; None scans everything.
+        workers: Local processes, or workers of the Ray cluster.
+        ray: Address of a Ray cluster, ``"local"`` for a new one on this machine, None for none.
+        memory: Bytes of values that a replay keeps between items.
+        top: Items that the bootstrap is run for and the ignore-list names.
+        seed: Seeds the resamples and the order of the images of an adaptive scan.
+    """
+
+    budget: float | None = None
+    workers: int = 1
+    ray: str | None = None
+    memory: int = MEMORY
+    top: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ScanResult:
+    """What a scan found.
+
+    Attributes:
+        results: The keys of the result of ``sensitivity``.
+        rows: By falling effect.
+    """
+
+    results: dict[str, Any]
+    rows: Sequence[Row]
+
+
+def run_scan(
+    checkpoint: Path,
+    dataset: DetectionDataset,
+    config: EvalConfig,
+    *,
+    scan: ScanConfig,
+    options: ScanOptions,
+    run: Run,
+) -> ScanResult:
+    """Scan a calibrated checkpoint; a scan of the same inputs that was interrupted goes on.
+
+    Args:
+        checkpoint: What ``calibrate`` wrote.
+        dataset: The validation images.
+        config: How to score.
+        scan: What to switch, and what to measure.
+        options: How to run it.
+        run: Where the study lies, device, threads.
+
+    Raises:
+        ConfigError: The study in ``run.out`` was made of other inputs, or a setting does not fit.
+        CheckFailedError: The scan changed the model, or its scores are not those of pycocotools.
+        YoloqatError: As :class:`~yoloqat.sensitivity.scanner.Scanner`.
+    """
+    start = time.perf_counter()
+    job = Job(checkpoint, dataset, config, scan, run.out / STUDY, {}, str(run.device), run.threads, options.memory)
+    if options.budget is not None:
+        Budget(options.budget, 1, 1)  # tell of an unfit one before the long part
+    check_int("workers", options.workers, 1)
+    check_int("top", options.top, 1)
+    check_int("memory", options.memory, 1)
+    if options.ray is None and options.workers > 1:
+        check_workers(
+            options.workers,
+            device=run.device.type,
+            threads=run.threads,
+            cores=os.cpu_count() or 1,
+            devices=torch.cuda.device_count(),
+        )
+    scanner = job.scanner()
+    with torch_threads(run.threads):  # importing Ultralytics may have changed it
+        before = state_hash(scanner.detector.module)
+        inputs = _inputs(scanner, dataset, run, weights=before)
+        study = Study(job.study, inputs)
+        try:
+            job = Job(checkpoint, dataset, config, scan, job.study, inputs, job.device, job.threads, job.memory)
+            noises, shares = _noises(study, scanner), _shares(study, scanner)
+            with _crew(job, options, study, scanner, _telling(study, scanner, run.progress)) as crew:
+                if options.budget is None:
+                    rounds = None
+                    study.want(scanner.names, range(len(scanner.chunks)))
+                    crew.do()
+                else:
+                    rounds = run_rounds(
+                        study,
+                        scanner,
+                        crew,
+                        share=options.budget,
+                        first=options.top,
+                        seed=options.seed,
+                        costs=shares,
+                        nmse={name: noise.nmse for name, noise in noises.items()},
+                    )
+            chosen = None if rounds is None else chunks_of(rounds.rounds)
+            known = measured(study, scanner)
+            rows = rows_of(study, scanner, known, noises=noises, shares=shares, chosen=chosen)
+            if rounds is None:
+                rows = bootstrapped(rows, study, known, first=options.top, seed=options.seed)
+            else:
+                rows = believed(rows, rounds.belief)
+            results = _results(study, scanner, dataset, rows, rounds)
+            results["timing"] = _timing(study, rows, intervals=known.seconds, shares=shares)
+        finally:
+            study.close()
+        if state_hash(scanner.detector.module) != before:
+            raise CheckFailedError(
+                f"the scan changed the model '{checkpoint}'",
+                expected="the state it had",
+                mend="report this as a defect",
+            )
+    results |= {"state_hash": before, "state_unchanged": True, "seconds": time.perf_counter() - start}
+    _write(rows, results, run.out, top=options.top)
+    return ScanResult(results, rows)
+
+
+def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: str) -> dict[str, Any]:
+    """Return all that the findings depend on."""
+    known = environment(device=str(run.device), threads=run.threads)
+    return {
+        "model": weights,
+        "data": dataset_key(dataset),
+        "evaluation": to_dict(scanner.config),
+        "scan": to_dict(scanner.scan),
+        **{name: known[name] for name in ("threads", "device", "processor", "yoloqat", "packages")},
+    }
+
+
+@contextmanager
+def _crew(job: Job, options: ScanOptions, study: Study, scanner: Scanner, progress: Progress) -> Iterator[Crew]:
+    if options.ray is not None:
+        with ray_crew(job, options.ray, options.workers, study, progress) as crew:
+            yield crew
+    elif options.workers > 1:
+        with processes(job, options.workers, study, progress) as crew:
+            yield crew
+    else:
+        yield Alone(study, scanner, progress)
+
+
+def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:
+    """Return the noise of each item on the first chunk, from the study where it is known."""
+    kept = study.noted("noise")
+    if kept is None:
+        images, _ = scanner.images(0)
+        executor = scanner.replay(images).executor
+        found = edge_noise(
+            executor, scanner.edges, images, classes=scanner.detector.info.classes, bits=scanner.scan.bits
+        )
+        study.note("noise", {item.name: asdict(joined(found, item.edges)) for item in scanner.items})
+        kept = study.noted("noise")
+    return {name: Noise(**values) for name, values in kept.items()}
+
+
+def _shares(study: Study, scanner: Scanner) -> dict[str, float]:
+    """Return which share of a forward each item costs, from the study where it is known."""
+    kept = study.noted("shares")
+    if kept is None:
+        images, _ = scanner.images(0)
+        study.note("shares", scanner.replay(images).shares())
+        kept = study.noted("shares")
+    return dict(kept)
+
+
+def _telling(study: Study, scanner: Scanner, progress: Progress) -> Progress:
+    """Return a progress that also tells the five items of the largest effect, now and then."""
+    spent, began = [0.0], time.perf_counter()
+
+    def told(step: str, done: int, total: int) -> None:
+        progress(step, done, total)
+        start = time.perf_counter()
+        if spent[0] <= _TOP_SHARE * (start - began) and len(study.findings(BASE)):
+            known = measured(study, scanner)
+            chunks = study.findings(BASE).keys()
+            effects = {}
+            for item in scanner.items:
+                findings = {chunk: found for chunk, found in study.findings(item.name).items() if chunk in chunks}
+                if findings:
+                    effects[item.name] = known.effect(findings).effect
+            best = sorted(effects, key=lambda name: -effects[name])[:5]
+            note(progress, step, ", ".join(f"{name} {effects[name]:+.4f}" for name in best))
+            spent[0] += time.perf_counter() - start
+
+    return told
+
+
+def _results(
+    study: Study, scanner: Scanner, dataset: DetectionDataset, rows: Sequence[Row], rounds: Rounds | None
+) -> dict[str, Any]:
+    chosen = None if rounds is None else chunks_of(rounds.rounds)
+    floating, quantized = evaluations(study, scanner, dataset, chosen=chosen)
+    metric = scanner.truth.metric
+    ends = metric.read(floating.metrics), metric.read(quantized.metrics)
+    gap = None if ends[0] is None or ends[1] is None else ends[0] - ends[1]
+    finer = item_is_finer(scanner.edges, scanner.scan)
+    return {
+        "baseline": floating.to_dict(),
+        "quantized": quantized.to_dict(),
+        "mode": scanner.scan.mode,
+        "granularity": scanner.scan.granularity,
+        "metric": str(metric),
+        "bits": scanner.scan.bits,
+        "evaluated_images": max((row.effect.images for row in rows), default=0),
+        "summary": summary(rows),
+        "adaptive": None if rounds is None else _spending(rounds, rows),
+        "items": [row_results(row, metric=str(metric), gap=gap, finer=finer, mode=scanner.scan.mode) for row in rows],
+    }
+
+
+def _spending(rounds: Rounds, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what an adaptive scan spent, in forwards of one image, and how sure its first items are."""
+    first = [row.chance or 0.0 for row in rows[: rounds.first]]
+    naive = rounds.budget.items * rounds.budget.images
+    return {
+        "budget": rounds.budget.share,
+        "spent": rounds.spent / naive,
+        "forwards": rounds.spent,
+        "naive_forwards": naive,
+        "rounds": [{"items": len(one.items), "chunks": len(one.chunks), "forwards": one.cost} for one in rounds.rounds],
+        "first": rounds.first,
+        "expected_right": sum(first),
+        "least_sure": min(first, default=0.0),
+    }
+
+
+def _timing(study: Study, rows: Sequence[Row], *, intervals: float, shares: dict[str, float]) -> dict[str, float]:
+    """Return where the time of the pieces went, in seconds of whichever processes did them."""
+    base = study.findings(BASE)
+    forward = sum(finding.forward for finding in base.values())
+    chunks = sum(len(study.findings(row.item.name)) for row in rows)
+    items = sum(row.forward for row in rows)
+    one = forward / max(len(base), 1)
+    return {
+        "base_forward_seconds": forward,
+        "items_forward_seconds": items,
+        "scoring_seconds": sum(row.scoring for row in rows) + sum(finding.scoring for finding in base.values()),
+        "intervals_seconds": intervals,
+        "forward_per_item": items / chunks / one if chunks and one else 0.0,
+        "forward_share_planned": sum(shares[row.item.name] for row in rows) / max(len(rows), 1),
+    }
+
+
+def _write(rows: Sequence[Row], results: dict[str, Any], out: Path, *, top: int) -> None:
+    """Write the table, the chart and the ignore-list."""
+    items = results["items"]
+    if items:
+        buffer = io.StringIO()
+        columns = [name for name in items[0] if name not in ("quantizers", "layers", "effect_ci95")]
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([*columns, "effect_low", "effect_high", "quantizers"])
+        for item in items:
+            writer.writerow([*(item[name] for name in columns), *item["effect_ci95"], " ".join(item["quantizers"])])
+        write_text(out / TABLE, buffer.getvalue())
+    bars = [Bar(row.item.name, row.estimate, *row.interval) for row in rows]
+    title = f"{results['mode']}, {results['granularity']}, {results['evaluated_images']} images"
+    draw_bars(bars, out / CHART, title=title, axis=f"effect on {results['metric']}, 95 % interval")
+    write_text(out / IGNORE, ignore_list(rows[:top]))
+
+
+def ignore_list(rows: Sequence[Row]) -> str:
+    """Return the layers of some items, one per line, in the form that ``--ignore @FILE`` takes."""
+    lines = [f"# the {len(rows)} items of the largest effect, the largest first"]
+    for row in rows:
+        low, high = row.interval
+        lines.append(f"# {row.item.name}: effect {row.estimate:+.5f} [{low:+.5f}, {high:+.5f}]")
+        lines += row.item.layers or ["# (inside the forward of a block; no layer to ignore)"]
+    return "\n".join(dict.fromkeys(lines)) + "\n"

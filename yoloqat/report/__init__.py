@@ -1,0 +1,1 @@
+"""Pictures of results. Knows plain numbers and no model."""

@@ -1,0 +1,130 @@
+"""From finished pieces to each item's effect with its interval."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloqat.evaluation.ground_truth import GroundTruth
+from yoloqat.evaluation.image_matches import ImageMatches, unpack
+from yoloqat.evaluation.matching import Matches
+from yoloqat.evaluation.precision import assemble, influence, mean_precision
+from yoloqat.sensitivity.study import Finding
+
+Z95 = 1.959963984540054
+"""Standard errors on either side of a 95 % interval of a normal distribution."""
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """What an item does to the metric.
+
+    Attributes:
+        value: The metric of the item on its images; None where they hold no object.
+        effect: Metric of the finer model minus that of the coarser, of item and base on the same images.
+        error: Standard error of ``effect`` over images.
+        images: Images it was measured on.
+        influence: Each image's share in ``effect``, shape (images,), float64.
+        positions: The images' positions in the ground truth.
+    """
+
+    value: float | None
+    effect: float
+    error: float
+    images: int
+    influence: NDArray[np.float64]
+    positions: tuple[int, ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the effect."""
+        return self.effect - Z95 * self.error, self.effect + Z95 * self.error
+
+    @property
+    def decided(self) -> bool:
+        """True where the interval does not hold zero."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+    @property
+    def images_needed(self) -> int | None:
+        r"""Images on which an effect of this size would differ from zero: n (1.96 error / effect)^2; None for no effect."""
+        if self.effect == 0 or not math.isfinite(self.effect):
+            return None
+        return math.ceil(self.images * (Z95 * self.error / self.effect) ** 2)
+
+
+class Measured:
+    """What the findings of the base model and of items say, on whichever chunks they have in common.
+
+    Args:
+        truth: What was matched with.
+        positions: Positions in the ground truth of each chunk's images.
+        base: Findings of the base model by chunk.
+        sign: 1 where items are finer than the base, -1 where they are coarser.
+
+    Attributes:
+        sign: As given.
+        seconds: Spent here so far.
+    """
+
+    def __init__(
+        self, truth: GroundTruth, positions: Sequence[Sequence[int]], base: Mapping[int, Finding], *, sign: int
+    ) -> None:
+        self._truth, self._positions, self.sign = truth, positions, sign
+        self._base = {chunk: unpack(finding.matches) for chunk, finding in base.items()}
+        self._bases: dict[tuple[int, ...], tuple[float | None, NDArray[np.float64]]] = {}
+        self.seconds = 0.0
+
+    def matches(self, findings: Mapping[int, Finding] | None = None, chunks: Sequence[int] | None = None) -> Matches:
+        """Return the matches of an item, or of the base model, on its chunks."""
+        chosen = sorted(self._base if findings is None else findings) if chunks is None else chunks
+        found: dict[int, ImageMatches] = {}
+        for chunk in chosen:
+            own = self._base[chunk] if findings is None else unpack(findings[chunk].matches)
+            for position, image, base in zip(self._positions[chunk], own, self._base[chunk], strict=True):
+                kept = image if image is not None else base
+                assert kept is not None  # noqa: S101 - the base model's matches are always whole
+                found[position] = kept
+        order = sorted(found)
+        return assemble(self._truth, order, [found[position] for position in order])
+
+    def effect(self, findings: Mapping[int, Finding]) -> Effect:
+        """Return the effect of an item on the images of its findings."""
+        start = time.perf_counter()
+        chunks = tuple(sorted(findings))
+        if chunks not in self._bases:
+            matches = self.matches(chunks=chunks)
+            self._bases[chunks] = mean_precision(matches), influence(matches)
+        base, base_influence = self._bases[chunks]
+        matches = self.matches(findings)
+        value = mean_precision(matches)
+        each = self.sign * (influence(matches) - base_influence)
+        images = len(each)
+        spread = float(np.square(each - each.mean()).sum()) if images else 0.0
+        error = math.sqrt(spread * images / (images - 1)) if images > 1 else math.inf
+        effect = 0.0 if value is None or base is None else self.sign * (value - base)
+        self.seconds += time.perf_counter() - start
+        positions = tuple(sorted(position for chunk in chunks for position in self._positions[chunk]))
+        return Effect(value, effect, error, images, each, positions)
+
+
+def tied(intervals: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
+    """Return for each interval its rank and with how many others it is tied.
+
+    The rank is one more than the number of intervals that lie wholly above; two are tied where they overlap.
+    """
+    found = []
+    for index, (low, high) in enumerate(intervals):
+        above = sum(other_low > high for other_low, _ in intervals)
+        overlapping = sum(
+            other != index and other_low <= high and low <= other_high
+            for other, (other_low, other_high) in enumerate(intervals)
+        )
+        found.append((1 + above, overlapping))
+    return found

@@ -1,0 +1,213 @@
+"""Exact replay: of one forward per batch everything upstream of a switched site is used again.
+
+A site changes only what depends on it. Per batch the base model runs once and keeps the values that some item will need; for
+each item the nodes downstream of its sites are run again, and nothing else. The operators, their inputs and their order are
+those of the full forward, so the result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yoloqat.quant.graph import Executor, Traced
+from yoloqat.quant.graph.cost import layer_costs
+from yoloqat.quant.graph.trace import CONSTANT, GETITEM, PARAMETER
+from yoloqat.sensitivity.edges import Edge, markers
+from yoloqat.sensitivity.switching import Switch, switched_quantizer
+
+Switches = Mapping[str, Switch]
+"""What becomes of which edge, by its name; an edge that is not named stays as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """What is run for one item.
+
+    Attributes:
+        nodes: Positions of the nodes to run, in order.
+        needed: Positions of the values that they read and the base run must have kept.
+        done: Values of its own that nothing needs any more, by the position of the node that reads them last.
+    """
+
+    nodes: tuple[int, ...]
+    needed: frozenset[int]
+    done: Mapping[int, Sequence[int]]
+
+
+class Replay:
+    """A module at one shape of its input, run as it is and with some of its edges switched.
+
+    Nothing of the module is changed, so that it can be used meanwhile and stays what it was.
+
+    Args:
+        module: The module that was traced.
+        traced: Its graph.
+        edges: Its edges.
+        base: What is switched in the base model.
+        items: What is switched under each item, whole: what the base switches and an item does not name is as in the module.
+
+    Attributes:
+        executor: Runs single nodes of the graph.
+    """
+
+    def __init__(
+        self, module: nn.Module, traced: Traced, edges: Sequence[Edge], *, base: Switches, items: Mapping[str, Switches]
+    ) -> None:
+        self.executor = Executor(module, traced)
+        self._traced = traced
+        self._edges = {edge.name: edge for edge in edges}
+        self._markers = markers(list(edges), traced, self.executor)
+        self._base = dict(base)
+        self._items = {name: dict(switches) for name, switches in items.items()}
+        self._output = traced.outputs[0]
+        self._reads = [node.reads() for node in traced.nodes]
+        self._live = _ancestors(self._reads, self._output)
+        self._steps = {name: self._planned(switches) for name, switches in self._items.items()}
+
+    def shares(self) -> dict[str, float]:
+        """Return for each item which share of a forward's multiply-adds its replay costs."""
+        by_node = {index: macs for index, macs in _multiply_adds(self._traced).items() if index in self._live}
+        total = sum(by_node.values()) or 1
+        return {
+            name: sum(by_node.get(index, 0) for index in steps.nodes) / total for name, steps in self._steps.items()
+        }
+
+    def kept_bytes(self, names: Collection[str]) -> int:
+        """Return how many bytes of values one base run keeps for all of these items."""
+        return self._bytes(frozenset().union(*(self._steps[name].needed for name in names)))
+
+    def run(self, images: Tensor, names: Collection[str], *, memory: int) -> Iterator[tuple[str | None, Tensor]]:
+        """Yield the raw output of the base model under None, then that of each item under its name.
+
+        Args:
+            images: Shape, memory format and device as they were traced.
+            names: The items; they come in an order that lets values go early.
+            memory: Bytes of values kept between items; where they do not suffice the base model is run again for a part of
+                the items. One item's own values are kept in any case.
+        """
+        order = sorted(names, key=lambda name: self._steps[name].nodes[:1])
+        for number, part in enumerate(self._parts(order, memory) or [[]]):
+            last = {index: position for position, name in enumerate(part) for index in self._steps[name].needed}
+            with torch.inference_mode():
+                values = self._base_values(images, frozenset(last))
+            if number == 0:
+                yield None, values[self._output]
+            for position, name in enumerate(part):
+                for index in [index for index in values if last.get(index, -1) < position]:
+                    del values[index]
+                with torch.inference_mode():
+                    output = self._replayed(values, name)
+                yield name, output
+
+    def _bytes(self, indices: frozenset[int]) -> int:
+        owners = {owner for index in indices for owner in _owners(self._traced, index)}
+        nodes = [self._traced.nodes[owner] for owner in owners]
+        return sum(prod(node.shape) * node.dtype.itemsize for node in nodes if node.shape is not None and node.dtype)
+
+    def _parts(self, order: Sequence[str], memory: int) -> list[list[str]]:
+        parts: list[list[str]] = []
+        kept: frozenset[int] = frozenset()
+        for name in order:
+            both = kept | self._steps[name].needed
+            if parts and self._bytes(both) <= memory:
+                parts[-1].append(name)
+                kept = both
+            else:
+                parts.append([name])
+                kept = self._steps[name].needed
+        return parts
+
+    def _planned(self, switches: Switches) -> _Steps:
+        """Return what runs again: all that lies downstream of a marker that differs from the base, up to the output."""
+        names = {name for name in {*switches, *self._base} if switches.get(name) != self._base.get(name)}
+        inside = {index for name in names for index in self._markers[name]}
+        for index, reads in enumerate(self._reads):
+            if not inside.isdisjoint(reads):
+                inside.add(index)
+        nodes = sorted(inside & self._live)
+        needed = frozenset(read for index in nodes for read in self._reads[index] if read not in inside)
+        last = {read: index for index in nodes for read in self._reads[index] if read in inside}
+        done: dict[int, list[int]] = {}
+        for read, index in last.items():
+            done.setdefault(index, []).append(read)
+        return _Steps(tuple(nodes), needed if nodes else frozenset({self._output}), done)
+
+    def _base_values(self, images: Tensor, needed: frozenset[int]) -> dict[int, Any]:
+        live = sorted(self._live)
+        last = {read: index for index in live for read in self._reads[index]}
+        kept = needed | {self._output}
+        overrides = self._overrides(self._base)
+        values: dict[int, Any] = {}
+        for index in live:
+            values[index] = self._value(index, values, overrides, images)
+            for read in self._reads[index]:
+                if last[read] == index and read not in kept:
+                    del values[read]
+        return values
+
+    def _replayed(self, base: Mapping[int, Any], name: str) -> Tensor:
+        steps, overrides = self._steps[name], self._overrides(self._items[name])
+        values = {index: base[index] for index in steps.needed}
+        for index in steps.nodes:
+            values[index] = self._value(index, values, overrides, None)
+            for read in steps.done.get(index, ()):
+                del values[read]
+        result: Tensor = values[self._output]
+        return result
+
+    def _overrides(self, switches: Switches) -> dict[int, tuple[Edge, Switch]]:
+        return {
+            index: (self._edges[name], switch) for name, switch in switches.items() for index in self._markers[name]
+        }
+
+    def _value(
+        self, index: int, values: dict[int, Any], overrides: Mapping[int, tuple[Edge, Switch]], images: Tensor | None
+    ) -> Any:
+        if index not in overrides:
+            return self.executor.run_node(self._traced.nodes[index], values, images)
+        edge, switch = overrides[index]
+        return switched_quantizer(edge.quantizer, switch)(values[self._reads[index][0]])
+
+
+_VIEWS = {"chunk", "split", "split_with_sizes", "unbind", "view", "slice", "select", "transpose", "permute", "expand"}
+_VIEWS |= {"unsqueeze", "squeeze", "alias", "detach", "t", "narrow"}
+_SOMETIMES_VIEWS = ("reshape", "contiguous", "flatten")
+
+
+def _owners(traced: Traced, index: int) -> set[int]:
+    """Return the nodes whose memory the value of a node keeps alive; none where it is the module's own."""
+    node = traced.nodes[index]
+    if node.op in (PARAMETER, CONSTANT):
+        return set()
+    base = node.op.removeprefix("aten.").rpartition(".")[0]
+    if node.op == GETITEM or base in _VIEWS:
+        return _owners(traced, node.reads()[0])
+    return {index} | (_owners(traced, node.reads()[0]) if base in _SOMETIMES_VIEWS else set())
+
+
+def _multiply_adds(traced: Traced) -> dict[int, int]:
+    """Return the multiply-adds of the nodes that have any."""
+    costs = deque(layer_costs(traced))
+    found: dict[int, int] = {}
+    for node in traced.nodes:
+        if costs and (node.module, node.shape) == (costs[0].name, costs[0].output) and costs[0].kind in node.op:
+            found[node.index] = costs.popleft().macs
+    return found
+
+
+def _ancestors(reads: Sequence[Sequence[int]], output: int) -> frozenset[int]:
+    """Return the positions of ``output`` and of all nodes that it depends on."""
+    found, waiting = {output}, [output]
+    while waiting:
+        for read in reads[waiting.pop()]:
+            if read not in found:
+                found.add(read)
+                waiting.append(read)
+    return frozenset(found)

@@ -1,0 +1,127 @@
+"""An adaptive scan: rounds that are decided from what the rounds before found, and written down before they run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from yoloqat.sensitivity.adaptive import ROUNDS, Belief, Budget, Evidence, Round, believe, first_round, later_round
+from yoloqat.sensitivity.crew import Crew
+from yoloqat.sensitivity.models import BASE, OTHER
+from yoloqat.sensitivity.outcome import chosen_findings, measured
+from yoloqat.sensitivity.scanner import Scanner
+from yoloqat.sensitivity.study import Study
+
+_FAINTEST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """What an adaptive scan did.
+
+    Attributes:
+        rounds: The rounds in order.
+        belief: What is known in the end.
+        budget: What might have been spent.
+        first: Number of the most sensitive items that were looked for.
+    """
+
+    rounds: tuple[Round, ...]
+    belief: Belief
+    budget: Budget
+    first: int
+
+    @property
+    def spent(self) -> float:
+        """What was spent, in forwards of one image."""
+        return math.fsum(one.cost for one in self.rounds)
+
+
+def chunks_of(rounds: Sequence[Round]) -> dict[str, set[int]]:
+    """Return the chunks that each model ran on in some rounds."""
+    found: dict[str, set[int]] = {}
+    for one in rounds:
+        for name in (BASE, *one.items):
+            found.setdefault(name, set()).update(one.chunks)
+    return found
+
+
+def run_rounds(
+    study: Study,
+    scanner: Scanner,
+    crew: Crew,
+    *,
+    share: float,
+    first: int,
+    seed: int,
+    costs: Mapping[str, float],
+    nmse: Mapping[str, float],
+) -> Rounds:
+    """Scan adaptively.
+
+    A round that was decided before an interruption is taken up again; decisions rest on nothing but the rounds before.
+
+    Args:
+        study: Keeps pieces and decisions.
+        scanner: The items.
+        crew: Does the pieces.
+        share: Of the cost of one full forward per item and image that may be spent.
+        first: Number of the most sensitive items that are looked for.
+        seed: Seeds the order of the images, and the draws.
+        costs: Share of a forward that each item costs.
+        nmse: Normalised squared quantization error of each item's tensors.
+
+    Raises:
+        ConfigError: The budget is no share, or does not suffice for a single chunk.
+    """
+    sizes = [len(chunk.records) for chunk in scanner.chunks]
+    budget = Budget(share, len(scanner.items), sum(sizes))
+    order = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    own = {item.name: costs[item.name] for item in scanner.items}
+    done: list[Round] = []
+    belief: Belief | None = None
+    for number in range(len(ROUNDS)):
+        name = f"round {number} of {share!r} for {first} by {seed}"
+        kept = study.noted(name)
+        if kept is None:
+            if belief is None:
+                decided: Round | None = first_round(budget, own | {OTHER: 1.0}, sizes, order)
+            else:
+                spent = math.fsum(one.cost for one in done)
+                used = {chunk for one in done for chunk in one.chunks}
+                left = [chunk for chunk in order if chunk not in used]
+                decided = later_round(number, budget, spent=spent, belief=belief, costs=own, sizes=sizes, order=left)
+            study.note(name, None if decided is None else asdict(decided))
+            kept = study.noted(name)
+        if kept is None:
+            break
+        one = Round(tuple(kept["items"]), tuple(kept["chunks"]), kept["cost"])
+        done.append(one)
+        study.want([BASE, *one.items], one.chunks)
+        crew.do()
+        belief = believe(evidence(study, scanner, done, nmse), first=first, seed=seed)
+    assert belief is not None  # noqa: S101 - the first round ran
+    return Rounds(tuple(done), belief, budget, first)
+
+
+def evidence(study: Study, scanner: Scanner, rounds: Sequence[Round], nmse: Mapping[str, float]) -> Evidence:
+    """Return what some rounds found."""
+    chunks = chunks_of(rounds)
+    known = measured(study, scanner)
+    names = tuple(item.name for item in scanner.items)
+    effects, errors = np.zeros(len(names)), np.zeros(len(names))
+    shares = np.zeros((len(names), len(scanner.truth.image_ids)))
+    for index, name in enumerate(names):
+        findings = chosen_findings(study, name, chunks.get(name, set()))
+        effect = known.effect(findings)
+        effects[index] = effect.effect
+        shares[index, list(effect.positions)] = effect.influence
+        # the first round's images alone: every item ran on them
+        common = [findings[chunk].head_error for chunk in rounds[0].chunks]
+        errors[index] = math.fsum(common) / len(common)
+    # losses rise with the size of errors rather than with their squares
+    proxies = np.sqrt(np.maximum(np.stack([errors, [nmse[name] for name in names]], axis=1), _FAINTEST))
+    return Evidence(names, effects, shares, proxies)

@@ -1,0 +1,183 @@
+"""One chunk of images through the base model and some items: forward or replay, suppression, matching."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from contextlib import closing
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, plan_batches, read_batches
+from yoloqat.detectors import Detector
+from yoloqat.detectors.predictor import forward_parts
+from yoloqat.evaluation.detections import Detections
+from yoloqat.evaluation.ground_truth import GroundTruth
+from yoloqat.evaluation.image_matches import ImageMatches, pack
+from yoloqat.evaluation.metric import Metric
+from yoloqat.evaluation.scoring import check_fit, suppressed
+from yoloqat.quant.graph import trace
+from yoloqat.sensitivity.edges import active_edges
+from yoloqat.sensitivity.flight import landed
+from yoloqat.sensitivity.items import make_items
+from yoloqat.sensitivity.models import BASE, OTHER, base_switches, item_switches
+from yoloqat.sensitivity.replay import Replay
+from yoloqat.sensitivity.settings import ScanConfig
+from yoloqat.sensitivity.study import Finding
+
+MEMORY = 2 << 30
+"""Bytes of values that a replay keeps between items, unless said otherwise."""
+
+_SHAPES = 4
+"""Shapes whose graphs are kept; rectangular batches have many."""
+
+
+def plan_chunks(dataset: DetectionDataset, config: EvalConfig, *, stride: int, device: torch.device) -> list[BatchPlan]:
+    """Divide the images into what goes through the module together, exactly as an evaluation does."""
+    plans = plan_batches(dataset.images, config.imgsz, config.batch, rect=config.rect, stride=stride)
+    return [
+        BatchPlan(plan.records[part], plan.imgsz, plan.shape)
+        for plan in plans
+        for part in forward_parts((len(plan.records), 3, *plan.shape), device)
+    ]
+
+
+class Scanner:
+    """Runs items on chunks of images.
+
+    Args:
+        detector: A calibrated detector; its module is moved to the device, and otherwise stays as it is.
+        dataset: Images and labels.
+        config: How to score.
+        scan: What to switch, and what to measure.
+        device: Where torch runs.
+        memory: Bytes of values that a replay keeps between items.
+
+    Raises:
+        ConfigError: The image size does not fit the model, or the data set lacks the metric's class, or the bits of the site
+            under test are those it has anyway.
+        DataError: Names of classes and categories do not match.
+        CalibrationError: A quantizer has no range.
+        ModelError: Nothing is quantized.
+        PatternError: A pattern of a group matches nothing.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        dataset: DetectionDataset,
+        *,
+        config: EvalConfig,
+        scan: ScanConfig,
+        device: torch.device,
+        memory: int = MEMORY,
+    ) -> None:
+        check_fit(detector.info, config)
+        self.detector, self.config, self.scan, self._device, self._memory = detector, config, scan, device, memory
+        self.edges = active_edges(detector.module)
+        self.items = make_items(self.edges, scan)
+        self.base = base_switches(self.edges, scan)
+        self.switches = item_switches(self.items, self.edges, scan)
+        self.truth = GroundTruth.of(dataset, detector.info.names, Metric.parse(scan.metric))
+        self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
+        self.chunks = plan_chunks(dataset, config, stride=detector.info.stride, device=device)
+        self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
+
+    @property
+    def names(self) -> list[str]:
+        """The models to run: the base, its opposite, and all items."""
+        return [BASE, OTHER, *(item.name for item in self.items)]
+
+    def positions(self, chunk: int) -> list[int]:
+        """Return where the images of a chunk stand in the ground truth."""
+        return [self._position[record.image_id] for record in self.chunks[chunk].records]
+
+    def images(self, chunk: int) -> tuple[Tensor, Batch]:
+        """Return the images of a chunk on the device, and where they came from."""
+        with closing(read_batches(self.chunks[chunk : chunk + 1])) as batches:
+            batch = next(iter(batches))
+        return torch.from_numpy(batch.images).to(self._device, memory_format=torch.channels_last), batch
+
+    def replay(self, images: Tensor) -> Replay:
+        """Return the replay for images of this shape, traced when first asked for."""
+        shape = tuple(images.shape)
+        if shape not in self._replays:
+            traced = trace(self._module, images)
+            self._replays[shape] = Replay(self._module, traced, self.edges, base=self.base, items=self.switches)
+            while len(self._replays) > _SHAPES:
+                self._replays.popitem(last=False)
+        self._replays.move_to_end(shape)
+        return self._replays[shape]
+
+    def run(self, chunk: int, names: Collection[str]) -> Iterator[tuple[str, Finding]]:
+        """Yield what each of the models ``names`` gives on a chunk, in an order of its own.
+
+        Raises:
+            DataError: An image does not decode.
+            ModelError: An output holds NaN or infinity, or the model cannot be traced.
+        """
+        images, batch = self.images(chunk)
+        replay = self.replay(images)
+        outputs = replay.run(images, [name for name in names if name != BASE], memory=self._memory)
+        base: NDArray[np.float32] | None = None
+        for name, raw, forward in landed(outputs, self._device):
+            base = raw if base is None else base  # which comes first
+            if name is not None or BASE in names:
+                yield name or BASE, self._finding(name or BASE, raw, base, batch, forward=forward)
+
+    def _finding(
+        self, name: str, raw: NDArray[np.float32], base: NDArray[np.float32], batch: Batch, *, forward: float
+    ) -> Finding:
+        start = time.perf_counter()
+        whole = name in (BASE, OTHER)
+        changed = [row for row in range(len(raw)) if whole or not np.array_equal(raw[row], base[row])]
+        part = Batch(
+            batch.images[changed],
+            tuple(batch.records[row] for row in changed),
+            tuple(batch.geometries[row] for row in changed),
+        )
+        found = suppressed(raw[changed], part, self.detector.info, self.config) if changed else []
+        matches: list[ImageMatches | None] = [None] * len(raw)
+        for row, record, detections in zip(changed, part.records, found, strict=True):
+            matches[row] = self.truth.match(self._position[record.image_id], detections)
+        return Finding(
+            pack(matches),
+            head_error(raw, base, classes=self.detector.info.classes),
+            forward,
+            time.perf_counter() - start,
+            len(changed),
+            Detections.of_images([record.image_id for record in part.records], found).to_bytes() if whole else None,
+        )
+
+
+def head_error(raw: NDArray[np.float32], base: NDArray[np.float32], *, classes: int) -> float:
+    r"""Return how far the head's output is from that of the base model.
+
+    .. math:: \frac{\sum (s - s_0)^2}{\sum s_0^2} + \frac{\sum m_0 \lVert b - b_0 \rVert^2}{\sum m_0 \lVert w_0 \rVert^2}
+
+    with the class scores s, the boxes b, their sizes w, and m the highest score at each anchor: boxes nobody will see do not
+    count. An end-to-end head, which sorts, is compared row by row.
+
+    Args:
+        raw: Raw output, shape (batch, 4 + classes + extra, anchors) or (batch, detections, 6 + extra), float32.
+        base: That of the base model.
+        classes: Number of classes.
+    """
+    if raw.shape[1] < 4 + classes:
+        difference = raw.astype(np.float64) - base
+        return float((difference**2).sum() / max(float((base.astype(np.float64) ** 2).sum()), 1e-30))
+    scores, other = raw[:, 4 : 4 + classes], base[:, 4 : 4 + classes]
+    boxes = raw[:, :4] - base[:, :4]
+    best = other.max(axis=1)
+    of_scores = float(np.square(scores - other, dtype=np.float64).sum()) / max(
+        float(np.square(other, dtype=np.float64).sum()), 1e-30
+    )
+    moved = float((best * np.square(boxes, dtype=np.float64).sum(axis=1)).sum())
+    sizes = float((best * np.square(base[:, 2:4], dtype=np.float64).sum(axis=1)).sum())
+    return of_scores + moved / max(sizes, 1e-30)

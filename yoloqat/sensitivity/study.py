@@ -1,0 +1,226 @@
+"""The study: every finished piece of a scan in one SQLite file, so that nothing finished is ever done again.
+
+A piece is one item on one chunk of images. Who works on it is written down before the work begins, with a time until which the
+claim holds; a claim of a process that is gone, or that let its time pass, is free again. Each finished piece is a transaction
+of its own, so that a process that is killed loses the piece it was at and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from yoloqat.errors import ConfigError, DataError, OutputError
+from yoloqat.sensitivity.owners import is_gone, this_process
+
+LEASE_SECONDS = 120.0
+"""How long a claim holds without a sign of life."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS input (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS piece (
+  item TEXT NOT NULL, chunk INTEGER NOT NULL, owner TEXT, until REAL, claims INTEGER NOT NULL DEFAULT 0,
+  done INTEGER NOT NULL DEFAULT 0, matches BLOB, head_error REAL, forward REAL, scoring REAL, changed INTEGER,
+  detections BLOB, PRIMARY KEY (item, chunk));
+CREATE INDEX IF NOT EXISTS waiting ON piece (done, chunk);
+"""
+
+_LEAST = 4
+"""Pieces that are worth a run of the base model of their own."""
+
+_FREE_OF = "UPDATE piece SET owner = NULL, until = NULL WHERE done = 0 AND owner = ?"
+_WAITING = "SELECT COUNT(*), MIN(chunk) FROM piece WHERE done = 0 AND (until IS NULL OR until < ?)"
+_ITEMS = "SELECT item FROM piece WHERE done = 0 AND (until IS NULL OR until < ?) AND chunk = ? ORDER BY item"
+_CLAIM = "UPDATE piece SET owner = ?, until = ?, claims = claims + 1 WHERE item = ? AND chunk = ?"
+_FINISH = (
+    "UPDATE piece SET done = 1, owner = NULL, until = NULL, matches = ?, head_error = ?, forward = ?, scoring = ?, "
+    "changed = ?, detections = ? WHERE item = ? AND chunk = ? AND done = 0 AND owner = ?"
+)
+_FINDINGS = (
+    "SELECT chunk, matches, head_error, forward, scoring, changed, detections FROM piece "
+    "WHERE item = ? AND done = 1 ORDER BY chunk"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What one piece gave.
+
+    Attributes:
+        matches: Packed matches of the chunk's images; None for an image whose output is that of the base model.
+        head_error: Mean relative squared error of the head's output against the base model.
+        forward: Seconds of the forward or its replay.
+        scoring: Seconds of suppression and matching.
+        changed: Images whose output changed.
+        detections: The detections themselves, packed, of the base model and its opposite.
+    """
+
+    matches: bytes
+    head_error: float
+    forward: float
+    scoring: float
+    changed: int
+    detections: bytes | None = None
+
+
+class Study:
+    """An open study.
+
+    Args:
+        path: The file; made where it is missing.
+        inputs: All that the findings depend on, JSON-able. A study that was made of other inputs is refused.
+        owner: Who claims; the default is this process.
+
+    Raises:
+        ConfigError: The study was made of other inputs; the difference is named.
+        DataError: The file is no study.
+        OutputError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, inputs: dict[str, Any], *, owner: str | None = None) -> None:
+        self.path = path
+        self.owner = owner or this_process()
+        self._lock = threading.RLock()  # the thread that renews claims uses the connection too
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=120.0, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute(
+                "PRAGMA synchronous=NORMAL"
+            )  # with WAL nothing finished is lost but by a power cut
+            self._connection.executescript(_TABLES)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise OutputError(
+                f"study '{path}' cannot be written ({error})",
+                expected="a writable directory on a local disk",
+                mend="name another directory with --out",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"'{path}' is no study ({error})", expected="a file that `yoloqat sensitivity` wrote", mend="remove it"
+            ) from error
+        self._check(inputs)
+
+    def _check(self, inputs: dict[str, Any]) -> None:
+        wanted = dict(_flat(inputs))
+        with self._transaction() as connection:
+            known = dict(connection.execute("SELECT name, value FROM input"))
+            if not known:
+                connection.executemany("INSERT INTO input VALUES (?, ?)", wanted.items())
+                return
+        for name in sorted(known.keys() | wanted.keys()):
+            if known.get(name) != wanted.get(name):
+                raise ConfigError(
+                    f"study '{self.path}' was made with {name} {known.get(name)} and this run has {wanted.get(name)}",
+                    expected="the same inputs",
+                    mend="name another directory with --out, or go back to what it was made with",
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(query, values).fetchall()
+
+    def want(self, items: Collection[str], chunks: Iterable[int]) -> None:
+        """Put pieces on the list of what is to be done; those that are there stay as they are."""
+        pairs = [(item, chunk) for chunk in chunks for item in items]
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO piece (item, chunk) VALUES (?, ?)", pairs)
+
+    def claim(self, *, parties: int = 1, most: int | None = None) -> tuple[int, list[str]] | None:
+        """Take pieces of one chunk that nobody works on; None where there are none.
+
+        Where others work on the study too, a chunk that would leave them without work is shared.
+
+        Args:
+            parties: Workers that this owner claims for.
+            most: Pieces to take at most.
+        """
+        now = time.time()
+        with self._transaction() as connection:
+            held = connection.execute("SELECT DISTINCT owner FROM piece WHERE done = 0 AND until >= ?", (now,))
+            owners = {row[0] for row in held} - {self.owner}
+            gone = {owner for owner in owners if is_gone(owner)}
+            connection.executemany(_FREE_OF, [(owner,) for owner in gone])
+            count, chunk = connection.execute(_WAITING, (now,)).fetchone()
+            if not count:
+                return None
+            items = [row[0] for row in connection.execute(_ITEMS, (now, chunk))]
+            sharing = len(owners - gone) + parties
+            if sharing > 1:
+                items = items[: max(_LEAST, -(-count // (2 * sharing)))]
+            items = items[:most]
+            connection.executemany(_CLAIM, [(self.owner, now + LEASE_SECONDS, item, chunk) for item in items])
+        return int(chunk), items
+
+    def finish(self, item: str, chunk: int, finding: Finding) -> bool:
+        """Keep what a piece gave; False where it is no longer this owner's, because its time passed."""
+        with self._transaction() as connection:
+            values = (getattr(finding, field.name) for field in fields(finding))
+            cursor = connection.execute(_FINISH, (*values, item, chunk, self.owner))
+            return cursor.rowcount == 1
+
+    def renew(self) -> None:
+        """Give a sign of life: let the claims of this owner hold for longer."""
+        with self._transaction() as connection:
+            until = time.time() + LEASE_SECONDS
+            connection.execute("UPDATE piece SET until = ? WHERE done = 0 AND owner = ?", (until, self.owner))
+
+    def release(self) -> None:
+        """Give up the claims of this owner."""
+        with self._transaction() as connection:
+            connection.execute(_FREE_OF, (self.owner,))
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many pieces are done, and how many are on the list."""
+        ((done, total),) = self._read("SELECT COALESCE(SUM(done), 0), COUNT(*) FROM piece")
+        return int(done), int(total)
+
+    def claims(self) -> int:
+        """Return how often a piece was claimed, all told; the number of pieces where none was begun twice."""
+        return int(self._read("SELECT COALESCE(SUM(claims), 0) FROM piece")[0][0])
+
+    def findings(self, item: str) -> dict[int, Finding]:
+        """Return what the finished pieces of an item gave, by chunk."""
+        return {row[0]: Finding(*row[1:]) for row in self._read(_FINDINGS, item)}
+
+    def note(self, name: str, value: Any) -> None:
+        """Write down something that is found once, such as a decision between rounds; the first to write it is heard."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO note VALUES (?, ?)", (name, json.dumps(value)))
+
+    def noted(self, name: str) -> Any:
+        """Return what was written down under ``name``, or None."""
+        rows = self._read("SELECT value FROM note WHERE name = ?", name)
+        return json.loads(rows[0][0]) if rows else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the leaves of nested dicts under dotted names, as JSON."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _flat(part, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, json.dumps(value)
