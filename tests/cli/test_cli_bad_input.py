@@ -72,7 +72,7 @@ class TestModel:
         refused(
             cli("eval", tmp_path / "folder", "--data", tiny_data.yaml),
             "eval",
-            "folder' is a directory without model.xml",
+            "folder' is no OpenVINO directory",
         )
 
     def test_that_is_an_onnx_file_without_metadata(self, cli: Cli, tiny_data: TinyData, tmp_path: Path) -> None:
@@ -199,6 +199,10 @@ class TestSetting:
             (("--seed", -1), ("seed is -1",)),
             (("--bits", 99), ("bits is 99", "from 2 to 16")),
             (("--bits", 1), ("bits is 1",)),
+            (("--sample", 0), ("sample is 0",)),
+            (("--curve", "1,x"), ("curve is '1,x'", "--curve 1,2,4,8")),
+            (("--curve", "1,3"), ("numbers of calibration images are 1, 3", "the 2 images")),
+            (("--backend", "pytorch-quantization"), ("'pytorch_quantization' is not installed", "--backend")),
             (("--nms-iou", "nan"), ("nms_iou is nan",)),
             (("--nms-iou", 1.5), ("nms_iou is 1.5",)),
             (("--device", 7), ("device is '7'",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,45 @@ def test_compare(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     assert all(row.keys() >= row_keys for row in found["methods"])
     assert [row["params"] for row in found["methods"]] == [{}, {"percentile": 99.9}]
     assert found["confirmed"].keys() >= {"method", "drop", "drop_ci95"}
-    assert found["best"] == found["confirmed"]["method"]
+    assert found["best"] in methods.split(",")
+    assert set(found["tied"]) <= set(methods.split(",")) - {found["best"]}
     assert ran.result["provenance"]["seed"] == 5
-    assert ran.files == ["result.json"]
+    assert ran.files == [Path(found["histograms"]).name, "result.json"]
+
+
+def test_compare_with_a_coco_pair_and_per_layer_says_what_to_type_next(
+    cli: Cli, tiny_model: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    images = tmp_path / "a b"
+    images.symlink_to(tiny_data.images)
+    pair = ("--images", images, "--annotations", tiny_data.annotations, "--calib-images-dir", tiny_data.train)
+    line = ("compare", tiny_model, *pair, *CALIBRATION, "--methods", "max,mse,per-layer", "--affine")
+    ran = cli(*line, "--weight-method", "mse")
+    found = checked(ran, "compare", {"best", "tied"})
+    row = found["methods"][2]
+    assert (row["method"], row["params"]) == ("per-layer", {})
+    assert {entry["method"] for entry in row["per_layer"].values()} <= {"max", "mse"}
+    assert len(row["per_layer"]) == found["activation_quantizers"]
+    assert ran.result["config"]["calibration"]["weight_method"] == "mse"
+    following = next(text for text in ran.out.splitlines() if text.startswith("next: "))
+    typed = shlex.split(following.removeprefix("next: yoloqat "))
+    assert str(images) in typed
+    again = cli(*typed, "--method", "per-layer", out=tmp_path / "calibrate")
+    results = checked(again, "calibrate", {"per_layer"})
+    assert Path(results["histograms"]).parent.resolve() == ran.directory.resolve(), "found without being asked"
+    assert again.result["config"]["quantization"]["activations"]["symmetric"] is False
+    assert again.files == ["model.safetensors", "result.json"]
+
+
+def test_calibrate_with_a_curve(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
+    options = ("--calib-select", "first", "--sample", 4, "--curve", "1,4", "--no-eval", "--method", "max")
+    ran = cli("calibrate", tiny_model, "--data", tiny_data.yaml, *CALIBRATION, *options)
+    found = checked(ran, "calibrate", {"curve"})
+    assert [point["images"] for point in found["curve"]] == [1, 4]
+    assert found["backend"] == {"name": "yoloqat"}
+    assert {"curve.png", "model.safetensors"} <= set(ran.files)
+    calibration = ran.result["config"]["calibration"]
+    assert (calibration["select"], calibration["sample"]) == ("first", 4)
 
 
 def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
@@ -73,7 +110,7 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     )
     assert (found["method"], found["quantized_layers"]) == ("max", 22)
     assert found["map_float"] > 0.3
-    assert ran.files == ["model.safetensors", "result.json"]
+    assert ran.files == [Path(found["histograms"]).name, "model.safetensors", "result.json"]
     scored = cli("eval", ran.directory / "model.safetensors", "--data", tiny_data.yaml, out=ran.directory / "e").result
     assert scored["results"]["map50_95"] == found["map_qfloat"]
 
@@ -124,7 +161,7 @@ def test_build_and_its_precisions(cli: Cli, tiny_onnx: Path, tiny_data: TinyData
     assert found["int8_mac_share"] >= 0.9
     assert found["drop"] == pytest.approx(found["map_float"] - found["map_engine"], abs=1e-9)
     assert set(ran.files) == {"result.json"} | {
-        f"model_openvino{name}" for name in ("", "/metadata.json", "/model.bin", "/model.xml")
+        f"model_openvino{name}" for name in ("", "/metadata.json", "/metadata.yaml", "/model.bin", "/model.xml")
     }
 
 
@@ -167,3 +204,19 @@ def test_a_relative_directory_is_the_default(tiny_model: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     assert main(["bench", str(tiny_model), "--rounds", "1", "--threads", "1"]) == 0
     assert json.loads((tmp_path / "runs" / "bench" / "result.json").read_text())["command"] == "bench"
+
+
+def test_export_says_what_lint_found(cli: Cli, tiny_checkpoint: Path) -> None:
+    found = checked(cli("export", tiny_checkpoint, "--half", "--nms"), "export", {"lint"})
+    assert found["lint"] == {"errors": 0, "warnings": found["lint"]["warnings"]}
+    assert all(finding["severity"] != "error" for finding in found["lint_findings"])
+
+
+def test_an_error_of_lint_fails_the_export(cli: Cli, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "yoloqat.cli.export.lint_export", lambda path: {"lint": {"errors": 2, "warnings": 0}, "lint_findings": []}
+    )
+    ran = cli("export", tiny_checkpoint)
+    assert ran.code == 1
+    assert "lint found 2 errors in" in ran.err
+    assert ran.result["results"]["lint"]["errors"] == 2

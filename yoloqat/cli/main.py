@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from yoloqat.cli import bench, build, calibrate, compare, data, demo, evaluate, export
+from yoloqat.cli import bench, build, calibrate, compare, data, demo, evaluate, export, finetune, inspect, lint, sensitivity
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int
@@ -24,10 +24,14 @@ from yoloqat.provenance import environment, write_json
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
+    inspect.COMMAND,
     evaluate.COMMAND,
     calibrate.COMMAND,
     compare.COMMAND,
+    sensitivity.COMMAND,
+    finetune.COMMAND,
     export.COMMAND,
+    lint.COMMAND,
     build.COMMAND,
     bench.COMMAND,
     data.COMMAND,

@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from yoloqat.config.checks import check_int
+from yoloqat.config.calibration import SELECTIONS
+from yoloqat.config.checks import check_choice, check_int
 from yoloqat.datasets.images import find_images, image_size
 from yoloqat.datasets.records import ImageRecord
 from yoloqat.datasets.splits import read_dataset_file, split_images
 from yoloqat.errors import DataError
 
+CANDIDATES = 4
+"""Images that are looked at for each that a choice by range keeps."""
 
-def calibration_images(source: Path, count: int, seed: int = 0) -> tuple[ImageRecord, ...]:
-    """Choose ``count`` images at random from a data set's training split, or from a directory.
+
+def calibration_images(source: Path, count: int, seed: int = 0, *, select: str = "random") -> tuple[ImageRecord, ...]:
+    """Choose ``count`` images from a data set's training split, or from a directory.
 
     The choice depends on the sorted file paths and the seed alone.
 
@@ -21,15 +25,18 @@ def calibration_images(source: Path, count: int, seed: int = 0) -> tuple[ImageRe
         source: An Ultralytics data set YAML, or a directory of images.
         count: How many images to choose.
         seed: Seeds the choice.
+        select: ``"random"``; ``"first"`` for the first by path; ``"range"`` for the random candidates of a choice by what
+            they bring to the activations, :data:`CANDIDATES` times as many where there are so many.
 
     Returns:
         The chosen images, sorted by path, with image ids from 1.
 
     Raises:
-        ConfigError: ``count`` is not a positive whole number.
+        ConfigError: ``count`` is not a positive whole number, or the way to choose is unknown.
         DataError: There is no training split, an image is missing, or there are fewer than ``count`` images.
     """
     check_int("calib-images", count, 1)
+    check_choice("calib-select", select, SELECTIONS)
     paths = find_images(source) if source.is_dir() else _training_images(source)
     if len(paths) < count:
         raise DataError(
@@ -37,7 +44,10 @@ def calibration_images(source: Path, count: int, seed: int = 0) -> tuple[ImageRe
             expected=f"at least {count}",
             mend=f"set --calib-images to {len(paths)} or less",
         )
-    chosen = sorted(random.Random(seed).sample(paths, count))  # noqa: S311 - a reproducible choice, no secret
+    if select == "range":
+        count = min(CANDIDATES * count, len(paths))
+    # a reproducible choice, no secret
+    chosen = sorted(paths)[:count] if select == "first" else sorted(random.Random(seed).sample(paths, count))  # noqa: S311
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(chosen, start=1))
 
 

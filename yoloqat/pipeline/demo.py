@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme
+from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig, QuantScheme
 from yoloqat.config.method import DEFAULT_METHODS
 from yoloqat.datasets import calibration_images, load_dataset
 from yoloqat.detectors import TorchPredictor, load_detector, save_checkpoint
@@ -84,10 +84,10 @@ def demo(run: Run, *, imgsz: int, batch: int) -> dict[str, Any]:
     method = MethodSpec.parse(compared["best"])
     ptq.apply(method)
     save_checkpoint(ptq.detector, run.out / "model.safetensors")
-    export_onnx(ptq.detector, run.out / "model.onnx", imgsz=imgsz, batch=1, opset=19)
+    export_onnx(ptq.detector, run.out / "model.onnx", ExportConfig(imgsz=imgsz))
     built = build_openvino(run.out / "model.onnx", run.out / "model_openvino", threads=run.threads)
     floating = load_detector(model)
-    export_onnx(floating, run.out / "float.onnx", imgsz=imgsz, batch=1, opset=19)
+    export_onnx(floating, run.out / "float.onnx", ExportConfig(imgsz=imgsz))
     build_openvino(run.out / "float.onnx", run.out / "float_openvino", threads=run.threads)
     torch_float = TorchPredictor(floating, device=run.device)
     engine = OpenVINOPredictor(run.out / "model_openvino", threads=run.threads)

@@ -1,0 +1,72 @@
+"""Show what a model is made of, what of it is quantized, and why the rest stays float.
+
+Takes a float .pt, for which it tells what would be quantized with the given options, or a calibrated checkpoint. Nothing is
+run but the trace of one grey image.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yoloqat.cli import options
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.terminal import table
+from yoloqat.config import EvalConfig, to_dict
+from yoloqat.detectors import load_detector
+from yoloqat.evaluation.scoring import check_fit
+from yoloqat.pipeline.inspect import inspect_detector
+from yoloqat.pipeline.run import Run
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="float .pt, or a yoloqat checkpoint")
+    parser.add_argument("--imgsz", type=int, metavar="N", help="side of the image (default: the model's own)")
+    options.add_quantization(parser)
+
+
+def _sides(shape: list[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    del run
+    detector = load_detector(args.model)
+    imgsz = detector.imgsz if args.imgsz is None else args.imgsz
+    check_fit(detector.info, EvalConfig(imgsz=imgsz))
+    config = options.quant_config(args)
+    found = inspect_detector(detector, config, imgsz=imgsz)
+    about = table(f"{args.model}", "what", "value")
+    share = found["quantized_macs"] / max(found["macs"], 1)
+    for name, value in (
+        ("family, task", f"{found['family']}, {found['task']}"),
+        ("classes", f"{len(found['names'])}"),
+        ("largest stride, image size", f"{found['stride']}, {imgsz} px"),
+        ("parameters", f"{found['parameters']:,}"),
+        ("multiply-adds of one image", f"{found['macs'] / 1e9:.2f} G"),
+        ("quantized layers", f"{found['quantized_layers']} of {len(found['layers'])}"),
+        ("quantized multiply-adds", f"{100 * share:.1f} %"),
+        ("activation scales", f"{len(found['scales'])}"),
+    ):
+        about.add_row(name, value)
+    layers = table("layers in the order of execution", "layer", "input", "output", "M macs", "INT8")
+    for layer in found["layers"]:
+        layers.add_row(
+            layer["name"],
+            _sides(layer["input"]),
+            _sides(layer["output"]),
+            f"{layer['macs'] / 1e6:.1f}",
+            "yes" if layer["quantized"] else layer["reason"],
+        )
+    tables = [about, layers]
+    if found["unreached"]:
+        unreached = table("float because no quantizer reaches it", "what")
+        for line in found["unreached"]:
+            unreached.add_row(line)
+        tables.append(unreached)
+    settings = {"imgsz": imgsz, "quantization": to_dict(config)}
+    next_line = [] if found["calibrated"] else [f"yoloqat compare {args.model} --data DATA.yaml"]
+    return Outcome(settings, found, {"model": options.model_input(detector)}, tables, next=next_line)
+
+
+COMMAND = Command("inspect", __doc__ or "", _arguments, _run)
