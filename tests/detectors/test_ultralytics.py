@@ -186,10 +186,17 @@ def test_a_model_without_batch_norms_is_told(tmp_path, tiny_module):
         load_detector(save_module(model, tmp_path / "m.pt"))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("yolov8n-pose", "PoseModel"), ("yolov8n-cls", "ClassificationModel")])
-def test_other_tasks_are_refused(weights, name, kind):
-    with pytest.raises(ModelError, match=f"{name}.pt' is a {kind}; expected one of DetectionModel, SegmentationModel"):
-        load_detector(weights(name))
+def test_other_tasks_are_refused(weights):
+    expected = "yolov8n-cls.pt' is a ClassificationModel; expected one of DetectionModel, SegmentationModel, PoseModel, OBBModel"
+    with pytest.raises(ModelError, match=expected):
+        load_detector(weights("yolov8n-cls"))
+
+
+def test_poses_are_loaded_with_all_their_channels(weights):
+    detector = load_detector(weights("yolov8n-pose"))
+    assert detector.info.task == "pose"
+    with torch.inference_mode():
+        assert detector.module(torch.zeros(1, 3, 64, 64)).shape == (1, 4 + 1 + 17 * 3, 84)
 
 
 class Own:

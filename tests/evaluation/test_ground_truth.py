@@ -20,7 +20,8 @@ def matched(truth, detections):
     """Match every image of ``detections``, in the order of ``truth``."""
     ends = np.cumsum(detections.counts)
     rows = np.column_stack((detections.boxes, detections.scores, detections.classes)).astype(np.float32)
-    where = {number: slice(end - count, end) for number, end, count in zip(detections.images.tolist(), ends, detections.counts)}  # fmt: skip
+    rows_of = zip(detections.images.tolist(), ends, detections.counts, strict=True)
+    where = {number: slice(end - count, end) for number, end, count in rows_of}
     return [truth.match(position, rows[where[number]]) for position, number in enumerate(truth.image_ids)]
 
 

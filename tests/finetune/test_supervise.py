@@ -112,3 +112,15 @@ def test_patience_ends_the_supervision(tiny_checkpoint: Path, tiny_data: TinyDat
 def test_images_to_train_on_must_be_named() -> None:
     with pytest.raises(ConfigError, match=r"not named \(--data is None\)"):
         training_images(None)
+
+
+def test_anchors_of_a_forward_in_inference_mode_do_not_stop_the_training(
+    tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    detector = load_detector(tiny_checkpoint)
+    teacher, kept = float_detector(detector).module, keeper(tmp_path)
+    state = kept.start(detector)
+    with torch.inference_mode():  # what scoring at the same batch and size leaves behind
+        detector.module(torch.zeros(CONFIG.batch, 3, IMGSZ, IMGSZ))
+    finetune_supervised(detector, teacher, training_images(tiny_data.train), CONFIG, keeper=kept, state=state)
+    assert len(kept.rows) == 1 + CONFIG.epochs

@@ -13,7 +13,20 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from yoloqat.cli import bench, build, calibrate, compare, data, demo, evaluate, export, finetune, inspect, lint, sensitivity
+from yoloqat.cli import (
+    bench,
+    build,
+    calibrate,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    finetune,
+    inspect,
+    lint,
+    sensitivity,
+)
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int

@@ -86,7 +86,7 @@ def _task(model: nn.Module, path: Path) -> str:
         raise ModelError(
             f"'{path}' is a {kind}",
             expected=f"one of {', '.join(TASKS.values())}",
-            mend="pass a detection or segmentation model",
+            mend="pass a model of one of these",
         )
     return task
 

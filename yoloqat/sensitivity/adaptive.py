@@ -6,9 +6,9 @@ accepts and rejects: Bubeck, Wang and Viswanathan, Multiple identifications in m
 comes from the intervals, and from a prior: a straight line through the measured effects over one of the proxies, around which
 the true effects scatter (empirical Bayes: Efron and Morris, Limiting the risk of Bayes and empirical Bayes estimators, 1972).
 
-The probability of belonging to the first k is found by drawing effects: the images' shares in the effects are multiplied by
-one normal number per image, the same for all items, so that what all items share, above all the noise of the base model, does
-not count as a difference between them.
+The probability of belonging to the first k is found from effects on resampled images, the same resamples for all items, so that
+what all items share, above all the noise of the base model, does not count as a difference between them. Resampling also shows
+what no derivative does: on few images most classes have few objects, and which of them are there decides much.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ TRANSLATION = 1.0
 """Standard errors by which the prior may move a measured effect at most. True effects have long tails, and a site that
 stands out must stay where it was measured (the limited translation of Efron and Morris, 1972)."""
 
-_DRAWS = 4000
 _LEAST = 1e-12
 
 
@@ -76,13 +75,14 @@ class Evidence:
     Attributes:
         names: The items.
         effects: Measured effects.
-        shares: Each image's share in each effect, shape (items, images), float64; 0 on images an item did not run on.
+        noise: By how much each effect differs on resampled images, shape (items, resamples), float64; the same resamples of
+            images for all items.
         proxies: Numbers that rise with sensitivity, shape (items, proxies), float64; the one that fits best is used.
     """
 
     names: tuple[str, ...]
     effects: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    noise: NDArray[np.float64]
     proxies: NDArray[np.float64]
 
 
@@ -112,26 +112,23 @@ class Belief:
         return [self.names[index] for index in sorted(open_ones, key=lambda index: abs(self.chances[index] - 0.5))]
 
 
-def believe(evidence: Evidence, *, first: int, seed: int = 0) -> Belief:
-    """Combine measured effects with what the proxy predicts of them.
+def believe(evidence: Evidence, *, first: int) -> Belief:
+    """Combine measured effects with what the proxies predict of them.
 
     Args:
         evidence: What is known.
         first: Number of items that are looked for.
-        seed: Seeds the draws.
     """
     # the noise that all items share moves them together: it neither ranks them nor tells how far they scatter
-    own = evidence.shares - evidence.shares.mean(axis=0)
-    variance = np.square(own).sum(axis=1)
-    errors = np.sqrt(np.square(evidence.shares).sum(axis=1))
+    variance = np.maximum((evidence.noise - evidence.noise.mean(axis=0)).var(axis=1), _LEAST)
+    errors = evidence.noise.std(axis=1)
     fits = [_prior(evidence.effects, variance, proxy) for proxy in evidence.proxies.T]
     predicted, spread = min(fits, key=lambda fit: _misfit(evidence.effects - fit[0], variance + fit[1]))
     trust = spread / (spread + variance)
     drawn_in = trust * evidence.effects + (1 - trust) * predicted
     limit = TRANSLATION * np.sqrt(variance)
     means = np.clip(drawn_in, evidence.effects - limit, evidence.effects + limit)
-    rng = np.random.default_rng(seed)
-    drawn = means[:, None] + evidence.shares @ rng.standard_normal((evidence.shares.shape[1], _DRAWS))
+    drawn = means[:, None] + evidence.noise
     places = np.argsort(np.argsort(-drawn, axis=0, kind="stable"), axis=0)
     return Belief(evidence.names, means, errors, (places < first).mean(axis=1))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloqat.evaluation.average_precision import mean_average_precision
 from yoloqat.evaluation.ground_truth import GroundTruth
 from yoloqat.evaluation.image_matches import ImageMatches, unpack
 from yoloqat.evaluation.matching import Matches
@@ -79,6 +80,7 @@ class Measured:
         self._truth, self._positions, self.sign = truth, positions, sign
         self._base = {chunk: unpack(finding.matches) for chunk, finding in base.items()}
         self._bases: dict[tuple[int, ...], tuple[float | None, NDArray[np.float64]]] = {}
+        self._resampled: dict[tuple[int, ...], NDArray[np.float64]] = {}
         self.seconds = 0.0
 
     def matches(self, findings: Mapping[int, Finding] | None = None, chunks: Sequence[int] | None = None) -> Matches:
@@ -112,6 +114,28 @@ class Measured:
         self.seconds += time.perf_counter() - start
         positions = tuple(sorted(position for chunk in chunks for position in self._positions[chunk]))
         return Effect(value, effect, error, images, each, positions)
+
+    def resampled(self, findings: Mapping[int, Finding], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the effect of an item on resampled images; NaN where a resample has no object.
+
+        mAP50-95 stands for the metric, over whichever thresholds, sizes and classes that is of.
+
+        Args:
+            findings: Of the item.
+            weights: How often each image of the ground truth counts, shape (images, resamples), whole numbers.
+
+        Returns:
+            Shape (resamples,), float64.
+        """
+        start = time.perf_counter()
+        chunks = tuple(sorted(findings))
+        positions = sorted(position for chunk in chunks for position in self._positions[chunk])
+        own = weights[positions]
+        if chunks not in self._resampled:
+            self._resampled[chunks] = mean_average_precision(self.matches(chunks=chunks), own)
+        result = self.sign * (mean_average_precision(self.matches(findings), own) - self._resampled[chunks])
+        self.seconds += time.perf_counter() - start
+        return result
 
 
 def tied(intervals: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:

@@ -15,6 +15,9 @@ from yoloqat.sensitivity.outcome import chosen_findings, measured
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.study import Study
 
+RESAMPLES = 400
+"""Resamples of the images from which a round is decided."""
+
 _FAINTEST = 1e-12
 
 
@@ -102,26 +105,33 @@ def run_rounds(
         done.append(one)
         study.want([BASE, *one.items], one.chunks)
         crew.do()
-        belief = believe(evidence(study, scanner, done, nmse), first=first, seed=seed)
+        belief = believe(evidence(study, scanner, done, nmse, seed=seed), first=first)
     assert belief is not None  # noqa: S101 - the first round ran
     return Rounds(tuple(done), belief, budget, first)
 
 
-def evidence(study: Study, scanner: Scanner, rounds: Sequence[Round], nmse: Mapping[str, float]) -> Evidence:
-    """Return what some rounds found."""
+def evidence(
+    study: Study, scanner: Scanner, rounds: Sequence[Round], nmse: Mapping[str, float], *, seed: int
+) -> Evidence:
+    """Return what some rounds found.
+
+    Images are drawn by the Poisson bootstrap (Chamandy et al., Estimating uncertainty for massive data streams, 2012), whose
+    weights are one number per image, so that items on different images have common resamples.
+    """
     chunks = chunks_of(rounds)
     known = measured(study, scanner)
     names = tuple(item.name for item in scanner.items)
+    weights = np.random.default_rng(seed).poisson(1.0, size=(len(scanner.truth.image_ids), RESAMPLES))
     effects, errors = np.zeros(len(names)), np.zeros(len(names))
-    shares = np.zeros((len(names), len(scanner.truth.image_ids)))
+    noise = np.zeros((len(names), RESAMPLES))
     for index, name in enumerate(names):
         findings = chosen_findings(study, name, chunks.get(name, set()))
-        effect = known.effect(findings)
-        effects[index] = effect.effect
-        shares[index, list(effect.positions)] = effect.influence
+        effects[index] = known.effect(findings).effect
+        drawn = known.resampled(findings, weights) - effects[index]
+        noise[index] = np.where(np.isfinite(drawn), drawn, 0.0)
         # the first round's images alone: every item ran on them
         common = [findings[chunk].head_error for chunk in rounds[0].chunks]
         errors[index] = math.fsum(common) / len(common)
     # losses rise with the size of errors rather than with their squares
     proxies = np.sqrt(np.maximum(np.stack([errors, [nmse[name] for name in names]], axis=1), _FAINTEST))
-    return Evidence(names, effects, shares, proxies)
+    return Evidence(names, effects, noise, proxies)
