@@ -183,7 +183,8 @@ def test_affine_ranges_are_what_was_seen_cut_to_the_methods_amax(
     apply_method(detector, found, method)
     for name, quantizer in activation_quantizers(detector.module):
         histogram = found.histograms[name]
-        limit = np.float32(histogram.compute_amax(method, bits=8))
+        one_sided = -histogram.low <= histogram.high / 2
+        limit = np.float32(histogram.compute_amax(method, bits=8, unsigned=one_sided))
         assert float(quantizer.low) == np.float32(max(min(histogram.low, 0.0), -limit)), name
         assert float(quantizer.amax) == np.float32(min(histogram.high, limit)), name
     assert float(dict(quantized_layers(detector.module))["model.0.conv"]._input_quantizer.low) == 0.0

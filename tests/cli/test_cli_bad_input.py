@@ -98,7 +98,7 @@ class TestModel:
         arguments = ("--calib-images-dir", tiny_data.train, "--calib-images", 2, "--bits", 6, "--no-eval")
         made = cli("calibrate", tiny_model, *arguments, "--method", "max", out=tmp_path / "six")
         ran = cli("export", made.directory / "model.safetensors")
-        refused(ran, "export", "of layer 'model.0.conv' has 6 bits")
+        refused(ran, "export", "quantizer 'model.0.conv._input_quantizer' has 6 bits")
 
     def test_named_twice(self, cli: Cli, tiny_model: Path) -> None:
         refused(cli("bench", tiny_model, tiny_model), "bench", "tiny.pt' is named twice")

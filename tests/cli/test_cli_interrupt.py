@@ -139,8 +139,8 @@ def test_a_planted_defect_fails_the_check_and_is_named(
     export = importlib.import_module("yoloqat.cli.export")
     right = export.export_onnx
 
-    def wrong(detector: Any, path: Path, **options: Any) -> Any:
-        report = right(detector, path, **options)
+    def wrong(detector: Any, path: Path, config: Any) -> Any:
+        report = right(detector, path, config)
         model = onnx.load(path)
         made = {node.output[0]: node for node in model.graph.node}
         node = next(node for node in model.graph.node if node.name == "model.0.conv")

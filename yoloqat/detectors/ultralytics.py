@@ -180,6 +180,13 @@ def _head_layers(module: nn.Module) -> dict[str, str]:
             for level, layers in enumerate(levels):
                 last = [name for name, child in layers.named_modules() if isinstance(child, nn.Conv2d)][-1]
                 kept[f"{head_name}.{branch}.{level}.{last}"] = "gives the predictions"
+    prototypes = getattr(getattr(head, "proto", None), "cv3", None)
+    if isinstance(prototypes, nn.Module):
+        kept |= {
+            f"{head_name}.proto.cv3.{name}": "gives the mask prototypes"
+            for name, child in prototypes.named_modules()
+            if isinstance(child, nn.Conv2d)
+        }
     if isinstance(getattr(head, "dfl", None), nn.Module):
         kept |= {
             f"{head_name}.dfl.{name}": "fixed expectation over box distances"
