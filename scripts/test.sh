@@ -11,4 +11,4 @@ bash scripts/setup.sh dev
 .venv/bin/lint-imports
 # two processes of one thread each: small tensors gain nothing from threads, which would only wait for each other
 export OMP_NUM_THREADS=1
-exec .venv/bin/python -m pytest -n 2 "$@"
+exec .venv/bin/python -m pytest -n 2 --dist worksteal "$@"

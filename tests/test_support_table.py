@@ -1,0 +1,56 @@
+"""The support table of the README is the recorded run, and the way it records can be gone."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("support_table")
+
+
+def test_the_readme_holds_the_recorded_run(table):
+    record = json.loads((ROOT / "docs" / "support.json").read_text())
+    text = (ROOT / "README.md").read_text()
+    assert table.render(record) == text.partition(table.BEGIN)[2].partition(table.END)[0].strip()
+
+
+def test_every_recorded_family_went_every_step(table):
+    families = json.loads((ROOT / "docs" / "support.json").read_text())["families"]
+    assert len(families) >= 8
+    for family, row in families.items():
+        assert set(row["cells"]) == set(table.COLUMNS), family
+        assert all(cell["ok"] for cell in row["cells"].values()), family
+        assert row["cells"]["QDQ export"]["lint"]["errors"] == 0, family
+
+
+def test_a_failed_step_is_told_in_its_cell(table):
+    cells = {column: {"ok": True, "text": "fine"} for column in table.COLUMNS}
+    cells["QAT"] = {"ok": False, "text": "a | b"}
+    record = {"families": {"some": {"weights": "seeded", "cells": cells}}}
+    assert (
+        table.render(record).splitlines()[-1]
+        == "| some (seeded) | fine | fine | fine | no: a / b | fine | fine | fine |"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["yolo11n-pose", "yolo26n"])
+def test_a_narrow_model_of_a_family_goes_the_whole_way(table, tmp_path, family):
+    demo = ROOT / "data" / "demo.yaml"
+    classes = yaml.safe_load(demo.read_text())["names"]
+    model = table.seeded_checkpoint(family, tmp_path / "model.pt", classes=classes, width=0.125)
+    cells = table.family_way(model, table.small_data(tmp_path, demo), tmp_path, imgsz=64)
+    assert {column: cell["text"] for column, cell in cells.items() if not cell["ok"]} == {}
+    assert cells["QDQ export"]["lint"]["errors"] == 0
+    assert cells["QDQ export"]["text"].endswith("1 step") or cells["QDQ export"]["text"].endswith("0 step")
