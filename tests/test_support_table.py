@@ -27,7 +27,7 @@ def test_the_readme_holds_the_recorded_run(table):
 
 def test_every_recorded_family_went_every_step(table):
     families = json.loads((ROOT / "docs" / "support.json").read_text())["families"]
-    assert len(families) >= 8
+    assert {"yolov5nu", "yolov8n", "yolov10n", "yolo11n", "yolo12n", "yolo26n"} <= set(families)
     for family, row in families.items():
         assert set(row["cells"]) == set(table.COLUMNS), family
         assert all(cell["ok"] for cell in row["cells"].values()), family
