@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from yoloqat.cli import main
+from yoloqat.config import MethodSpec
 from yoloqat.errors import ModelError
 from yoloqat.pipeline import demo as module
 
@@ -25,10 +26,11 @@ def test_an_installation_without_them_is_told(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_way(tmp_path, monkeypatch, capsys):
-    # the demo's own weights on its own images, fewer rounds of timing
+    # the demo's own weights on its own images, fewer methods and rounds of timing
     monkeypatch.setattr(module, "BENCH_ROUNDS", 3)
+    monkeypatch.setattr(module, "DEFAULT_METHODS", (MethodSpec("max"), MethodSpec("mse")))
     out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out), "--threads", "2"]) == 0
+    assert main(["demo", "--out", str(out), "--threads", "1"]) == 0
     shown = capsys.readouterr().out
     assert "yoloqat compare YOUR.pt" in shown
     results = json.loads((out / "result.json").read_text())["results"]
