@@ -66,7 +66,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--float", type=Path, metavar="PT", help="float model to compare with (default: the file's source)"
     )
-    options.add_data(parser, required=False)
+    options.add_data(parser)
     options.add_evaluation(parser)
     group = parser.add_argument_group("calibration of --engine onnxruntime")
     group.add_argument("--calib-images", type=int, default=32, metavar="N", help="images to measure on (default: 32)")

@@ -46,7 +46,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
-    options.add_data(parser, required=False)
+    options.add_data(parser)
     options.add_evaluation(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)

@@ -42,7 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="statistics to read, or to write (default: found in the results)",
     )
-    options.add_data(parser, required=True)
+    options.add_data(parser)
     options.add_evaluation(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)

@@ -21,7 +21,7 @@ from yoloqat.pipeline.task_metrics import check_task, score_task
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help=".pt, .safetensors, .onnx or OpenVINO directory")
-    options.add_data(parser, required=True)
+    options.add_data(parser)
     options.add_evaluation(parser)
     parser.add_argument(
         "--task-metrics",

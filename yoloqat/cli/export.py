@@ -39,7 +39,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nms-conf", type=float, default=0.001, metavar="F", help="with --nms, scores to exceed (default: 0.001)"
     )
-    options.add_data(parser, required=False)
+    options.add_data(parser)
     options.add_evaluation(parser)
     parser.set_defaults(batch=1)
 

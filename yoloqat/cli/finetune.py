@@ -9,6 +9,7 @@ detectors too. An interrupted run goes on, to the same losses, when the same lin
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from yoloqat.provenance import file_sha256
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="CHECKPOINT", help="what `yoloqat calibrate` wrote")
-    options.add_data(parser, required=True)
+    options.add_data(parser)
     options.add_evaluation(parser)
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=int, default=10, metavar="N", help="passes over the images (default: 10)")
@@ -99,8 +100,7 @@ def _trainer(args: argparse.Namespace, imgsz: int) -> Trainer:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
-    dataset = options.dataset(args)
-    assert dataset is not None  # noqa: S101 - data_required
+    dataset = options.required_dataset(args)
     detector = load_detector(args.model)
     check_quantized(detector, args.model)
     config = options.eval_config(args, detector.imgsz)
@@ -123,7 +123,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         "data": options.dataset_input(dataset),
     }
     best = run.out / BEST
-    next_line = f"yoloqat export {best}" + (f" --data {args.data}" if args.data else "")
+    next_line = shlex.join(["yoloqat", "export", str(best), *options.data_line(args)])
     return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], [next_line])
 
 

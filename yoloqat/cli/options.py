@@ -16,13 +16,12 @@ from yoloqat.errors import ConfigError
 from yoloqat.provenance import digest
 
 
-def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a validation set."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", type=Path, metavar="YAML", help="data set YAML of Ultralytics")
     group.add_argument("--images", type=Path, metavar="DIR", help="images of a COCO json, instead of --data")
     group.add_argument("--annotations", type=Path, metavar="JSON", help="that COCO json")
-    parser.set_defaults(data_required=required)
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
@@ -164,14 +163,14 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
 
 
 def dataset(args: argparse.Namespace) -> DetectionDataset | None:
-    """Return the validation set, or None where none was named and none is needed.
+    """Return the validation set, or None where none was named.
 
     Raises:
         DataError: It cannot be loaded.
     """
-    if not args.data_required and args.data is None and args.images is None and args.annotations is None:
+    if args.data is None and args.images is None and args.annotations is None:
         return None
-    return load_dataset(args.data, images=args.images, annotations=args.annotations)
+    return required_dataset(args)
 
 
 def required_dataset(args: argparse.Namespace) -> DetectionDataset:

@@ -12,6 +12,7 @@ undecided. Writes items.csv, effects.png and ignore.txt, which calibrate --ignor
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help="memory for values that are used again (default: 2048)",
     )
-    options.add_data(parser, required=True)
+    options.add_data(parser)
     options.add_evaluation(parser)
     options.add_calibration(parser)
     group = parser.add_argument_group("calibration of a .pt")
@@ -108,8 +109,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         top=args.top,
         seed=args.seed,
     )
-    dataset = options.dataset(args)
-    assert dataset is not None  # noqa: S101 - data_required
+    dataset = options.required_dataset(args)
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
     checkpoint = _checkpoint(args, detector, config, run)
@@ -119,8 +119,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     used: dict[str, Any] = {"evaluation": to_dict(config), "scan": to_dict(scan), "options": vars(settings)}
     if checkpoint != args.model:
         used |= {"quantization": to_dict(options.quant_config(args)), "method": args.method}
-    data = f" --data {args.data}" if args.data else ""
-    next_line = f"yoloqat calibrate {detector.source.path} --ignore @{run.out / IGNORE}{data}"
+    ignore = ["--ignore", f"@{run.out / IGNORE}"]
+    next_line = shlex.join(["yoloqat", "calibrate", detector.source.path, *ignore, *options.data_line(args)])
     return Outcome(used, results, inputs, [_table(args, found)], [STUDY, TABLE, CHART, IGNORE], [next_line])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
 from yoloqat.engines.openvino_files import XML, is_directory
+from yoloqat.engines.tensorrt.header import split_header
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 
@@ -23,7 +23,6 @@ _DTYPES: dict[int, str] = {
     onnx.TensorProto.INT32: "INT32",
     onnx.TensorProto.INT64: "INT64",
 }
-_HEADER_LENGTH = 4
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,7 @@ def _tensors(source: str, values: Sequence[onnx.ValueInfoProto]) -> tuple[Tensor
 def plan_bytes(path: Path) -> bytes:
     """Return a TensorRT engine without the header that Ultralytics puts before it.
 
-    The header is its length in four bytes, little-endian, and that many bytes of JSON. Servers other than Ultralytics
-    want the plan alone.
+    Servers other than Ultralytics want the plan alone.
 
     Raises:
         ModelError: The file cannot be read.
@@ -124,12 +122,7 @@ def plan_bytes(path: Path) -> bytes:
         raise ModelError(
             f"cannot read '{path}' ({error.strerror})", expected="a TensorRT engine", mend="check the path"
         ) from error
-    end = _HEADER_LENGTH + int.from_bytes(data[:_HEADER_LENGTH], "little")
-    try:
-        header = json.loads(data[_HEADER_LENGTH:end]) if end <= len(data) else None
-    except ValueError:
-        header = None
-    return data[end:] if isinstance(header, dict) else data
+    return split_header(data)[1]
 
 
 def model_files(artifact: Artifact, *, plan: str) -> dict[str, bytes]:

@@ -69,6 +69,20 @@ class PrecisionMap:
         """Share of all convolutions' multiply-adds that run in integers; None where there is no convolution."""
         return _share(self.convolutions)
 
+    def results(self) -> dict[str, Any]:
+        """Return the result keys that ``build`` has for every engine, as a JSON-able dict."""
+        return {
+            "layers": [
+                {"name": layer.name, "type": layer.type, "precision": layer.precision, "macs": layer.macs}
+                for layer in self.layers
+            ],
+            "int8_convolutions": len(self.int8_convolutions),
+            "quantized_convolutions": len(self.quantized_convolutions),
+            "convolutions": len(self.convolutions),
+            "int8_mac_share": self.int8_mac_share,
+            "int8_mac_share_all": self.int8_mac_share_all,
+        }
+
 
 def _share(layers: Collection[LayerPrecision]) -> float | None:
     total = sum(layer.macs for layer in layers)

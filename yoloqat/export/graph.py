@@ -63,15 +63,6 @@ def constant(graph: onnx.GraphProto, name: str) -> NDArray[np.generic] | None:
     return None if tensor is None else numpy_helper.to_array(tensor)
 
 
-def used_names(graph: onnx.GraphProto) -> set[str]:
-    """Return every tensor and node name of ``graph``."""
-    names = {tensor.name for tensor in graph.initializer}
-    names.update(value.name for value in (*graph.input, *graph.output))
-    for node in graph.node:
-        names.update((node.name, *node.input, *node.output))
-    return names
-
-
 def remove_unread_initializers(graph: onnx.GraphProto, candidates: Iterable[str]) -> None:
     """Drop those of ``candidates`` that nothing reads any more, in place, with their recorded types."""
     read = Counter(name for node in graph.node for name in node.input)

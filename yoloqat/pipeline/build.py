@@ -22,18 +22,8 @@ from yoloqat.provenance import file_sha256
 
 
 def build_results(build: OpenVINOBuild) -> dict[str, Any]:
-    """Return the result keys of an engine's precision map."""
-    precision = build.precision
-    return {
-        "layers": [
-            {"name": layer.name, "type": layer.type, "precision": layer.precision, "macs": layer.macs}
-            for layer in precision.layers
-        ],
-        "int8_convolutions": len(precision.int8_convolutions),
-        "quantized_convolutions": len(precision.quantized_convolutions),
-        "convolutions": len(precision.convolutions),
-        "int8_mac_share": precision.int8_mac_share,
-        "int8_mac_share_all": precision.int8_mac_share_all,
+    """Return the result keys of an engine: those of every engine, and what was done against overflow."""
+    return build.precision.results() | {
         "processor_saturates": build.saturates,
         "overflowing_pairs": {name: risk.pairs for name, risk in build.overflow.items() if risk.pairs},
         "split_layers": list(build.split),

@@ -47,17 +47,7 @@ def build_twin(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], 
 
 def twin_results(build: OrtBuild) -> dict[str, Any]:
     """Return the result keys of a twin: those of every engine, its operators and the ranges that were measured."""
-    precision = build.precision
-    return {
-        "layers": [
-            {"name": layer.name, "type": layer.type, "precision": layer.precision, "macs": layer.macs}
-            for layer in precision.layers
-        ],
-        "int8_convolutions": len(precision.int8_convolutions),
-        "quantized_convolutions": len(precision.quantized_convolutions),
-        "convolutions": len(precision.convolutions),
-        "int8_mac_share": precision.int8_mac_share,
-        "int8_mac_share_all": precision.int8_mac_share_all,
+    return build.precision.results() | {
         "operators": dict(sorted(build.operators.items())),
         "measured_ranges": {name: list(span) for name, span in build.measured.items()},
     }

@@ -127,10 +127,7 @@ class Replay:
     def _planned(self, switches: Switches) -> _Steps:
         """Return what runs again: all that lies downstream of a marker that differs from the base, up to the output."""
         names = {name for name in {*switches, *self._base} if switches.get(name) != self._base.get(name)}
-        inside = {index for name in names for index in self._markers[name]}
-        for index, reads in enumerate(self._reads):
-            if not inside.isdisjoint(reads):
-                inside.add(index)
+        inside = self._traced.downstream({index for name in names for index in self._markers[name]})
         nodes = sorted(inside & self._live)
         needed = frozenset(read for index in nodes for read in self._reads[index] if read not in inside)
         last = {read: index for index in nodes for read in self._reads[index] if read in inside}

@@ -83,6 +83,20 @@ def write_engine(path: Path, metadata: Mapping[str, Any], plan: bytes | memoryvi
         file.write(plan)
 
 
+def split_header(data: bytes) -> tuple[dict[str, Any] | None, bytes]:
+    """Return the header of an engine file and the plan behind it; of a bare plan None and the whole.
+
+    Args:
+        data: The file's bytes.
+    """
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
+    try:
+        metadata = json.loads(data[_LENGTH:end]) if _LENGTH < end <= len(data) else None
+    except ValueError:
+        metadata = None
+    return (metadata, data[end:]) if isinstance(metadata, dict) else (None, data)
+
+
 def read_engine(path: Path) -> EngineFile:
     """Read an engine file that yoloqat or Ultralytics wrote; needs no TensorRT.
 
@@ -95,19 +109,14 @@ def read_engine(path: Path) -> EngineFile:
         raise ModelError(
             f"cannot read '{path}' ({error.strerror or error})", expected="an engine file", mend="check the path"
         ) from error
-    length = int.from_bytes(data[:_LENGTH], "little")
-    end = _LENGTH + length
-    try:
-        metadata = json.loads(data[_LENGTH:end]) if 0 < length <= len(data) - _LENGTH else None
-    except ValueError:
-        metadata = None
-    if not isinstance(metadata, dict) or end == len(data):
+    metadata, plan = split_header(data)
+    if metadata is None or not plan:
         raise ModelError(
             f"'{path}' of {len(data)} bytes does not begin with a header and a plan",
             expected="an engine that yoloqat or Ultralytics built",
             mend="build it with yoloqat build --engine tensorrt; a bare plan of trtexec says nothing of its classes",
         )
-    return EngineFile(metadata, data[end:], header_info(str(path), metadata))
+    return EngineFile(metadata, plan, header_info(str(path), metadata))
 
 
 def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
