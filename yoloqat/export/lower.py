@@ -8,6 +8,7 @@ from onnx import defs, helper, numpy_helper
 
 from yoloqat.errors import ExportError
 from yoloqat.export.graph import PassResult, constant, copy_of
+from yoloqat.export.padding import AXES_INPUT
 
 NEWEST, OLDEST = 18, 13
 
@@ -34,6 +35,8 @@ def _lower(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: dict[str, int]) 
             node.attribute.append(helper.make_attribute("axes", [int(axis) for axis in axes]))
             if "noop_with_empty_axes" in attributes:
                 node.attribute.remove(attributes["noop_with_empty_axes"])
+    elif node.op_type == "Pad" and len(node.input) > AXES_INPUT:
+        _pad_all_axes(graph, node, sizes)
     elif node.op_type == "Resize":
         plain = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}
         for name, default in plain.items():
@@ -45,6 +48,24 @@ def _lower(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: dict[str, int]) 
             shape is not None and (shape != 0).all()
         ):  # what a 0 means is without effect
             node.attribute.remove(attributes["allowzero"])
+
+
+def _pad_all_axes(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: dict[str, int]) -> None:
+    """Give a Pad no axes and, for 0, the least normal number: optimizers fold a Pad of 0 into the MaxPool behind it."""
+    pads, axes = constant(graph, node.input[1]), constant(graph, node.input[AXES_INPUT])
+    rank = sum(1 for key in sizes if key.rpartition("@")[0] == node.output[0])
+    if pads is None or axes is None or not rank:
+        return
+    every = np.zeros((2, rank), dtype=np.int64)
+    every[:, axes.astype(np.int64)] = pads.reshape(2, -1)
+    value = constant(graph, node.input[2]) if node.input[2] else np.zeros((), np.float32)
+    if value is None:
+        return
+    value = np.where(value == 0, np.finfo(np.float32).tiny, value).astype(np.float32)
+    node.input[1], node.input[2] = f"{node.output[0]}/all/pads", f"{node.output[0]}/all/value"
+    del node.input[AXES_INPUT:]
+    graph.initializer.append(numpy_helper.from_array(every.reshape(-1), node.input[1]))
+    graph.initializer.append(numpy_helper.from_array(value, node.input[2]))
 
 
 def _sizes(graph: onnx.GraphProto) -> dict[str, int]:
@@ -75,7 +96,7 @@ def lower_opset(model: onnx.ModelProto, opset: int) -> PassResult:
     """Write the standard operators of a graph in an older opset.
 
     Of what changed between 13 and 18 a detector meets few: Split lost its number of outputs, reductions take their axes as an
-    attribute, Resize and Reshape lack attributes whose defaults mean the same.
+    attribute, a Pad its axes, Resize and Reshape lack attributes whose defaults mean the same.
 
     Requires:
         A graph of opset 18 with recorded shapes.

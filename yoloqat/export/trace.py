@@ -14,6 +14,7 @@ from torch import nn
 from yoloqat.errors import ExportError
 from yoloqat.export.lower import NEWEST, lower_opset
 from yoloqat.export.markers import translations
+from yoloqat.export.padding import name_padded_axes
 
 INPUT, BATCH = "images", "batch"
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -114,7 +115,7 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
             raise _no_such_opset(opset, str(error)) from error
     if program is None:  # only without dynamo
         raise _no_such_opset(opset, "the exporter returned nothing")
-    model: onnx.ModelProto = lower_opset(program.model_proto, opset).model
+    model: onnx.ModelProto = lower_opset(name_padded_axes(program.model_proto).model, opset).model
     if default_opset(model) != opset:
         raise _no_such_opset(opset, f"the exporter gave {default_opset(model)}")
     size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value

@@ -1,0 +1,50 @@
+"""The pass that keeps zeros around a max-pooling what they are.
+
+A maximum over a window that reaches beyond the tensor leaves out what is not there, as if it were minus infinity; a Pad before it
+puts zeros there, which win over negative numbers, as SiLU makes them (YOLOv3-tiny pools so). Optimizers that take the Pad for
+the pooling's own padding change the result: ONNX Runtime up to 1.31 and onnxsim do. They pass over a Pad that names its axes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from yoloqat.export.graph import PassResult, constant, consumers, copy_of
+
+AXES_INPUT = 3
+"""Where a Pad has its axes, since opset 18."""
+
+
+def name_padded_axes(model: onnx.ModelProto) -> PassResult:
+    """Write a constant Pad that a MaxPool reads with the axes that it pads.
+
+    Requires:
+        A graph of opset 18 or newer.
+
+    Ensures:
+        Every node computes the same.
+    """
+    result = copy_of(model)
+    graph = result.graph
+    readers = consumers(graph)
+    modified = False
+    for node in graph.node:
+        pooled = any(reader.op_type == "MaxPool" for name in node.output for reader in readers.get(name, []))
+        if node.op_type != "Pad" or not pooled or len(node.input) > AXES_INPUT:
+            continue
+        mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
+        pads = constant(graph, node.input[1])
+        if mode != b"constant" or pads is None:
+            continue
+        before, after = np.split(pads, 2)
+        axes = np.flatnonzero((before != 0) | (after != 0)).astype(np.int64)
+        for suffix, values in (("pads", np.concatenate([before[axes], after[axes]])), ("axes", axes)):
+            graph.initializer.append(numpy_helper.from_array(values.astype(np.int64), f"{node.output[0]}/{suffix}"))
+        rest = [*node.input[2:], *[""] * (AXES_INPUT - max(len(node.input), 2))]
+        inputs = [node.input[0], f"{node.output[0]}/pads", *rest, f"{node.output[0]}/axes"]
+        del node.input[:]
+        node.input.extend(inputs)
+        modified = True
+    return PassResult(result if modified else model, modified=modified)
