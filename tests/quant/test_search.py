@@ -194,3 +194,16 @@ def test_even_entropy_does_not_clip_what_lies_above_a_spike():
     counts[916] = 8 * 2048
     assert amax_entropy_even(*histogram(counts, 1.0), clipped=1.0) == pytest.approx(917, abs=8)
     assert amax_entropy_even(*histogram(counts, 1.0)) > 2000
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("scale", [0.02, 0.2, 1.0])
+def test_a_coarse_search_by_mse_finds_what_the_full_one_does(bits, scale):
+    values = np.abs(np.random.default_rng(bits).laplace(scale=scale, size=200_000)).clip(max=8.0)
+    counts, edges = np.histogram(values, 8192, (0.0, 8.0))
+    counts[-1] += 3  # a few values far out
+    found = [
+        amax_mse(counts.astype(np.int64), edges.astype(np.float32), bits=bits, stride=8, even=True, coarse=coarse)
+        for coarse in (1, 8)
+    ]
+    assert found[1] == pytest.approx(found[0], rel=0.03)

@@ -29,7 +29,10 @@ from yoloqat.quant.calib.counting import (
 from yoloqat.quant.calib.search import amax_entropy_even, amax_mse, amax_percentile
 
 MSE_CANDIDATES = 1024
-"""About how many ranges the search by mse tries; a finer choice changes amax by less than a quantization step."""
+"""About how many ranges the search by mse chooses from; a finer choice changes amax by less than a quantization step."""
+
+MSE_COARSE = 8
+"""Every so-many-th of them is tried before the neighbours of the best: these lie no further apart than a step of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class Histogram:
         else:
             stride = max(1, len(self.counts) // MSE_CANDIDATES)
             even = math.frexp(float(self.edges[1]))[0] == 0.5
-            found = amax_mse(self.counts, self.edges, bits=bits, unsigned=unsigned, stride=stride, even=even)
+            found = amax_mse(
+                self.counts, self.edges, bits=bits, unsigned=unsigned, stride=stride, even=even, coarse=MSE_COARSE
+            )
         return min(found, self.amax)
 
     def merge(self, other: Histogram) -> Histogram:
