@@ -5,8 +5,8 @@
     python scripts/support_table.py --render                      # no run: the README's table from docs/support.json
 
 Ultralytics families are built from their own YAML with seeded weights at the smallest size, which proves the way, not the
-accuracy. Official weights are named with --weights. A cell holds what the command of its column ended with; the record of a
-run is docs/support.json.
+accuracy. Weights with COCO's classes, official ones first of all, are named with --weights. A cell holds what the command of
+its column ended with; the record of a run is docs/support.json.
 """
 
 from __future__ import annotations
@@ -88,6 +88,25 @@ def seeded_checkpoint(family: str, path: Path, *, classes: dict[int, str], width
     values: Any = module
     values.names, values.task, values.args = dict(classes), task, {"imgsz": 128}
     torch.save({"model": module.half(), "ema": None, "train_args": {"imgsz": 128}, "epoch": -1}, path)
+    return path
+
+
+def outlined_data(folder: Path, source: Path) -> Path:
+    """Write a data set of a few images of ``source`` whose objects have outlines, which are those of their boxes."""
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        for image in sorted((source.parent / "images" / split).iterdir())[:IMAGES]:
+            (folder / "images" / split / image.name).write_bytes(image.read_bytes())
+            lines = []
+            for line in (source.parent / "labels" / split / f"{image.stem}.txt").read_text().splitlines():
+                index, x, y, width, height = (float(word) for word in line.split())
+                left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+                lines.append(f"{index:.0f} {left} {top} {right} {top} {right} {bottom} {left} {bottom}\n")
+            (folder / "labels" / split / f"{image.stem}.txt").write_text("".join(lines))
+    path = folder / "outlined.yaml"
+    path.write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": content["names"]}))
     return path
 
 
@@ -181,7 +200,7 @@ def render(record: dict[str, Any]) -> str:
     for family, row in record["families"].items():
         cells = [row["cells"][column] for column in COLUMNS]
         shown = [cell["text"] if cell["ok"] else f"no: {cell['text'].replace('|', '/')}" for cell in cells]
-        lines.append(f"| {family} ({row['weights']}) | {' | '.join(shown)} |")
+        lines.append(f"| {family.partition(',')[0]} ({row['weights']}) | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -198,7 +217,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the families, write the record and the README's table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="families to run, separated by commas")
-    parser.add_argument("--weights", action="append", default=[], type=Path, help="official weights of COCO to run too")
+    parser.add_argument(
+        "--weights", action="append", default=[], type=Path, help="weights with COCO's classes to run too"
+    )
+    parser.add_argument("--weights-kind", default="official", metavar="TEXT", help="what stands beside their names")
     parser.add_argument("--coco", type=Path, help="data set YAML for --weights")
     parser.add_argument("--out", type=Path, default=Path("runs/support"))
     parser.add_argument("--render", action="store_true", help="only render the recorded run")
@@ -212,12 +234,14 @@ def run(argv: Sequence[str] | None = None) -> int:
             out = args.out / family
             out.mkdir(parents=True, exist_ok=True)
             model = seeded_checkpoint(family, out / f"{family}.pt", classes=classes)
-            _record(record, family, family_way(model, small_data(out, demo), out, imgsz=128), "seeded")
+            write = outlined_data if FAMILIES[family][1] == "segment" else small_data
+            _record(record, family, family_way(model, write(out, demo), out, imgsz=128), "seeded")
         for weights in args.weights:
-            out = args.out / weights.stem
+            family = f"{weights.stem}, {args.weights_kind}" if weights.stem in FAMILIES else weights.stem
+            out = args.out / family.replace(", ", "-")
             out.mkdir(parents=True, exist_ok=True)
             data = small_data(out, args.coco)
-            _record(record, weights.stem, family_way(weights, data, out, imgsz=320), "official")
+            _record(record, family, family_way(weights, data, out, imgsz=320), args.weights_kind)
     write_readme(record)
     print(render(record))
     return 0
@@ -228,7 +252,7 @@ def _record(record: dict[str, Any], family: str, cells: dict[str, Any], weights:
     versions = {name: known["packages"].get(name) for name in ("torch", "ultralytics", "onnxruntime", "openvino")}
     record["families"][family] = {
         "weights": weights,
-        "task": FAMILIES.get(family, ("", "detect"))[1],
+        "task": FAMILIES.get(family.partition(",")[0], ("", "detect"))[1],
         "cells": cells,
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions,
