@@ -26,6 +26,7 @@ import yaml
 from torch import nn
 
 from yoloqat.cli import main
+from yoloqat.detectors import load_detector
 from yoloqat.detectors.ultralytics import build
 from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.provenance import environment, write_json
@@ -110,8 +111,8 @@ def outlined_data(folder: Path, source: Path) -> Path:
     return path
 
 
-def small_data(folder: Path, source: Path) -> Path:
-    """Write a data set YAML with a few images of ``source``, whose labels stay where they are."""
+def small_data(folder: Path, source: Path, names: dict[int, str] | None = None) -> Path:
+    """Write a data set YAML with a few images of ``source``, whose labels stay where they are, and its names or others."""
     content = yaml.safe_load(source.read_text(encoding="utf-8"))
     root = source.parent.resolve()
     for split in ("train", "val"):
@@ -119,7 +120,8 @@ def small_data(folder: Path, source: Path) -> Path:
         files = sorted(listed.iterdir()) if listed.is_dir() else [root / line for line in listed.read_text().split()]
         (folder / f"{split}.txt").write_text("\n".join(str(file) for file in files[:IMAGES]) + "\n")
     path = folder / "data.yaml"
-    path.write_text(yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": content["names"]}))
+    listed_names = content["names"] if names is None else names
+    path.write_text(yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": listed_names}))
     return path
 
 
@@ -181,9 +183,8 @@ def family_way(model: Path, data: Path, out: Path, *, imgsz: int) -> dict[str, d
             continue
         found, error = _command(line, out / line[0])
         way = ""
-        if (
-            found is None and "--supervise" in error
-        ):  # what Ultralytics' trainer does not take is distilled layer by layer
+        # what Ultralytics' trainer does not take, or not with boxes alone, is distilled layer by layer
+        if found is None and ("--supervise" in error or "Segment dataset" in error):
             found, error = _command([*line, "--supervise", "1"], out / line[0])
             way = ", distilled"
         cells[column] = {"ok": found is not None, "text": error if found is None else text(found) + way}
@@ -240,7 +241,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             family = f"{weights.stem}, {args.weights_kind}" if weights.stem in FAMILIES else weights.stem
             out = args.out / family.replace(", ", "-")
             out.mkdir(parents=True, exist_ok=True)
-            data = small_data(out, args.coco)
+            data = small_data(out, args.coco, load_detector(weights).info.names)  # untrained models have made-up names
             _record(record, family, family_way(weights, data, out, imgsz=320), args.weights_kind)
     write_readme(record)
     print(render(record))

@@ -7,6 +7,8 @@ import pytest
 from onnx import numpy_helper
 
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino, overflow_risk, unsigned_twin
+from yoloqat.engines.openvino import SPLIT_IMAGE_ABOVE
+from yoloqat.engines.saturation import image_layers
 from yoloqat.engines.split import split_weights
 from yoloqat.errors import ConfigError
 
@@ -58,6 +60,21 @@ def test_build_splits_what_can_overflow_and_counts_it_once(qdq_path, tmp_path, i
     output, wanted = OpenVINOPredictor(tmp_path / "ir")(images)[0], OnnxPredictor(qdq_path)(images)[0]
     assert np.abs(output - wanted).max() < 4 / 127 * 127 * 0.006 * 1.5
     assert build_openvino(qdq_path, tmp_path / "ir", tight=False, split_above=1.0).split == ()
+
+
+def test_only_the_layer_that_reads_the_image_is_split_at_a_smaller_share(qdq_path, tmp_path):
+    shares = {
+        name: risk.share for name, risk in overflow_risk(unsigned_twin(onnx.load(qdq_path), tight=False).model).items()
+    }
+    assert min(shares.values()) > SPLIT_IMAGE_ABOVE
+    build = build_openvino(qdq_path, tmp_path / "ir", tight=False, split_above=max(shares.values()))
+    assert build.split == ("first",)
+
+
+def test_the_layers_of_the_image_are_found_past_a_clip(qdq_path):
+    model = onnx.load(qdq_path)
+    assert image_layers(model) == {"first"}
+    assert image_layers(unsigned_twin(model, bounds={"images": 0.0}).model) == {"first"}
 
 
 def test_share_out_of_range(qdq_path, tmp_path):

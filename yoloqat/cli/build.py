@@ -24,6 +24,7 @@ from yoloqat.deploy import describe, triton_config, write_deepstream, write_trit
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
+from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.tensorrt import TensorRTPredictor, engine_results, load_cuda, load_tensorrt
 from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
 from yoloqat.pipeline.build import build_results, float_source, score_engine
@@ -68,6 +69,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_data(parser)
     options.add_evaluation(parser)
+    group = parser.add_argument_group("--engine openvino")
+    group.add_argument(
+        "--split-above",
+        type=float,
+        default=SPLIT_ABOVE,
+        metavar="F",
+        help="split a convolution in two where more than this share of its pairs of products can overflow on processors "
+        "without VNNI; 0 makes every sum exact (default: %(default)s)",
+    )
     group = parser.add_argument_group("calibration of --engine onnxruntime")
     group.add_argument("--calib-images", type=int, default=32, metavar="N", help="images to measure on (default: 32)")
     group.add_argument(
@@ -82,13 +92,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _build_openvino(args: argparse.Namespace, run: Run) -> Built:
-    built = build_openvino(args.model, run.out / OPENVINO, threads=run.threads)
+    built = build_openvino(args.model, run.out / OPENVINO, threads=run.threads, split_above=args.split_above)
     results = build_results(built)
     rows = []
     if built.saturates and results["quantized_convolutions"]:
         rows.append(("this processor's 8-bit sums saturate", "guarded against"))
     if built.split:
-        rows.append(("layers split in two to be exact", str(len(built.split))))
+        rows.append(("layers split in two against overflow", str(len(built.split))))
     return Built(OPENVINO, OpenVINOPredictor(run.out / OPENVINO, threads=run.threads), results, rows)
 
 
@@ -159,14 +169,17 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         shown.add_row(*row)
     if dataset is not None and built.predictor is not None:
         source = path if args.engine == "onnxruntime" else args.model  # a twin's numbers depend on its calibration
-        found = score_engine(built.predictor, source, floating, dataset, config, run=run, engine=args.engine)
+        engine = f"{args.engine}, {args.split_above}" if args.engine == "openvino" else args.engine
+        found = score_engine(built.predictor, source, floating, dataset, config, run=run, engine=engine)
         results |= found
         shown.add_row("mAP50-95 engine", number(found["map_engine"]))
         if found["drop"] is not None:
             shown.add_row("mAP50-95 float", number(found["map_float"]))
             shown.add_row("drop, 95 % interval", f"{found['drop']:+.4f} {interval(found['drop_ci95'])}")
     inputs = {"model": path_key(args.model), "data": options.dataset_input(dataset)}
-    settings = {"engine": args.engine, "evaluation": to_dict(config) if dataset is not None else None}
+    settings: dict[str, Any] = {"engine": args.engine, "evaluation": to_dict(config) if dataset is not None else None}
+    if args.engine == "openvino":
+        settings["split_above"] = args.split_above
     lines = [f"yoloqat bench {args.model} {path}", *built.lines, *_deploy(args, path)]
     return Outcome(settings, results, inputs, [shown], [built.file], lines)
 

@@ -84,6 +84,23 @@ def overflow_risk(model: onnx.ModelProto) -> dict[str, Overflow]:
     return risks
 
 
+def image_layers(model: onnx.ModelProto) -> frozenset[str]:
+    """Return the names of the convolutions that read the quantized input of a QDQ graph itself, past a Clip of its range."""
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    inputs = {value.name for value in graph.input}
+    found = set()
+    for node in graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        source = node.input[0]
+        while source in made and made[source].op_type in ("DequantizeLinear", "QuantizeLinear", "Clip"):
+            source = made[source].input[0]
+        if source in inputs:
+            found.add(node.name)
+    return frozenset(found)
+
+
 def _by_outputs(codes: NDArray[np.generic], groups: int) -> NDArray[np.generic]:
     """Turn a transposed convolution's weight (inputs, outputs / groups, ...) into (outputs, inputs / groups, ...)."""
     parts = np.split(codes, groups, axis=0)
