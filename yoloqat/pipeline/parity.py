@@ -105,6 +105,11 @@ def _places(cuts: Sequence[Cut], named: Mapping[str, str], sites: Container[str]
     return places
 
 
+ROUNDING_OPTIMIZERS = ["WeightBiasQuantization"]
+"""What ONNX Runtime changes in a file before it runs it: it rounds the bias of a layer whose output is quantized at once, as
+that of a mask head's transposed convolution is, to codes that the file does not have."""
+
+
 def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *, threads: int) -> list[NodeParity]:
     """Compare the codes of every quantized tensor between torch and ONNX Runtime.
 
@@ -125,7 +130,10 @@ def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *
     source = onnx.load(onnx_path)
     model, cuts = cut_at_quantizers(source)
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), session_options(threads=threads), providers=["CPUExecutionProvider"]
+        model.SerializeToString(),
+        session_options(threads=threads),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=ROUNDING_OPTIMIZERS,
     )
     with torch.inference_mode(), unshared(detector.module):
         sites = dict(activation_quantizers(detector.module))

@@ -116,7 +116,7 @@ def amax_entropy_even(
     *,
     bits: int = 8,
     unsigned: bool = False,
-    candidates: int = 256,
+    candidates: int = 128,
     clipped: float = CLIPPED_SHARE,
 ) -> float:
     """Return the amax of least KL divergence, each candidate looked at with the same number of bins per level.
