@@ -66,8 +66,17 @@ def test_an_engine_is_scored_beside_its_float_model(
     found = score_engine(predictor, tiny_onnx, tiny_model, dataset, CONFIG, run=make_run())
     assert found["map_float"] > found["map_engine"] > 0.1
     assert found["drop"] == pytest.approx(found["map_float"] - found["map_engine"], abs=1e-9)
-    alone = score_engine(predictor, tiny_onnx, None, dataset, CONFIG, run=make_run("alone"))
-    assert alone == {"map_engine": found["map_engine"], "map_float": None, "drop": None, "drop_ci95": None}
+    alone = score_engine(predictor, tiny_onnx, None, dataset, CONFIG, run=make_run("alone"), qfloat=tiny_onnx)
+    low, high = alone["qfloat_difference_ci95"]
+    assert low <= alone["qfloat_difference"] <= high
+    assert alone["qfloat_difference"] == pytest.approx(alone["map_qfloat"] - alone["map_engine"], abs=1e-9)
+    assert found["map_qfloat"] is None
+    assert (alone["map_engine"], alone["map_float"], alone["drop"], alone["drop_ci95"]) == (
+        found["map_engine"],
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_quantized_model_is_no_float_model(

@@ -170,12 +170,17 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     if dataset is not None and built.predictor is not None:
         source = path if args.engine == "onnxruntime" else args.model  # a twin's numbers depend on its calibration
         engine = f"{args.engine}, {args.split_above}" if args.engine == "openvino" else args.engine
-        found = score_engine(built.predictor, source, floating, dataset, config, run=run, engine=engine)
+        qfloat = args.model if results["quantized_convolutions"] else None
+        found = score_engine(built.predictor, source, floating, dataset, config, run=run, engine=engine, qfloat=qfloat)
         results |= found
         shown.add_row("mAP50-95 engine", number(found["map_engine"]))
         if found["drop"] is not None:
             shown.add_row("mAP50-95 float", number(found["map_float"]))
             shown.add_row("drop, 95 % interval", f"{found['drop']:+.4f} {interval(found['drop_ci95'])}")
+        if found["qfloat_difference"] is not None:
+            shown.add_row("mAP50-95 QFloat (the file, as written)", number(found["map_qfloat"]))
+            gap = f"{found['qfloat_difference']:+.4f} {interval(found['qfloat_difference_ci95'])}"
+            shown.add_row("QFloat minus engine, 95 % interval", gap)
     inputs = {"model": path_key(args.model), "data": options.dataset_input(dataset)}
     settings: dict[str, Any] = {"engine": args.engine, "evaluation": to_dict(config) if dataset is not None else None}
     if args.engine == "openvino":

@@ -9,7 +9,7 @@ from typing import Any
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import TorchPredictor, load_detector
-from yoloqat.engines import OpenVINOBuild
+from yoloqat.engines import OnnxPredictor, OpenVINOBuild
 from yoloqat.engines.onnx_file import load_onnx, properties
 from yoloqat.errors import ModelError
 from yoloqat.pipeline.drops import Baseline, drop_results
@@ -62,8 +62,9 @@ def score_engine(
     *,
     run: Run,
     engine: str = "openvino",
+    qfloat: Path | None = None,
 ) -> dict[str, Any]:
-    """Score an engine, and the float model it came from where that is at hand.
+    """Score an engine, the float model it came from where that is at hand, and the file it came from in float arithmetic.
 
     Args:
         predictor: The engine.
@@ -73,12 +74,14 @@ def score_engine(
         config: How to score; the batch is the engine's own where that is fixed.
         run: Where finished parts are kept.
         engine: The runtime's name, which identifies finished parts too.
+        qfloat: The QDQ file that ONNX Runtime computes in float as it is written, which is QFloat; None measures no gap to it.
 
     Raises:
         ModelError: The float model cannot be loaded, or is a quantized one.
 
     Returns:
-        ``map_engine``, and ``map_float``, ``drop`` and ``drop_ci95`` where there is a float model, else None.
+        ``map_engine``; ``map_float``, ``drop`` and ``drop_ci95`` where there is a float model, else None; ``map_qfloat``,
+        ``qfloat_difference`` (QFloat minus engine) and ``qfloat_difference_ci95`` where QFloat is asked for, else None.
     """
     config = EvalConfig(**{**vars(config), "batch": predictor.info.batch or config.batch})
     found = run.evaluate(predictor, dataset, config, label="engine", model_key={"engine": engine, **path_key(source)})
@@ -87,7 +90,21 @@ def score_engine(
         "map_float": None,
         "drop": None,
         "drop_ci95": None,
+        "map_qfloat": None,
+        "qfloat_difference": None,
+        "qfloat_difference_ci95": None,
     }
+    if qfloat is not None:
+        written = OnnxPredictor(qfloat, threads=run.threads)
+        same = run.evaluate(
+            written, dataset, config, label="QFloat", model_key={"engine": "qfloat", **path_key(qfloat)}
+        )
+        gap = Baseline(same.matches).drop(found.matches)
+        result |= {
+            "map_qfloat": same.metrics.map50_95,
+            "qfloat_difference": gap.difference,
+            "qfloat_difference_ci95": [gap.low, gap.high],
+        }
     if floating is None:
         return result
     detector = load_detector(floating)
