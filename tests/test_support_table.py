@@ -27,7 +27,8 @@ def test_the_readme_holds_the_recorded_run(table):
 
 def test_every_recorded_family_went_every_step(table):
     families = json.loads((ROOT / "docs" / "support.json").read_text())["families"]
-    assert {"yolov5nu", "yolov8n", "yolov10n", "yolo11n", "yolo12n", "yolo26n"} <= set(families)
+    official, original = {"yolov5s", "yolov8n, official", "yolov8n-seg, official"}, {"yolov7-w025", "yolov7-tiny-w050"}
+    assert set(table.FAMILIES) | official | original <= set(families)
     for family, row in families.items():
         assert set(row["cells"]) == set(table.COLUMNS), family
         assert all(cell["ok"] for cell in row["cells"].values()), family
@@ -54,3 +55,19 @@ def test_a_narrow_model_of_a_family_goes_the_whole_way(table, tmp_path, family):
     assert {column: cell["text"] for column, cell in cells.items() if not cell["ok"]} == {}
     assert cells["QDQ export"]["lint"]["errors"] == 0
     assert cells["QDQ export"]["text"].endswith("1 step") or cells["QDQ export"]["text"].endswith("0 step")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "family",
+    ["yolov3-tinyu", "yolov6n", "yolov8n-seg", "yolov9t", "yolov10n", "yolo11n-obb", "yolo12n", "yolo26n-seg"],
+)
+def test_a_narrow_model_of_a_family_is_calibrated_and_exported_as_it_computes(table, tmp_path, family):
+    demo = ROOT / "data" / "demo.yaml"
+    classes = yaml.safe_load(demo.read_text())["names"]
+    model = table.seeded_checkpoint(family, tmp_path / "model.pt", classes=classes, width=0.125)
+    columns = ("load", "PTQ", "QDQ export")
+    cells = table.family_way(model, table.small_data(tmp_path, demo), tmp_path, imgsz=64, columns=columns)
+    assert set(cells) == set(columns)
+    assert {column: cell["text"] for column, cell in cells.items() if not cell["ok"]} == {}
+    assert cells["QDQ export"]["lint"]["errors"] == 0
