@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tiny_detector import NAMES, TinyData
 
 from yoloqat.cli import main
-from yoloqat.detectors import load_detector
+from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.finetune.keeper import weights_digest
 
 
@@ -130,3 +132,70 @@ def test_another_float_file_is_refused(
     assert f"float model '{other}' does not exist" in wrong(capsys, *line, "--float", other)
     other.write_bytes(b"other")
     assert f"float model '{other}' is another file" in wrong(capsys, *line, "--float", other)
+
+
+def test_kept_batch_norms_leave_a_checkpoint_as_any_other(
+    tiny_checkpoint: Path, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    line = (
+        "finetune",
+        tiny_checkpoint,
+        "--data",
+        data,
+        "--epochs",
+        1,
+        "--batch",
+        4,
+        "--keep-bn",
+        "--float",
+        tiny_model,
+    )
+    assert run(*line, "--out", tmp_path / "tuned") == 0
+    checkpoint = tmp_path / "tuned" / "last.safetensors"
+    tuned, start = load_detector(checkpoint), load_detector(tiny_checkpoint)
+    assert list(tuned.module.state_dict()) == list(start.module.state_dict())
+    assert tuned.quantization.calibration["finetune"]["keep_bn"] is True
+    assert run("export", checkpoint, "--data", data, "--out", tmp_path / "exported") == 0
+    assert result(tmp_path / "exported")["node_max_steps"] <= 1
+    assert run("lint", tmp_path / "exported" / "model.onnx", "--out", tmp_path / "linted") == 0
+    assert (
+        run("finetune", checkpoint, *line[2:], "--out", tmp_path / "again") == 0
+    )  # its weights are not the float model's
+
+
+def test_batch_norms_that_cannot_be_kept_are_told(
+    tiny_model: Path, tiny_checkpoint: Path, data: Path, tiny_data: TinyData, tmp_path: Path, capsys: Any
+) -> None:
+    line = ("--data", data, "--keep-bn", "--out", tmp_path / "out")
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"other")
+    floating = load_detector(tiny_checkpoint)
+    floating.source = replace(floating.source, path=str(tmp_path / "moved.pt"))
+    save_checkpoint(floating, tmp_path / "moved.safetensors")
+    assert f"float model '{tmp_path / 'moved.pt'}' does not exist" in wrong(
+        capsys, tmp_path / "moved.safetensors", *line
+    )
+    tensors = ("--per-tensor-weights", "--no-eval", "--calib-images-dir", tiny_data.train, "--calib-images", 2)
+    assert run("calibrate", tiny_model, *tensors, "--out", tmp_path) == 0
+    capsys.readouterr()
+    told = wrong(capsys, tmp_path / "model.safetensors", *line)
+    assert "the weight of 'model.0.conv' has one scale for all channels" in told
+    assert len(told.strip().splitlines()) == 1
+    assert "'--keep-bn' does not go with '--supervise 1'" in wrong(capsys, tiny_checkpoint, *line, "--supervise", 1)
+    checked = wrong(capsys, tiny_checkpoint, *line, "--float", other, "--distill", 0, "--features", 0)
+    assert f"float model '{other}' is another file" in checked
+
+
+def test_processes_that_do_not_go_together_are_told(
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    line = (tiny_checkpoint, "--data", data, "--out", tmp_path)
+    assert "the devices are 'cpu,cpu'" in wrong(capsys, *line, "--device", "cpu,cpu")
+    assert "3 processes are to train on the device 'cpu,cpu'" in wrong(
+        capsys, *line, "--device", "cpu,cpu", "--processes", 3
+    )
+    assert "processes is 0" in wrong(capsys, *line, "--processes", 0)
+    assert "a batch of 5 images is shared by 2 processes" in wrong(capsys, *line, "--processes", 2, "--batch", 5)
+    assert "2 processes do not go with '--supervise 1'" in wrong(capsys, *line, "--processes", 2, "--supervise", 1)
+    if not torch.cuda.is_available():
+        assert "device is '0'" in wrong(capsys, *line, "--device", "0,1")

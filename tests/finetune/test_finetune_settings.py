@@ -21,6 +21,9 @@ def test_settings_go_through_plain_values() -> None:
         ({"lr0": float("nan")}, "lr0 is nan"),
         ({"patience": -1}, "patience is -1"),
         ({"learn_amax": 1}, "learn_amax is 1"),
+        ({"keep_bn": 0}, "keep_bn is 0"),
+        ({"processes": 0}, "processes is 0"),
+        ({"batch": 5, "processes": 2}, "a batch of 5 images is shared by 2 processes"),
     ],
 )
 def test_values_out_of_range_are_refused(changes: dict[str, object], what: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from tiny_detector import IMGSZ, NAMES
+from torch import nn
 
 from yoloqat.detectors import Detector
 from yoloqat.finetune import FinetuneConfig, Keeper
@@ -38,6 +40,7 @@ def train(
     data: Path,
     *,
     scores: list[float] | None = None,
+    norms: Mapping[str, nn.BatchNorm2d] | None = None,
     progress: Progress = silent,
 ) -> Keeper:
     """Train a detector, going on where ``folder`` holds a state, and return what was kept."""
@@ -51,6 +54,7 @@ def train(
         keeper=made,
         folder=folder / "logs",
         teacher=teacher,
+        norms=norms,
         state=state,
         progress=progress,
     )

@@ -44,9 +44,11 @@ class Command:
         doc: The docstring of the command's module: its first line is the short help, the whole the long one.
         arguments: Adds the command's own arguments to its parser.
         run: Does the work.
+        devices: ``--device`` may name several; the run has the first.
     """
 
     name: str
     doc: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Run], Outcome]
+    devices: bool = False

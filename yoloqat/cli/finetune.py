@@ -16,12 +16,14 @@ from typing import Any
 from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
-from yoloqat.config import to_dict
-from yoloqat.detectors import load_detector
+from yoloqat.config import EvalConfig, to_dict
+from yoloqat.config.checks import check_int
+from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import load_detector, torch_device
 from yoloqat.errors import ConfigError
 from yoloqat.finetune import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
 from yoloqat.pipeline.finetune import Scoring, check_quantized, finetune, float_detector
-from yoloqat.pipeline.finetune_trainers import Trainer, supervised, ultralytics
+from yoloqat.pipeline.finetune_trainers import Places, Trainer, supervised, ultralytics
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import file_sha256
 
@@ -43,11 +45,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="order and augmentation (default: 0)")
     group.add_argument("--learn-amax", action="store_true", help="learn the ranges beside the weights (LSQ)")
     group.add_argument(
+        "--keep-bn", action="store_true", help="keep batch-norms, statistics frozen, and fold them where it saves"
+    )
+    group.add_argument(
         "--train",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="an argument of Ultralytics' trainer, e.g. mosaic=0.5; may be repeated",
+    )
+    group.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="processes that train together on the CPU (default: 1); on GPUs name several: --device 0,1",
     )
     group.add_argument("--resume", action="store_true", help="go on with an interrupted run or fail, never begin anew")
     group = parser.add_argument_group("distillation")
@@ -55,7 +66,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--distill", type=float, default=10.0, metavar="W", help="weight of the outputs (default: 10)")
     group.add_argument("--features", type=float, default=5.0, metavar="W", help="weight of the features (default: 5)")
     group.add_argument(
-        "--float", type=Path, metavar="MODEL", help="the float model, where a checkpoint was trained before"
+        "--float",
+        type=Path,
+        metavar="MODEL",
+        help="the float model, for --keep-bn and checkpoints trained before (default: where the checkpoint says)",
     )
     group.add_argument(
         "--supervise", type=int, metavar="STRIDE", help="distil alone, from the output of every STRIDE-th module"
@@ -65,8 +79,44 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _trainer(args: argparse.Namespace, imgsz: int) -> Trainer:
+def _devices(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return where each process trains.
+
+    Raises:
+        ConfigError: A device is not there or named twice, or the number of processes does not go with them.
+    """
+    names = tuple(args.device.split(","))
+    if args.processes is not None:
+        check_int("processes", args.processes, 1)
+        if len(names) > 1 or (args.processes > 1 and names != ("cpu",)):
+            raise ConfigError(
+                f"{args.processes} processes are to train on the device '{args.device}'",
+                expected="--processes for the CPU alone, or one device for each",
+                mend="leave --processes out and name the devices, as --device 0,1",
+            )
+        names *= args.processes
+    elif len({torch_device(name) for name in names}) < len(names) or (len(names) > 1 and "cpu" in names):
+        raise ConfigError(
+            f"the devices are '{args.device}'",
+            expected="different CUDA devices, one for each process",
+            mend="name each once; on a CPU set --processes",
+        )
+    return names
+
+
+def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: EvalConfig) -> Trainer:
+    imgsz, devices = evaluation.imgsz, _devices(args)
     if args.supervise is not None:
+        if len(devices) > 1:
+            raise ConfigError(
+                f"{len(devices)} processes do not go with '--supervise {args.supervise}'",
+                expected="one device and one process",
+                mend="name one",
+            )
+        if args.keep_bn:
+            raise ConfigError(
+                f"'--keep-bn' does not go with '--supervise {args.supervise}'", expected="one of them", mend="drop one"
+            )
         return supervised(
             SupervisionConfig(
                 epochs=args.epochs,
@@ -93,10 +143,13 @@ def _trainer(args: argparse.Namespace, imgsz: int) -> Trainer:
         patience=args.patience,
         seed=args.seed,
         learn_amax=args.learn_amax,
+        keep_bn=args.keep_bn,
+        processes=len(devices),
         weights=LossWeights(task=args.task, outputs=args.distill, features=args.features),
         arguments=tuple(args.train),
     )
-    return ultralytics(config, args.data)
+    places = Places(devices, args.model, dataset, evaluation) if len(devices) > 1 else None
+    return ultralytics(config, args.data, args.float, places=places)
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
@@ -104,7 +157,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     detector = load_detector(args.model)
     check_quantized(detector, args.model)
     config = options.eval_config(args, detector.imgsz)
-    trainer = _trainer(args, config.imgsz)
+    trainer = _trainer(args, dataset, config)
     teacher = float_detector(detector, args.float)
     sha = file_sha256(args.model)
     results = finetune(
@@ -140,4 +193,4 @@ def _table(model: Path, results: dict[str, Any]) -> Any:
     return shown
 
 
-COMMAND = Command("finetune", __doc__ or "", _arguments, _run)
+COMMAND = Command("finetune", __doc__ or "", _arguments, _run, devices=True)

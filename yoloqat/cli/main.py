@@ -115,7 +115,8 @@ def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int
         check_int("threads", args.threads, 1)
     errors = Console(stderr=True)
     with torch_threads(args.threads) as threads, progress_bars(errors) as progress:
-        run = Run(out, torch_device(args.device), threads, progress)
+        device = args.device.split(",")[0] if command.devices else args.device
+        run = Run(out, torch_device(device), threads, progress)
         outcome = command.run(args, run)
         result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
         write_json(out / "result.json", result)

@@ -79,6 +79,18 @@ def _checkpoint_model(path: Path) -> nn.Module:
     return model.float().eval()
 
 
+def batch_norms(path: Path) -> dict[str, nn.BatchNorm2d]:
+    """Return the batch-norms of an Ultralytics ``.pt`` by the name of the convolution that each follows.
+
+    Raises:
+        ModelError: The file is no such checkpoint.
+    """
+    block = ultralytics_module("nn.modules.conv").Conv
+    found = _checkpoint_model(path).named_modules()
+    named = {f"{name}.conv": getattr(child, "bn", None) for name, child in found if isinstance(child, block)}
+    return {name: norm for name, norm in named.items() if isinstance(norm, nn.BatchNorm2d)}
+
+
 def _task(model: nn.Module, path: Path) -> str:
     kind = type(model).__name__  # the attribute `task` is not enough: RT-DETR's is 'detect' too
     task = next((task for task, name in TASKS.items() if name == kind), None)

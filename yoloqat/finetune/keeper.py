@@ -56,7 +56,7 @@ class Keeper:
     """
 
     def __init__(self, out: Path, state_path: Path, evaluate: Callable[[Detector, str], float]) -> None:
-        self._out, self._state_path, self._evaluate = out, state_path, evaluate
+        self._out, self.state_path, self._evaluate = out, state_path, evaluate
         self.rows: list[EpochRow] = []
 
     @property
@@ -80,14 +80,20 @@ class Keeper:
         Raises:
             OutputError: The checkpoint cannot be written.
         """
-        state = TrainingState.load(self._state_path)
+        state = self.take_up()
         if state is not None:
-            self.rows = [EpochRow(**row) for row in state.values["rows"]]
             return state
         weights = weights_digest(detector.module)
         self.rows = [EpochRow(0, self._evaluate(detector, weights), None, {}, weights)]
         save_checkpoint(detector, self._out / BEST)
         return None
+
+    def take_up(self) -> TrainingState | None:
+        """Return the state that was kept last, its figures taken up; None where there is none."""
+        state = TrainingState.load(self.state_path)
+        if state is not None:
+            self.rows = [EpochRow(**row) for row in state.values["rows"]]
+        return state
 
     def score(self, detector: Detector, epoch: int, losses: dict[str, float], *, loss: float, seconds: float) -> float:
         """Score the model after an epoch and keep it, as the best too where it is.
@@ -120,7 +126,7 @@ class Keeper:
             OutputError: It cannot be written.
         """
         state.values["rows"] = self.table()
-        state.save(self._state_path)
+        state.save(self.state_path)
 
     def table(self) -> list[dict[str, Any]]:
         """Return the rows as JSON-able dicts."""

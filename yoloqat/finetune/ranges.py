@@ -95,13 +95,21 @@ class LearnedRanges:
 
     def pull_gradients(self) -> None:
         """Move the gradients of the ranges to their logarithms, averaged over processes that train together."""
-        for parameter, (_, amax) in zip(self.parameters, self._ranges, strict=True):
-            if amax.grad is None:
-                continue
-            parameter.grad = amax.grad * amax.detach()
-            amax.grad = None
-            if torch.distributed.is_initialized():  # ranges are buffers, which DistributedDataParallel leaves alone
-                torch.distributed.all_reduce(parameter.grad, op=torch.distributed.ReduceOp.AVG)
+        pairs = list(zip(self.parameters, self._ranges, strict=True))
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        for parameter, (_, amax) in pairs:
+            if amax.grad is not None:
+                parameter.grad = amax.grad * amax.detach()
+                amax.grad = None
+            elif together:  # in another process it may have one
+                parameter.grad = torch.zeros_like(parameter)
+        if together and pairs:  # ranges are buffers, which DistributedDataParallel leaves alone
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            torch.distributed.all_reduce(flat)
+            flat /= torch.distributed.get_world_size()
+            for gradient, part in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def push_values(self) -> None:
         """Set the ranges from their logarithms after a step of the optimizer."""

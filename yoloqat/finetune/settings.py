@@ -61,13 +61,15 @@ class FinetuneConfig:
 
     Attributes:
         epochs: Passes over the training images.
-        batch: Images per step.
+        batch: Images per step, of all processes together.
         imgsz: Side of the training images in pixels.
         lr0: Learning rate at the start; it falls along a cosine to a hundredth.
         optimizer: A name that Ultralytics knows.
         patience: Epochs without a better mAP after which training stops; 0 never stops early.
         seed: Seeds the order of the images and their augmentation.
         learn_amax: Learn every amax beside the weights (LSQ, Esser et al. 2020, arXiv:1902.08153) instead of keeping it.
+        keep_bn: Keep batch-norms through the training, with frozen statistics, instead of training the folded weights.
+        processes: How many train together, each on its share of every batch.
         weights: What each part of the loss counts.
         arguments: Further arguments of Ultralytics' trainer, as ``KEY=VALUE``.
 
@@ -83,6 +85,8 @@ class FinetuneConfig:
     patience: int = 0
     seed: int = 0
     learn_amax: bool = False
+    keep_bn: bool = False
+    processes: int = 1
     weights: LossWeights = field(default_factory=LossWeights)
     arguments: tuple[str, ...] = ()
 
@@ -95,6 +99,14 @@ class FinetuneConfig:
         check_int("patience", self.patience, 0)
         check_int("seed", self.seed, 0)
         check_bool("learn_amax", self.learn_amax)
+        check_bool("keep_bn", self.keep_bn)
+        check_int("processes", self.processes, 1)
+        if self.batch % self.processes:
+            raise ConfigError(
+                f"a batch of {self.batch} images is shared by {self.processes} processes",
+                expected="as many images for each",
+                mend=f"set the batch to a multiple of {self.processes}",
+            )
 
 
 @dataclass(frozen=True)

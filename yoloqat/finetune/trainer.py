@@ -8,6 +8,7 @@ COCO mAP, and what is kept are our checkpoints and a state that resumes to the s
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,9 @@ from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.errors import CalibrationError, DataError, ModelError
 from yoloqat.finetune.distill import DistillingCriterion
+from yoloqat.finetune.group import Group, averaged
 from yoloqat.finetune.keeper import Keeper
+from yoloqat.finetune.norms import fold
 from yoloqat.finetune.randomness import epoch_seeds, seed_everything
 from yoloqat.finetune.ranges import LearnedRanges, RangeGuard
 from yoloqat.finetune.settings import FinetuneConfig
@@ -29,6 +32,10 @@ from yoloqat.progress import Progress, silent
 
 TRAINERS = {"detect": ("detect", "DetectionTrainer"), "segment": ("segment", "SegmentationTrainer")}
 """By task: the package of `ultralytics.models.yolo` and the class in it."""
+
+
+LONGEST_AVERAGE = 0.9999
+"""Decay of the weights' average at most, as in Ultralytics."""
 
 
 @dataclass
@@ -42,6 +49,7 @@ class Session:
         teacher: The float model to distil from, on the training device, or None.
         state: To go on from, or None.
         progress: Told of every finished step.
+        group: The processes that train together, or None where this one trains alone.
     """
 
     detector: Detector
@@ -50,6 +58,7 @@ class Session:
     teacher: nn.Module | None = None
     state: TrainingState | None = None
     progress: Progress = silent
+    group: Group | None = None
 
 
 class QatHooks:
@@ -60,12 +69,20 @@ class QatHooks:
     ema: Any
     args: Any
 
+    def _setup_ddp(self) -> None:
+        """Connect to the other processes, on CPUs too."""
+        trainer: Any = self
+        assert self.session.group is not None  # noqa: S101 - else nothing asks for it
+        self.session.group.join(trainer.device)
+
     def _setup_train(self) -> None:
         """Set up as ever, then what belongs to quantization, then take up an interrupted run."""
         trainer: Any = self
         parent: Any = super()
         precision = trainer.args.amp
         trainer.args.amp = False  # else Ultralytics fetches a model and a picture to try mixed precision with
+        if self.session.group is not None:
+            trainer.world_size = 1  # until the model is shared, which Ultralytics does for GPUs alone
         try:
             parent._setup_train()
         except (RuntimeError, ValueError, FileNotFoundError) as error:
@@ -82,6 +99,7 @@ class QatHooks:
             module.init_criterion(), teacher, weights, bins=int(module.model[-1].reg_max)
         )
         self._guard = RangeGuard(module)
+        trainer.ema.decay = averaging(math.ceil(self._batches / self._accumulate))
         if self.session.state is not None:
             self._resume(self.session.state)
 
@@ -105,6 +123,9 @@ class QatHooks:
         """Build as ever, but count accumulated batches here: an epoch ends with a step, so that nothing is carried over."""
         trainer: Any = self
         parent: Any = super()
+        if self.session.group is not None:
+            trainer.world_size = self.session.group.size
+            trainer.model = self.session.group.shared(trainer.model, trainer.device)
         parent._build_train_pipeline()
         self._accumulate, trainer.accumulate = trainer.accumulate, 1
         self._batches = len(trainer.train_loader)
@@ -112,11 +133,13 @@ class QatHooks:
     def start_epoch_anew(self) -> None:
         """Make everything random a function of the epoch, and let the loader begin anew."""
         trainer: Any = self
-        rank = max(int(ultralytics_module("utils").RANK), 0)
+        rank = 0 if self.session.group is None else self.session.group.rank
         python, numpy, torch_seed, order = epoch_seeds(self.session.config.seed, trainer.epoch, rank)
         seed_everything(python, numpy, torch_seed)
         loader = trainer.train_loader
         loader.generator.manual_seed(order)
+        if self.session.group is not None:  # it shuffles the images by this and the epoch, the same in every process
+            loader.sampler.seed = self.session.config.seed
         dataset = loader.dataset
         for index in dataset.buffer:  # what mosaics are made of is forgotten too
             dataset.ims[index], dataset.im_hw0[index], dataset.im_hw[index] = None, None, None
@@ -154,7 +177,8 @@ class QatHooks:
             raise CalibrationError(error.what, expected=error.expected, mend=mend) from error
 
     def _last_good(self) -> str:
-        done = self.session.keeper.rows[-1].epoch
+        trainer: Any = self
+        done = trainer.epoch
         return (
             f"last.safetensors holds epoch {done}"
             if done
@@ -164,14 +188,15 @@ class QatHooks:
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Score the averaged model by COCO mAP, in the first process alone."""
         trainer: Any = self
-        if ultralytics_module("utils").RANK not in (-1, 0):
+        losses = averaged({name: float(value) for name, value in trainer.tloss.items()}, trainer.device)
+        if self.session.group is not None and self.session.group.rank:
             return None, None
         module = copy.deepcopy(
             trainer.ema.ema
         )  # scoring moves it to another memory layout, which would undo the averaging
         module.criterion = None
+        fold(module)
         detector = replace(self.session.detector, module=module.eval().requires_grad_(False))
-        losses = {name: float(value) for name, value in trainer.tloss.items()}
         seconds = time.perf_counter() - self._started
         fitness = self.session.keeper.score(
             detector, trainer.epoch + 1, losses, loss=sum(losses.values()), seconds=seconds
@@ -222,6 +247,19 @@ class QatHooks:
 
     def final_eval(self) -> None:
         """Score nothing again: every epoch was."""
+
+
+def averaging(steps: int) -> Callable[[int], float]:
+    """Return the decay of the weights' average by the number of updates so far.
+
+    Ultralytics' own takes 2000 steps to become an average at all, longer than most fine-tunings last. Under fake quantization
+    weights jump to and fro across the steps of their grid, which an average over about one epoch, or ten steps, takes out.
+
+    Args:
+        steps: Of the optimizer in an epoch.
+    """
+    limit = min(LONGEST_AVERAGE, 1.0 - 1.0 / max(steps, 10))
+    return lambda updates: min(limit, (1 + updates) / (10 + updates))
 
 
 def refused(data: str, error: Exception) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import FAMILY
 from yoloqat.detectors.ultralytics_import import environment_kept, quiet, ultralytics_module
 from yoloqat.errors import ConfigError
+from yoloqat.finetune.group import Group, leave_group
 from yoloqat.finetune.keeper import Keeper
+from yoloqat.finetune.norms import fold, unfold
 from yoloqat.finetune.randomness import generators_kept
 from yoloqat.finetune.ranges import check_calibrated
 from yoloqat.finetune.settings import FinetuneConfig
@@ -138,7 +141,9 @@ def finetune_ultralytics(
     keeper: Keeper,
     folder: Path,
     teacher: nn.Module | None = None,
+    norms: Mapping[str, nn.BatchNorm2d] | None = None,
     device: torch.device | None = None,
+    group: Group | None = None,
     state: TrainingState | None = None,
     progress: Progress = silent,
 ) -> None:
@@ -151,14 +156,19 @@ def finetune_ultralytics(
         keeper: Scores and keeps every epoch.
         folder: Where Ultralytics keeps ``args.yaml``, ``results.csv`` and what its loggers write.
         teacher: The float model to distil from, see :func:`yoloqat.finetune.distill.float_teacher`.
+        norms: The float model's batch-norms, see :func:`yoloqat.finetune.norms.unfold`, to keep them through the training;
+            they are folded again wherever the model is scored or saved, and at the end.
         device: Where to train.
+        group: This process's place among those that train together, see :class:`yoloqat.finetune.group.Group`; the keeper of
+            the first one alone is used.
         state: Of an interrupted run of the same settings.
         progress: Told of every finished step.
 
     Raises:
-        ConfigError: An argument is unknown, or the detector is end-to-end.
+        ConfigError: An argument is unknown, the detector is end-to-end, or its weights have no scale per channel to keep
+            batch-norms with.
         CalibrationError: A quantizer has no range, or one stopped being finite and above 0 while training.
-        ModelError: The loss is no longer finite.
+        ModelError: The loss is no longer finite, or the batch-norms are of another model.
         DataError: Ultralytics cannot use the data set.
         OutputError: A checkpoint cannot be written.
     """
@@ -192,12 +202,18 @@ def finetune_ultralytics(
             for module in (detector.module, teacher):
                 if module is not None:  # scoring may have changed the layout, and with it the last digits
                     module.to(memory_format=torch.contiguous_format)
+            if norms is not None:
+                unfold(detector.module, norms)
             detector.module.requires_grad_(True)
             trainer.model = detector.module
-            trainer.session = Session(detector, config, keeper, teacher, state, progress)
+            trainer.session = Session(detector, config, keeper, teacher, state, progress, group)
+            if group is not None:
+                trainer.world_size = group.size  # Ultralytics knows that of GPUs alone
             trainer.add_callback("on_train_epoch_start", lambda running: running.start_epoch_anew())
             trainer.train()
         finally:
+            leave_group()
             torch.set_num_threads(threads)
+            fold(detector.module)
             detector.module.criterion = None  # type: ignore[assignment]
             detector.module.requires_grad_(False).eval()

@@ -57,6 +57,21 @@ def float_detector(detector: Detector, path: Path | None = None) -> Detector:
         for _, quantizer in quantizers(teacher.module):
             quantizer.disable()
         return teacher
+    teacher = load_detector(float_file(detector, path))
+    refuse_quantized(teacher)
+    return teacher
+
+
+def float_file(detector: Detector, path: Path | None = None) -> Path:
+    """Return the file that a quantized detector was made from.
+
+    Args:
+        detector: Quantized.
+        path: Where it is now, or None where it is still where the detector says.
+
+    Raises:
+        ModelError: It does not exist, or is not the one that the detector was made from.
+    """
     path = path or Path(detector.source.path)
     if not path.is_file() or file_sha256(path) != detector.source.sha256:
         raise ModelError(
@@ -64,9 +79,7 @@ def float_detector(detector: Detector, path: Path | None = None) -> Detector:
             expected=f"the file that the checkpoint was made from (sha256 {detector.source.sha256[:12]}...)",
             mend="name it with --float",
         )
-    teacher = load_detector(path)
-    refuse_quantized(teacher)
-    return teacher
+    return path
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,10 @@ class Scoring:
         quantization = detector.quantization
         key = {"weights": weights, "quant": None if quantization is None else to_dict(quantization.config)}
         return self.run.evaluate(predictor, self.dataset, self.config, label=label, model_key=key)
+
+    def map50_95(self, detector: Detector, weights: str) -> float:
+        """Return the mAP50-95 of an epoch's model, as a fraction."""
+        return self.score(detector, f"weights {weights[:8]}", weights).metrics.map50_95 or 0.0
 
 
 Train = Callable[[Keeper, TrainingState | None], None]
@@ -135,11 +152,7 @@ def finetune(
     floating = scoring.score(teacher, "float", f"float {detector.source.sha256}")
     start = copy.deepcopy(detector)
     mark_finetuned(detector, config)
-
-    def evaluate(model: Detector, weights: str) -> float:
-        return scoring.score(model, f"weights {weights[:8]}", weights).metrics.map50_95 or 0.0
-
-    keeper = Keeper(run.out, path, evaluate)
+    keeper = Keeper(run.out, path, scoring.map50_95)
     state = keeper.start(detector)
     if state is None or not state.values["finished"]:
         train(keeper, state)

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from yoloqat.datasets import ImageRecord
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.datasets.images import find_images, image_size
 from yoloqat.datasets.splits import read_dataset_file, split_images
 from yoloqat.detectors import Detector
+from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
 from yoloqat.finetune import FinetuneConfig, Keeper, SupervisionConfig, TrainingState
 from yoloqat.finetune.distill import float_teacher
+from yoloqat.finetune.norms import foldable
 from yoloqat.finetune.supervise import finetune_supervised
 from yoloqat.finetune.training_data import training_file
 from yoloqat.finetune.ultralytics import check_trainable, finetune_ultralytics, training_arguments
-from yoloqat.pipeline.finetune import Train
+from yoloqat.pipeline.finetune import Train, float_file
+from yoloqat.pipeline.finetune_processes import Job, train_together
 from yoloqat.pipeline.run import Run, records_key
 
 LOGS = "training"
@@ -73,17 +77,63 @@ def training_images(source: Path | None) -> tuple[ImageRecord, ...]:
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(paths, start=1))
 
 
-def ultralytics(config: FinetuneConfig, data: Path | None) -> Trainer:
-    """Return Ultralytics' own trainer on a data set YAML."""
+@dataclass(frozen=True)
+class Places:
+    """Where several processes train, and what each of them must load and score by itself.
+
+    Attributes:
+        devices: One for each process.
+        checkpoint: The file of the detector.
+        dataset: The validation images.
+        evaluation: How they are scored.
+    """
+
+    devices: tuple[str, ...]
+    checkpoint: Path
+    dataset: DetectionDataset
+    evaluation: EvalConfig
+
+
+def ultralytics(
+    config: FinetuneConfig, data: Path | None, floating: Path | None = None, *, places: Places | None = None
+) -> Trainer:
+    """Return Ultralytics' own trainer on a data set YAML.
+
+    Args:
+        config: How to train.
+        data: The data set YAML.
+        floating: The float model's file, whose batch-norms are kept where ``config`` says so; None where it is still where the
+            checkpoint says.
+        places: For several processes; None trains in this one.
+    """
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
         check_trainable(detector)
         training_arguments(config, run.device)
+        norms = batch_norms(float_file(detector, floating)) if config.keep_bn else None
+        if norms is not None:
+            foldable(detector.module, norms)
         if data is None:
             raise unnamed(data)
         file = training_file(data, run.part_path("training-data", "data.yaml").parent, detector.info.names)
 
         def train(keeper: Keeper, state: TrainingState | None) -> None:
+            if places is not None:
+                job = Job(
+                    places.checkpoint,
+                    floating,
+                    file,
+                    places.dataset,
+                    places.evaluation,
+                    config,
+                    run.out,
+                    run.out / LOGS,
+                    run.threads,
+                    places.devices,
+                    keeper.state_path,
+                )
+                train_together(job, keeper, run.progress)
+                return
             finetune_ultralytics(
                 detector,
                 file,
@@ -91,6 +141,7 @@ def ultralytics(config: FinetuneConfig, data: Path | None) -> Trainer:
                 keeper=keeper,
                 folder=run.out / LOGS,
                 teacher=float_teacher(teacher.module) if config.weights.distils else None,
+                norms=norms,
                 device=run.device,
                 state=state,
                 progress=run.labelled("train"),

@@ -1,0 +1,211 @@
+"""Two processes that train together on the CPU."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from tiny_detector import IMGSZ, NAMES, TinyData
+
+from yoloqat.cli import main
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import load_dataset
+from yoloqat.detectors import load_detector, torch_threads
+from yoloqat.detectors.ultralytics_import import environment_kept
+from yoloqat.errors import CheckFailedError, ModelError
+from yoloqat.finetune import LAST, EpochRow, FinetuneConfig, Keeper, LossWeights, TrainingState
+from yoloqat.finetune.distill import float_teacher
+from yoloqat.finetune.group import Group
+from yoloqat.finetune.keeper import weights_digest
+from yoloqat.finetune.training_data import training_file
+from yoloqat.finetune.ultralytics import finetune_ultralytics
+from yoloqat.pipeline.finetune import float_detector
+from yoloqat.pipeline.finetune_processes import Job, _Member, _raise, _Told
+from yoloqat.progress import Progress, silent
+
+MAIN = importlib.import_module("yoloqat.cli.main")  # the package has a function of that name
+CONFIG = FinetuneConfig(epochs=2, batch=4, imgsz=IMGSZ, lr0=1e-3, learn_amax=True, processes=2)
+
+
+def place(job: Job, group: Group, results: Path) -> None:
+    """Be one of the processes and write down the weights it ends with."""
+    with torch_threads(1):
+        detector = job.train(group, silent)
+    torch.save(detector.module.state_dict(), results / f"{group.rank}.pt")
+
+
+def together(job: Job, folder: Path) -> None:
+    """Train in two processes, which write down the weights that they end with."""
+    context = multiprocessing.get_context("spawn")
+    running = []
+    for rank in range(2):
+        process = context.Process(target=place, args=(job, Group(rank, 2, folder / "meeting"), folder))
+        with environment_kept(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2"):
+            process.start()
+        running.append(process)
+    for process in running:
+        process.join(300)
+    assert [process.exitcode for process in running] == [0, 0]
+
+
+def make_job(checkpoint: Path, data: Path, folder: Path, config: FinetuneConfig) -> Job:
+    return Job(
+        checkpoint=checkpoint,
+        floating=None,
+        file=training_file(data, folder / "data", NAMES),
+        dataset=load_dataset(data),
+        evaluation=EvalConfig(imgsz=IMGSZ, batch=4),
+        config=config,
+        out=folder,
+        logs=folder / "training",
+        threads=2,
+        devices=("cpu", "cpu"),
+        state=folder / "state.safetensors",
+        rows=(EpochRow(0, 0.0, None, {}, "start"),),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path:
+    path = tmp_path_factory.mktemp("labelled") / "data.yaml"
+    images = str(tiny_data.images)
+    path.write_text(yaml.safe_dump({"train": images, "val": images, "names": NAMES}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path:
+    """A data set of eight times the same image."""
+    folder = tmp_path_factory.mktemp("alike")
+    labels = (tiny_data.images.parents[1] / "labels" / "val").glob("*.txt")
+    label = max(sorted(labels), key=lambda path: len(path.read_text()))
+    image = tiny_data.images / f"{label.stem}.png"
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for number in range(8):
+        shutil.copy(image, folder / "images" / f"{number}.png")
+        shutil.copy(label, folder / "labels" / f"{number}.txt")
+    path = folder / "data.yaml"
+    path.write_text(yaml.safe_dump({"train": "images", "val": "images", "path": str(folder), "names": NAMES}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, data: Path) -> Path:
+    """The directory of a finished training, with what each process ended with."""
+    folder = tmp_path_factory.mktemp("trained")
+    together(make_job(tiny_checkpoint, data, folder, CONFIG), folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_both_processes_hold_the_same_weights(tiny_checkpoint: Path, trained: Path) -> None:
+    first, second = (torch.load(trained / f"{rank}.pt") for rank in range(2))
+    start = load_detector(tiny_checkpoint).module.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    moved = [name for name, value in first.items() if not torch.equal(value, start[name])]
+    assert any(name.endswith(".weight") for name in moved)
+    assert any(name.endswith("_amax") for name in moved)
+
+
+@pytest.mark.slow
+def test_two_halves_of_a_batch_move_the_weights_as_the_whole(
+    tiny_checkpoint: Path, alike: Path, tmp_path: Path
+) -> None:
+    plain = ("fliplr=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "translate=0", "scale=0")
+    # the one loss that is a mean over images, whatever they show; the head gets no gradient by it
+    weights = LossWeights(task=0, outputs=0, features=5)
+    config = replace(CONFIG, epochs=1, optimizer="SGD", lr0=1e-2, learn_amax=False, arguments=plain, weights=weights)
+    job = make_job(tiny_checkpoint, alike, tmp_path, config)
+    together(job, tmp_path)
+    halves = torch.load(tmp_path / "0.pt")
+    detector = load_detector(tiny_checkpoint)
+    start = {name: value.clone() for name, value in detector.module.state_dict().items()}
+    keeper = Keeper(tmp_path / "whole", tmp_path / "whole" / "state.safetensors", lambda *_: 0.0)
+    keeper.rows = list(job.rows)
+    finetune_ultralytics(
+        detector,
+        job.file,
+        replace(config, processes=1),
+        keeper=keeper,
+        folder=tmp_path / "whole" / "training",
+        teacher=float_teacher(float_detector(load_detector(tiny_checkpoint)).module),
+    )
+    whole = detector.module.state_dict()
+    apart = sum(float((halves[name] - value).square().sum()) for name, value in whole.items())
+    moved = sum(float((start[name] - value).square().sum()) for name, value in whole.items())
+    assert moved > 0
+    assert apart < 0.01 * moved
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, at: tuple[str, int], act: Callable[[], None]) -> None:
+    """Do something when a step is told of."""
+
+    @contextmanager
+    def bars(console: object) -> Iterator[Progress]:
+        def progress(step: str, done: int, total: int) -> None:
+            if (step, done) == at:
+                act()
+
+        yield progress
+
+    monkeypatch.setattr(MAIN, "progress_bars", bars)
+
+
+def kill_one() -> None:
+    multiprocessing.active_children()[0].kill()
+
+
+@pytest.mark.slow
+def test_a_run_that_loses_a_process_goes_on_to_the_same_losses(
+    tiny_checkpoint: Path,
+    data: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    line = ["finetune", str(tiny_checkpoint), "--data", str(data), "--epochs", "2", "--batch", "4", "--lr0", "1e-3"]
+    line += ["--learn-amax", "--processes", "2", "--threads", "2", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        at_step(patch, ("train: epoch 2", 1), kill_one)
+        capfd.readouterr()
+        assert main(line) == 1
+    told = capfd.readouterr().err.strip()
+    assert "of 2 ended with code -9; expected processes that live to the end; type the same line" in told
+    assert len(told.splitlines()) == 1
+    assert not multiprocessing.active_children()
+    assert not (tmp_path / "result.json").exists()
+    assert main([*line, "--resume"]) == 0
+    rows = json.loads((tmp_path / "result.json").read_text())["results"]["epochs"]
+    assert weights_digest(load_detector(tmp_path / LAST).module) == rows[-1]["weights"]
+    state = TrainingState.load(trained / "state.safetensors")
+    assert state is not None
+    whole, kept = state.values["rows"][1:], ("epoch", "loss", "losses", "weights")
+    assert [[row[key] for key in kept] for row in rows] == [[row[key] for key in kept] for row in whole]
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def member(code: int | None, told: _Told | None) -> _Member:
+    return _Member(SimpleNamespace(exitcode=code), None, told)  # type: ignore[arg-type]
+
+
+def test_the_first_cause_is_told() -> None:
+    lost = _Told(2.0, defect="RuntimeError: connection closed by peer")
+    found = _Told(3.0, error=(ModelError, "the loss became nan", "a finite loss", "lower it"))
+    with pytest.raises(CheckFailedError, match="process 1 of 2 ended with code -9"):
+        _raise([member(0, lost), member(-9, None)])
+    with pytest.raises(ModelError, match="the loss became nan; expected a finite loss; lower it"):
+        _raise([member(0, lost), member(0, found)])
+    with pytest.raises(RuntimeError, match="connection closed by peer"):
+        _raise([member(0, lost), member(None, None)])
