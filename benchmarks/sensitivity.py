@@ -48,16 +48,16 @@ PLANTED_ON = 4
 def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfig, seed: int, path: Path) -> list[str]:
     """Take bits from some random layers until each costs something, save the model, and return the layers' names.
 
-    The range of a layer is widened by 2 to the power of the missing bits, so that its steps are those of fewer bits. Shared
-    scales stay as they are.
+    The range of a layer is widened by 2 to the power of the missing bits, so that its steps are those of fewer bits. Only layers
+    that share no scale are taken: of the others the trial would take bits that the planting cannot.
     """
     detector = load_detector(args.model)
     edges = active_edges(detector.module)
     users: dict[int, int] = {}
     for edge in edges:
         users[id(edge.quantizer)] = users.get(id(edge.quantizer), 0) + 1
-    own = [edge for edge in edges if users[id(edge.quantizer)] == 1]
-    layers = sorted({edge.holder for edge in edges if edge.of_layer})
+    sharing = {edge.holder for edge in edges if users[id(edge.quantizer)] > 1}
+    layers = sorted({edge.holder for edge in edges if edge.of_layer} - sharing)
     random.Random(seed).shuffle(layers)
     missing: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfi
             if len(missing) < args.plant:
                 found = next((bits for bits, *trial in ladder if _loss(*trial, layer) >= LOSS), None)
                 missing |= {} if found is None else {layer: 8 - found}
-    for edge in own:
+    for edge in edges:
         if edge.holder in missing and edge.quantizer.amax is not None:
             edge.quantizer.amax = edge.quantizer.amax * 2.0 ** missing[edge.holder]
     save_checkpoint(detector, path)
@@ -85,7 +85,10 @@ def _loss(scanner: Scanner, study: Study, layer: str) -> float:
 
 
 def compare_forwards(scanner: Scanner, chunks: int) -> dict[str, float]:
-    """Time the replay and the full forward of every item, interleaved, and check that they are equal."""
+    """Time the replay and the full forward of every item, interleaved, and check that they are equal.
+
+    Times are those of the processor, which neighbours disturb little, and of all threads together.
+    """
     edges = {edge.name: edge for edge in scanner.edges}
     names = [item.name for item in scanner.items]
     replayed, naive, base = [], [], []
@@ -93,19 +96,19 @@ def compare_forwards(scanner: Scanner, chunks: int) -> dict[str, float]:
         images, _ = scanner.images(chunk)
         replay = scanner.replay(images)
         for warm in (True, False):
-            start = time.perf_counter()
+            start = time.process_time()
             for name, output in replay.run(images, names, memory=1 << 40):
-                spent = time.perf_counter() - start
+                spent = time.process_time() - start
                 switches = scanner.base if name is None else scanner.switches[name]
                 with torch.inference_mode(), switched(scanner.detector.module, edges, switches):
-                    start = time.perf_counter()
+                    start = time.process_time()
                     full = scanner.detector.module(images)
                     if not warm:
-                        naive.append(time.perf_counter() - start)
+                        naive.append(time.process_time() - start)
                         (base if name is None else replayed).append(spent)
                 if not torch.equal(output, full if isinstance(full, torch.Tensor) else full[0]):
                     raise SystemExit(f"{name}: the replay differs from the full forward")
-                start = time.perf_counter()
+                start = time.process_time()
             if chunk:
                 break
     each = statistics.mean(naive)
