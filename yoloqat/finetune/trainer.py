@@ -38,6 +38,11 @@ LONGEST_AVERAGE = 0.9999
 """Decay of the weights' average at most, as in Ultralytics."""
 
 
+AMAX_RATE = 10.0
+"""Learning rate of the logarithms of learned ranges, in that of the weights: Adam moves each by about its rate a step, and a
+range may have to shrink by half, where a weight moves by hundredths."""
+
+
 @dataclass
 class Session:
     """What the hooks of one training share.
@@ -112,9 +117,8 @@ class QatHooks:
             learned = LearnedRanges(_bare(model))
             like = optimizer.param_groups[-1]
             group = {name: like[name] for name in ("lr", "betas", "momentum", "nesterov") if name in like}
-            optimizer.add_param_group(
-                group | {"params": learned.parameters, "weight_decay": 0.0, "param_group": "amax"}
-            )
+            group |= {"lr": AMAX_RATE * like["lr"], "params": learned.parameters, "weight_decay": 0.0}
+            optimizer.add_param_group(group | {"param_group": "amax"})
             optimizer.register_step_post_hook(lambda *_: learned.push_values())
             self._learned = learned
         return optimizer
