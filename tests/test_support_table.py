@@ -65,7 +65,8 @@ def test_a_narrow_model_of_a_family_goes_the_whole_way(table, tmp_path, family):
 def test_a_narrow_model_of_a_family_is_calibrated_and_exported_as_it_computes(table, tmp_path, family):
     demo = ROOT / "data" / "demo.yaml"
     classes = yaml.safe_load(demo.read_text())["names"]
-    model = table.seeded_checkpoint(family, tmp_path / "model.pt", classes=classes, width=0.125)
+    width = None if family == "yolo12n" else 0.125  # its attention asks for channels in multiples of 32
+    model = table.seeded_checkpoint(family, tmp_path / "model.pt", classes=classes, width=width)
     columns = ("load", "PTQ", "QDQ export")
     cells = table.family_way(model, table.small_data(tmp_path, demo), tmp_path, imgsz=64, columns=columns)
     assert set(cells) == set(columns)
