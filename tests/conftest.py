@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny_detector import TinyData, make_data, make_module, save_module
+import yaml
+from tiny_detector import NAMES, TinyData, make_data, make_module, save_module
 
 from yoloqat.cli import main
 from yoloqat.detectors import torch_threads
@@ -63,3 +64,12 @@ def tiny_engine(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Pa
     out = tmp_path_factory.mktemp("built")
     assert main(["build", str(tiny_onnx), "--threads", "1", "--out", str(out)]) == 0
     return out / "model_openvino"
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path:
+    """A data set whose training split has labels: the validation images."""
+    path = tmp_path_factory.mktemp("labelled") / "data.yaml"
+    images = str(tiny_data.images)
+    path.write_text(yaml.safe_dump({"train": images, "val": images, "names": NAMES}))
+    return path

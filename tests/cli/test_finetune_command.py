@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from tiny_detector import NAMES, TinyData
+from tiny_detector import TinyData
 
 from yoloqat.cli import main
 from yoloqat.detectors import load_detector, save_checkpoint
@@ -16,12 +15,8 @@ from yoloqat.finetune.keeper import weights_digest
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path:
-    """The tiny data set with its validation images to train on: they have labels."""
-    path = tmp_path_factory.mktemp("labelled") / "data.yaml"
-    images = str(tiny_data.images)
-    path.write_text(yaml.safe_dump({"train": images, "val": images, "names": NAMES}))
-    return path
+def data(labelled: Path) -> Path:
+    return labelled
 
 
 def run(*arguments: object) -> int:

@@ -76,11 +76,8 @@ def make_job(checkpoint: Path, data: Path, folder: Path, config: FinetuneConfig)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path:
-    path = tmp_path_factory.mktemp("labelled") / "data.yaml"
-    images = str(tiny_data.images)
-    path.write_text(yaml.safe_dump({"train": images, "val": images, "names": NAMES}))
-    return path
+def data(labelled: Path) -> Path:
+    return labelled
 
 
 @pytest.fixture(scope="module")

@@ -35,12 +35,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", default="mse", metavar="M", help="max, entropy, mse, percentile-99.9 or per-layer (default: mse)"
     )
-    parser.add_argument(
-        "--histograms",
-        type=Path,
-        metavar="FILE",
-        help="statistics to read, or to write (default: found in the results)",
-    )
+    options.add_histograms(parser)
     parser.add_argument("--curve", metavar="LIST", help="numbers of calibration images to show, e.g. 1,2,4,8,16,32,64")
     parser.add_argument(
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"

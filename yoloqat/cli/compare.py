@@ -36,12 +36,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="comma-separated: max, entropy, mse, percentile-P, per-layer (default: %(default)s)",
     )
-    parser.add_argument(
-        "--histograms",
-        type=Path,
-        metavar="FILE",
-        help="statistics to read, or to write (default: found in the results)",
-    )
+    options.add_histograms(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_calibration(parser)

@@ -33,6 +33,16 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rect", action="store_true", help="rectangular batches instead of the square letterbox")
 
 
+def add_histograms(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a file of statistics."""
+    parser.add_argument(
+        "--histograms",
+        type=Path,
+        metavar="FILE",
+        help="statistics to read, or to write (default: found in the results)",
+    )
+
+
 def add_calibration(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose the calibration images."""
     group = parser.add_argument_group("calibration")

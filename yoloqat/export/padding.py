@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from yoloqat.export.graph import PassResult, constant, consumers, copy_of
+from yoloqat.export.graph import PassResult, copy_of, initializers
 
 AXES_INPUT = 3
 """Where a Pad has its axes, since opset 18."""
@@ -26,19 +26,14 @@ def name_padded_axes(model: onnx.ModelProto) -> PassResult:
     Ensures:
         Every node computes the same.
     """
+    pooled = {name for node in model.graph.node if node.op_type == "MaxPool" for name in node.input}
+    places = [index for index, node in enumerate(model.graph.node) if _foldable(model.graph, node, pooled)]
+    if not places:
+        return PassResult(model, modified=False)
     result = copy_of(model)
     graph = result.graph
-    readers = consumers(graph)
-    modified = False
-    for node in graph.node:
-        pooled = any(reader.op_type == "MaxPool" for name in node.output for reader in readers.get(name, []))
-        if node.op_type != "Pad" or not pooled or len(node.input) > AXES_INPUT:
-            continue
-        mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
-        pads = constant(graph, node.input[1])
-        if mode != b"constant" or pads is None:
-            continue
-        before, after = np.split(pads, 2)
+    for node in (graph.node[index] for index in places):
+        before, after = np.split(numpy_helper.to_array(initializers(graph)[node.input[1]]), 2)
         axes = np.flatnonzero((before != 0) | (after != 0)).astype(np.int64)
         for suffix, values in (("pads", np.concatenate([before[axes], after[axes]])), ("axes", axes)):
             graph.initializer.append(numpy_helper.from_array(values.astype(np.int64), f"{node.output[0]}/{suffix}"))
@@ -46,5 +41,12 @@ def name_padded_axes(model: onnx.ModelProto) -> PassResult:
         inputs = [node.input[0], f"{node.output[0]}/pads", *rest, f"{node.output[0]}/axes"]
         del node.input[:]
         node.input.extend(inputs)
-        modified = True
-    return PassResult(result if modified else model, modified=modified)
+    return PassResult(result, modified=True)
+
+
+def _foldable(graph: onnx.GraphProto, node: onnx.NodeProto, pooled: set[str]) -> bool:
+    """Return whether an optimizer could take a node for the padding of a MaxPool that reads one of the tensors ``pooled``."""
+    if node.op_type != "Pad" or node.output[0] not in pooled or len(node.input) > AXES_INPUT:
+        return False
+    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
+    return mode == b"constant" and node.input[1] in initializers(graph)

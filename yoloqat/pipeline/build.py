@@ -100,11 +100,7 @@ def score_engine(
             written, dataset, config, label="QFloat", model_key={"engine": "qfloat", **path_key(qfloat)}
         )
         gap = Baseline(same.matches).drop(found.matches)
-        result |= {
-            "map_qfloat": same.metrics.map50_95,
-            "qfloat_difference": gap.difference,
-            "qfloat_difference_ci95": [gap.low, gap.high],
-        }
+        result |= {"map_qfloat": same.metrics.map50_95, **drop_results(gap, "qfloat_difference")}
     if floating is None:
         return result
     detector = load_detector(floating)

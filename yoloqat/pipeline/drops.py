@@ -32,9 +32,9 @@ class Baseline:
         return difference_interval(difference, self._resampled, bootstrap(matches, self._resampling))
 
 
-def drop_results(interval: Interval) -> dict[str, Any]:
-    """Return the result keys of a drop."""
-    return {"drop": interval.difference, "drop_ci95": [interval.low, interval.high]}
+def drop_results(interval: Interval, name: str = "drop") -> dict[str, Any]:
+    """Return the result keys of a drop, or of another difference: its value, and its 95 % interval."""
+    return {name: interval.difference, f"{name}_ci95": [interval.low, interval.high]}
 
 
 def part_map(evaluation: Evaluation, mask: NDArray[np.bool_]) -> float:

@@ -19,7 +19,7 @@ from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
 from yoloqat.export.lint import lint_file, lint_results
-from yoloqat.pipeline.drops import Baseline
+from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import module_numbers, unshared, weights_float
@@ -150,8 +150,7 @@ def verify_export(
         ],
         "map_qfloat": qfloat.metrics.map50_95,
         "map_onnx": exported.metrics.map50_95,
-        "map_difference": drop.difference,
-        "map_difference_ci95": [drop.low, drop.high],
+        **drop_results(drop, "map_difference"),
         "thread_noise": abs((noisy.metrics.map50_95 or 0.0) - (qfloat.metrics.map50_95 or 0.0)),
         "thread_counts": [run.threads, other],
     }

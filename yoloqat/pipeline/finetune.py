@@ -168,12 +168,11 @@ def mark_finetuned(detector: Detector, config: FinetuneConfig | SupervisionConfi
 
 
 def _results(keeper: Keeper, start: Detector, floating: Evaluation, scoring: Scoring) -> dict[str, Any]:
-    def evaluation(row: EpochRow) -> Evaluation:
-        return scoring.score(start, f"epoch {row.epoch}", row.weights)  # found again by its digest
-
+    # found again by the digest of the weights
+    scored = [scoring.score(start, f"epoch {row.epoch}", row.weights) for row in keeper.rows]
     reference = Baseline(floating.matches)
     first, best, last = keeper.rows[0], keeper.best, keeper.rows[-1]
-    before, after, final = evaluation(first), evaluation(best), evaluation(last)
+    before, after, final = scored[0], scored[keeper.rows.index(best)], scored[-1]
     drop, drop_before = reference.drop(after.matches), reference.drop(before.matches)
     gain, gain_last = Baseline(after.matches).drop(before.matches), Baseline(final.matches).drop(before.matches)
     return {
@@ -183,21 +182,18 @@ def _results(keeper: Keeper, start: Detector, floating: Evaluation, scoring: Sco
         "best_epoch": best.epoch,
         "map50_95": best.map50_95,
         **drop_results(drop),
-        "gain": gain.difference,
-        "gain_ci95": [gain.low, gain.high],
+        **drop_results(gain, "gain"),
         "won_back": gain.difference / drop_before.difference if drop_before.low > 0 else None,
         "last": {
             "map50_95": last.map50_95,
-            "gain": gain_last.difference,
-            "gain_ci95": [gain_last.low, gain_last.high],
+            **drop_results(gain_last, "gain"),
         },
-        "confirmed": _confirmed(keeper.rows, evaluation),
+        "confirmed": _confirmed(keeper.rows, scored),
     }
 
 
-def _confirmed(rows: list[EpochRow], evaluation: Callable[[EpochRow], Evaluation]) -> dict[str, Any] | None:
+def _confirmed(rows: list[EpochRow], scored: list[Evaluation]) -> dict[str, Any] | None:
     """Choose the epoch on one half of the images and measure its gain on the other; None where a half has no object."""
-    scored = [evaluation(row) for row in rows]
     images = len(scored[0].matches.image_ids)
     halves = split_halves(images, 0) if images > 1 else ()
     if not halves or not all(subset(scored[0].matches, half).categories for half in halves):
@@ -209,6 +205,5 @@ def _confirmed(rows: list[EpochRow], evaluation: Callable[[EpochRow], Evaluation
     return {
         "epoch": rows[index].epoch,
         "images": int(measured_on.sum()),
-        "gain": gain.difference,
-        "gain_ci95": [gain.low, gain.high],
+        **drop_results(gain, "gain"),
     }
