@@ -2,8 +2,8 @@
 
     python benchmarks/sensitivity.py model.safetensors --data coco.yaml --imgsz 320 --images 64
 
-The naive scan evaluates the whole model for each item, as one does by hand; it is timed on --naive-chunks chunks, interleaved
-with the exact replay of the same chunks, and each of its outputs must equal the replay's to the last bit. The exact scan then
+The naive scan evaluates the whole model for each item, as one does by hand; it is timed on --naive-chunks chunks in turn with the
+exact replay of the same chunks, and each of its outputs on the first must equal the replay's to the last bit. The exact scan then
 goes over all images; the adaptive one takes what it asks for out of the same findings, so that both see the same numbers. With
 --plant K, bits are first taken from K random layers until each alone surely costs 0.01 mAP, over --seeds seeds, and the
 adaptive scan must find them.
@@ -85,37 +85,45 @@ def _loss(scanner: Scanner, study: Study, layer: str) -> float:
 
 
 def compare_forwards(scanner: Scanner, chunks: int) -> dict[str, float]:
-    """Time the replay and the full forward of every item, interleaved, and check that they are equal.
+    """Check that the replay of every item equals the full forward, then time both as a scan of either kind runs them.
 
-    Times are those of the processor, which neighbours disturb little, and of all threads together.
+    All replays of a chunk are timed in a row, then all full forwards of the same chunk: in turn item by item each would find
+    the other's memory and caches. Times are those of the processor, which neighbours disturb little, and of all threads
+    together.
     """
     edges = {edge.name: edge for edge in scanner.edges}
     names = [item.name for item in scanner.items]
+
+    def full(images: torch.Tensor, name: str | None) -> torch.Tensor:
+        switches = scanner.base if name is None else scanner.switches[name]
+        with torch.inference_mode(), switched(scanner.detector.module, edges, switches):
+            output = scanner.detector.module(images)
+            return output if isinstance(output, torch.Tensor) else output[0]
+
     replayed, naive, base = [], [], []
     for chunk in range(chunks):
         images, _ = scanner.images(chunk)
         replay = scanner.replay(images)
-        for warm in (True, False):
-            start = time.process_time()
+        if not chunk:
             for name, output in replay.run(images, names, memory=1 << 40):
-                spent = time.process_time() - start
-                switches = scanner.base if name is None else scanner.switches[name]
-                with torch.inference_mode(), switched(scanner.detector.module, edges, switches):
-                    start = time.process_time()
-                    full = scanner.detector.module(images)
-                    if not warm:
-                        naive.append(time.process_time() - start)
-                        (base if name is None else replayed).append(spent)
-                if not torch.equal(output, full if isinstance(full, torch.Tensor) else full[0]):
+                if not torch.equal(output, full(images, name)):
                     raise SystemExit(f"{name}: the replay differs from the full forward")
-                start = time.process_time()
-            if chunk:
-                break
+        start = time.process_time()
+        for name, _ in replay.run(images, names, memory=1 << 40):
+            now = time.process_time()
+            (base if name is None else replayed).append(now - start)
+            start = now
+        for name in names:
+            start = time.process_time()
+            full(images, name)
+            naive.append(time.process_time() - start)
     each = statistics.mean(naive)
+    shares = replay.shares()
     return {
         "full forward, ms per chunk": each * 1e3,
         "replay, share of a forward per item, mean": statistics.mean(replayed) / each,
         "replay, median item": statistics.median(replayed) / each,
+        "replay, share of a forward's multiply-adds, mean": statistics.mean(shares[name] for name in names),
         "base run of the replay, share": statistics.mean(base) / each,
         "values kept, MB": replay.kept_bytes(names) / 1e6,
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def quant_scale(amax: Tensor, scheme: QuantScheme) -> Tensor:
     amax = amax.float()
     # a true division: `number / tensor` would multiply by the reciprocal, one unit in the last place off
     scale = torch.div(amax.new_tensor(scheme.high), amax)
-    return torch.where(amax <= AMAX_EPSILON, torch.zeros_like(amax), scale)
+    return scale.masked_fill_(amax <= AMAX_EPSILON, 0.0)
 
 
 def codes(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
@@ -54,7 +55,7 @@ def fake_quant_scaled(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
     Returns:
         Tensor of the dtype and shape of ``x``.
     """
-    divisor = torch.where(scale == 0, torch.ones_like(scale), scale)
+    divisor = scale.masked_fill(scale == 0, 1.0)
     return codes(x.float(), scale, scheme).div_(divisor).to(x.dtype)
 
 
@@ -62,14 +63,22 @@ def _one_range_on_cpu(x: Tensor, amax: Tensor) -> bool:
     return amax.dim() == 0 and x.device.type == "cpu" and x.dtype == torch.float32
 
 
+def _fake_quant_on_cpu(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize by one range on a CPU: scalars are computed as numbers, since small tensors cost more than they hold."""
+    limit = np.float32(amax.item())
+    # floats that hold a float32 exactly: what they are multiplied or divided with is that float32
+    scale = 0.0 if limit <= AMAX_EPSILON else float(np.float32(scheme.high) / limit)
+    return torch.mul(x, scale).round_().clamp_(scheme.low, scheme.high).div_(scale or 1.0)
+
+
 def _straight_through(gradient: Tensor, x: Tensor, amax: Tensor) -> Tensor:
     """Return ``gradient`` where abs(x) <= amax, else 0."""
     if _one_range_on_cpu(x, amax):
         # one pass instead of three; its range is open, so that the next larger number is what lets amax itself pass
-        bound = float(torch.nextafter(amax, amax.new_tensor(torch.inf)))
+        bound = float(np.nextafter(np.float32(amax.item()), np.float32(np.inf)))
         passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, -bound, bound)
         return passed
-    return torch.where(x.abs() <= amax, gradient, gradient.new_zeros(()))
+    return torch.where(x.abs() <= amax, gradient, 0.0)
 
 
 class _FakeQuant(torch.autograd.Function):
@@ -78,11 +87,14 @@ class _FakeQuant(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
         """Fake-quantize ``x`` and keep what the gradient needs."""
-        result = fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+        on_cpu = _one_range_on_cpu(x, amax)
+        result = (
+            _fake_quant_on_cpu(x, amax, scheme) if on_cpu else fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+        )
         if ctx.needs_input_grad[1]:
             ctx.high = scheme.high
             ctx.save_for_backward(x, amax, result)
-        elif x.is_leaf or _one_range_on_cpu(x, amax):  # a weight is there anyway; on a CPU time is dearer than memory
+        elif x.is_leaf or on_cpu:  # a weight is there anyway; on a CPU time is dearer than memory
             ctx.save_for_backward(x, amax)
         elif ctx.needs_input_grad[0]:
             ctx.save_for_backward(x.abs() <= amax)
@@ -93,7 +105,7 @@ class _FakeQuant(torch.autograd.Function):
         """Pass the gradient where the value was inside the range."""
         gradient = grads[0]
         if len(ctx.saved_tensors) == 1:
-            return torch.where(ctx.saved_tensors[0], gradient, gradient.new_zeros(())), None, None
+            return torch.where(ctx.saved_tensors[0], gradient, 0.0), None, None
         x, amax, *rest = ctx.saved_tensors
         passed = _straight_through(gradient, x, amax.detach())
         if not rest:
