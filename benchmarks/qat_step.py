@@ -2,6 +2,9 @@
 
     python benchmarks/qat_step.py CHECKPOINT.safetensors --imgsz 320 --batch 8 --threads 2
 
+With --float MODEL.pt the checkpoint was made from, the step of `yolo train` is taken too: the float model with its batch-norms,
+which yoloqat folds before it trains.
+
 Each variant takes a step in turn, so that whatever else the machine does hits all alike; the figure is the median of the
 ratios of each round. A step is Ultralytics' forward, loss, backward, clipping, AdamW and averaging of weights, on random
 images with a few boxes each. Memory is what autograd keeps between forward and backward.
@@ -27,6 +30,9 @@ from yoloqat.finetune.distill import DistillingCriterion, float_teacher
 from yoloqat.finetune.ranges import LearnedRanges, RangeGuard
 from yoloqat.provenance import environment
 from yoloqat.quant import quantizers
+
+NORMS = "float, batch-norms"
+"""The step of `yolo train`."""
 
 
 class Step:
@@ -78,8 +84,8 @@ class Step:
         return sum(kept.values())
 
 
-def variants(checkpoint: Path, device: torch.device) -> dict[str, Step]:
-    """Return the float and the quantized steps."""
+def variants(checkpoint: Path, device: torch.device, floating: Path | None = None) -> dict[str, Step]:
+    """Return the float and the quantized steps, and that of `yolo train` where its model is given."""
 
     def fresh(*, quantized: bool) -> nn.Module:
         module = load_detector(checkpoint).module.to(device)
@@ -89,13 +95,21 @@ def variants(checkpoint: Path, device: torch.device) -> dict[str, Step]:
         return module
 
     teacher = float_teacher(copy.deepcopy(fresh(quantized=False)))
-    return {
+    unfolded = {} if floating is None else {NORMS: Step(with_norms(floating).to(device), None)}
+    return unfolded | {
         "float": Step(fresh(quantized=False), None),
         "QAT": Step(fresh(quantized=True), None),
         "QAT, ranges learned": Step(fresh(quantized=True), None, learn=True),
         "float, distilling": Step(fresh(quantized=False), teacher),
         "QAT, distilling": Step(fresh(quantized=True), teacher),
     }
+
+
+def with_norms(path: Path) -> nn.Module:
+    """Return the detection model of a .pt file as Ultralytics trains it: batch-norms apart and learning their statistics."""
+    module, _ = ultralytics_module("nn.tasks").load_checkpoint(path)
+    found: nn.Module = module.float()
+    return found
 
 
 def images(batch: int, imgsz: int, classes: int, device: torch.device) -> dict[str, Any]:
@@ -120,6 +134,7 @@ def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(description="Time QAT steps beside float ones.")
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--float", type=Path, metavar="MODEL.pt", help="the model that the checkpoint was made from")
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
@@ -130,7 +145,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch_device(args.device)
     clock = time.process_time if args.cpu_time else time.perf_counter
-    steps = variants(args.checkpoint, device)
+    steps = variants(args.checkpoint, device, args.float)
     with torch_threads(args.threads):
         batch = images(args.batch, args.imgsz, load_detector(args.checkpoint).info.classes, device)
         memory = {name: step.kept_bytes(batch) for name, step in steps.items()}
@@ -152,6 +167,10 @@ def main() -> None:
             f"{name:22} {1000 * median:8.1f} ms  {ratios[name]:5.2f} x {base}, "
             f"{memory[name] / 2**20:8.1f} MiB kept ({memory[name] / memory[base]:.2f} x)"
         )
+    if NORMS in times:
+        for name in ("QAT", "QAT, distilling"):
+            ratio = statistics.median(ours / theirs for ours, theirs in zip(times[name], times[NORMS], strict=True))
+            print(f"{name}: {ratio:.2f} x {NORMS}")
     if args.out is not None:
         figures = {"median_seconds": medians, "ratios": ratios, "kept_bytes": memory, "config": config(args)}
         provenance = environment(device=str(device), threads=args.threads)
