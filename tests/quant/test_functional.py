@@ -44,6 +44,16 @@ def test_values_lie_on_the_grid_and_saturate_at_its_ends(x, amax, scheme):
 
 
 @FEW
+@given(x=VALUES, amax=AMAX | st.just(torch.tensor(0.0)) | st.just(torch.tensor(AMAX_EPSILON)), scheme=SCHEMES)
+def test_numbers_and_tensors_for_scalars_give_the_same_bits(x, amax, scheme):
+    by_tensors = fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+    assert torch.equal(fake_quant(x, amax, scheme), by_tensors)
+    assert torch.equal(
+        fake_quant(x.half(), amax, scheme), fake_quant_scaled(x.half(), quant_scale(amax, scheme), scheme)
+    )
+
+
+@FEW
 @given(x=VALUES, amax=AMAX, scheme=SCHEMES)
 def test_the_error_inside_the_range_is_at_most_half_a_step(x, amax, scheme):
     y = fake_quant(x, amax, scheme).double()

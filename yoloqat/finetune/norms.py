@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.quant import QuantConv2d
-from yoloqat.quant.functional import AMAX_EPSILON
+from yoloqat.quant.fused import AMAX_EPSILON
 from yoloqat.quant.modules import QuantMixin, adopted
 
 LEAST_SCALE = 1e-6

@@ -20,9 +20,7 @@ from torch import Tensor
 
 from yoloqat.config import QuantScheme
 from yoloqat.errors import CalibrationError
-
-AMAX_EPSILON = 1.0 / (1 << 24)
-"""An amax of at most this (the least positive value of float16) means a tensor of zeros: everything maps to 0."""
+from yoloqat.quant.fused import AMAX_EPSILON, fake_quant_fused, fuses, fusible
 
 
 def quant_scale(amax: Tensor, scheme: QuantScheme) -> Tensor:
@@ -63,6 +61,10 @@ def _one_range_on_cpu(x: Tensor, amax: Tensor) -> bool:
     return amax.dim() == 0 and x.device.type == "cpu" and x.dtype == torch.float32
 
 
+def _fake_quant_in_steps(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
+    return fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+
+
 def _fake_quant_on_cpu(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
     """Fake-quantize by one range on a CPU: scalars are computed as numbers, since small tensors cost more than they hold."""
     limit = np.float32(amax.item())
@@ -87,13 +89,17 @@ class _FakeQuant(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
         """Fake-quantize ``x`` and keep what the gradient needs."""
-        on_cpu = _one_range_on_cpu(x, amax)
-        result = (
-            _fake_quant_on_cpu(x, amax, scheme) if on_cpu else fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
-        )
+        on_cpu, inside = _one_range_on_cpu(x, amax), None
+        if x.is_cuda and amax.is_cuda and fusible(x, amax, scheme) and fuses(x.device, _fake_quant_in_steps):
+            mask = ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
+            result, inside = fake_quant_fused(x, amax, scheme, mask=mask)
+        else:
+            result = (_fake_quant_on_cpu if on_cpu else _fake_quant_in_steps)(x, amax, scheme)
         if ctx.needs_input_grad[1]:
             ctx.high = scheme.high
             ctx.save_for_backward(x, amax, result)
+        elif inside is not None:
+            ctx.save_for_backward(inside)
         elif x.is_leaf or on_cpu:  # a weight is there anyway; on a CPU time is dearer than memory
             ctx.save_for_backward(x, amax)
         elif ctx.needs_input_grad[0]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from yoloqat.compat.errors import ArgumentValueError, StateError
 from yoloqat.config import QuantScheme
-from yoloqat.quant.functional import AMAX_EPSILON
+from yoloqat.quant.fused import AMAX_EPSILON
 
 __all__ = ["ClipFunction", "clip", "native_fake_quant"]
 
