@@ -81,6 +81,18 @@ def test_estimates_lie_between_measurement_and_prediction_and_errors_shrink(seed
     assert (np.abs(found.means - given_.effects) <= own + 1e-12).all()
 
 
+def test_the_likeliest_come_first_though_their_estimates_be_small():
+    """Of 'b' next to nothing is known; 'a' is known to have a small effect, and 'd' a large one."""
+    found = Belief(
+        tuple("abcd"), np.array([0.02, 0.01, 0.0, 0.5]), np.zeros(4), np.array([0.1, 0.45, 0.45, 1.0]), first=3
+    )
+    assert [found.names[index] for index in found.order()] == ["d", "b", "c", "a"]
+    noisy = believe(evidence([0.1, 0.018, 0.019, 0.019], [0.001, 0.2, 0.001, 0.001], resamples=20000), first=2)
+    assert noisy.means[1] < noisy.means[2]
+    assert {noisy.names[index] for index in noisy.order()[:2]} == {"item 0", "item 1"}
+    assert sum(noisy.chances[index] for index in noisy.order()[:2]) == pytest.approx(sum(sorted(noisy.chances)[-2:]))
+
+
 def test_the_first_round_takes_what_its_share_of_the_budget_pays():
     budget = Budget(0.9, 3, 18)  # 48.6 forwards, 19.4 of them in the first round
     found = first_round(budget, COSTS, SIZES, [3, 0, 1, 2, 4])
@@ -108,7 +120,7 @@ def test_a_budget_is_a_share(share):
 
 def belief(chances):
     zeros = np.zeros(len(chances))
-    return Belief(tuple("abc"[: len(chances)]), zeros, zeros, np.array(chances))
+    return Belief(tuple("abc"[: len(chances)]), zeros, zeros, np.array(chances), first=1)
 
 
 def test_a_later_round_runs_the_undecided_items_on_new_images():

@@ -95,16 +95,27 @@ class Belief:
         means: Estimated effects.
         errors: Standard errors of the measured effects, which the prior does not narrow.
         chances: Probability of belonging to the first k.
+        first: The k.
     """
 
     names: tuple[str, ...]
     means: NDArray[np.float64]
     errors: NDArray[np.float64]
     chances: NDArray[np.float64]
+    first: int
 
     def order(self) -> list[int]:
-        """Return the items' positions by falling estimate."""
-        return sorted(range(len(self.names)), key=lambda index: (-self.means[index], self.names[index]))
+        """Return the items' positions: the k that most probably are the first k, then the others, each by falling estimate.
+
+        No other choice has more of the first k in expectation. By estimates alone an item of which little is known would lose
+        its place to one that is known to have a small effect.
+        """
+
+        def by_estimate(index: int) -> tuple[float, str]:
+            return -float(self.means[index]), self.names[index]
+
+        likely = sorted(range(len(self.names)), key=lambda index: (-float(self.chances[index]), *by_estimate(index)))
+        return sorted(likely[: self.first], key=by_estimate) + sorted(likely[self.first :], key=by_estimate)
 
     def undecided(self) -> list[str]:
         """Return the items of which it is not sure whether they belong to the first k, the least sure first."""
@@ -130,7 +141,7 @@ def believe(evidence: Evidence, *, first: int) -> Belief:
     means = np.clip(drawn_in, evidence.effects - limit, evidence.effects + limit)
     drawn = means[:, None] + evidence.noise
     places = np.argsort(np.argsort(-drawn, axis=0, kind="stable"), axis=0)
-    return Belief(evidence.names, means, errors, (places < first).mean(axis=1))
+    return Belief(evidence.names, means, errors, (places < first).mean(axis=1), first)
 
 
 def _misfit(left: NDArray[np.float64], variance: NDArray[np.float64]) -> float:

@@ -124,7 +124,11 @@ def rows_of(
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
     """Return rows by falling effect with their ranks and ties."""
-    order = sorted(rows, key=lambda row: (-row.estimate, row.item.name))
+    return _placed(sorted(rows, key=lambda row: (-row.estimate, row.item.name)))
+
+
+def _placed(order: Sequence[Row]) -> list[Row]:
+    """Return rows as they are ordered, with their ranks and ties."""
     places = tied([row.interval for row in order])
     return [replace(row, rank=rank, tied_with=others) for row, (rank, others) in zip(order, places, strict=True)]
 
@@ -160,15 +164,15 @@ def bootstrapped(
 
 
 def believed(rows: Sequence[Row], belief: Belief) -> list[Row]:
-    """Return rows with the estimates of an adaptive scan, in their order."""
-    place = {name: index for index, name in enumerate(belief.names)}
+    """Return rows with the estimates of an adaptive scan, in the order of its belief."""
+    own = {row.item.name: row for row in rows}
     found = []
-    for row in rows:
-        index = place[row.item.name]
+    for index in belief.order():
+        row = own[belief.names[index]]
         mean, error = float(belief.means[index]), float(belief.errors[index])
         interval = mean - Z95 * error, mean + Z95 * error
         found.append(replace(row, estimate=mean, interval=interval, chance=float(belief.chances[index])))
-    return ranked(found)
+    return _placed(found)
 
 
 def evaluations(
