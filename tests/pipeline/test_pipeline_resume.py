@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from tiny_detector import VALIDATION_IMAGES, TinyData, make_data, make_module, s
 
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset, calibration_images, load_dataset
+from yoloqat.errors import DataError
 from yoloqat.pipeline.compare import compare_methods
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.run import Run, dataset_key, records_key
+from yoloqat.pipeline.run import Run, dataset_hash, dataset_key, records_key
 
 METHODS = [MethodSpec("max"), MethodSpec("percentile", 99.9), MethodSpec("percentile", 99.0)]
 BATCHES = VALIDATION_IMAGES // CONFIG.batch
@@ -156,6 +158,27 @@ def test_the_keys_of_a_data_set_change_with_its_files(tiny_model: Path, tmp_path
     data.yaml.write_text(data.yaml.read_text().replace("disc", "coin"))
     keys.append(dataset_key(load_dataset(data.yaml)))
     assert len(set(keys)) == len(keys)
+
+
+def test_the_hash_of_a_data_set_is_of_what_it_holds(tiny_model: Path, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "set", tiny_model, images=2)
+    before = load_dataset(data.yaml)
+    hashes = [dataset_hash(before)]
+    shutil.copytree(data.yaml.parent, tmp_path / "copy")
+    copied = load_dataset(tmp_path / "copy" / data.yaml.name)
+    assert dataset_key(copied) != dataset_key(before)
+    assert dataset_hash(copied) == hashes[0]
+    image = before.images[0].path
+    image.write_bytes(image.read_bytes() + b"\0")
+    hashes.append(dataset_hash(load_dataset(data.yaml)))
+    (data.yaml.parent / "labels" / "val" / "000.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    hashes.append(dataset_hash(load_dataset(data.yaml)))
+    data.yaml.write_text(data.yaml.read_text().replace("disc", "coin"))
+    hashes.append(dataset_hash(load_dataset(data.yaml)))
+    assert len(set(hashes)) == len(hashes)
+    image.unlink()
+    with pytest.raises(DataError, match=f"cannot read '{image}'"):
+        dataset_hash(before)
 
 
 def test_the_key_of_calibration_images_changes_with_a_file(tiny_model: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.evaluation import DetectionStore, Evaluation, evaluate
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
-from yoloqat.provenance import digest, environment
+from yoloqat.provenance import digest, environment, file_sha256
 
 _PARTS = ".parts"
 
@@ -94,6 +94,19 @@ def dataset_key(dataset: DetectionDataset) -> str:
     """Return a digest of a data set's image files, classes and annotations."""
     names = {str(index): name for index, name in dataset.names.items()}
     return digest([records_key(dataset.images), names, dataset.annotations])
+
+
+def dataset_hash(dataset: DetectionDataset) -> str:
+    """Return a digest of a data set's images by their bytes, classes and annotations: it outlives a copy or a move.
+
+    For what is kept for days; :func:`dataset_key` reads no image.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    names = {str(index): name for index, name in dataset.names.items()}
+    images = [[record.image_id, file_sha256(record.path)] for record in dataset.images]
+    return digest([images, names, dataset.annotations])
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from yoloqat.config.checks import check_int
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import torch_threads
 from yoloqat.errors import CheckFailedError
-from yoloqat.pipeline.run import Run, dataset_key
+from yoloqat.pipeline.run import Run, dataset_hash
 from yoloqat.progress import Progress, note
 from yoloqat.provenance import environment, write_text
 from yoloqat.report.bars import Bar, draw_bars
@@ -175,7 +175,7 @@ def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: s
     known = environment(device=str(run.device), threads=run.threads)
     return {
         "model": weights,
-        "data": dataset_key(dataset),
+        "data": dataset_hash(dataset),
         "evaluation": to_dict(scanner.config),
         "scan": to_dict(scanner.scan),
         **{name: known[name] for name in ("threads", "device", "processor", "yoloqat", "packages")},
