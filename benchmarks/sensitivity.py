@@ -48,8 +48,8 @@ TRIED_ON = 4
 def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfig, seed: int, path: Path) -> list[str]:
     """Take bits from some random layers until each costs something, save the model, and return the layers' names.
 
-    The range of a layer is widened by 2 to the power of the missing bits, so that its steps are those of fewer bits. Only layers
-    that share no scale are taken: of the others the trial would take bits that the planting cannot.
+    The range of a layer is widened so that its steps are those of fewer bits. Only layers that share no scale are taken: of the
+    others the trial would take bits that the planting cannot.
     """
     detector = load_detector(args.model)
     edges = active_edges(detector.module)
@@ -59,7 +59,7 @@ def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfi
     sharing = {edge.holder for edge in edges if users[id(edge.quantizer)] > 1}
     layers = sorted({edge.holder for edge in edges if edge.of_layer} - sharing)
     random.Random(seed).shuffle(layers)
-    missing: dict[str, int] = {}
+    left: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         ladder = []
         for bits in (5, 4, 3, 2):
@@ -67,14 +67,15 @@ def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfi
             scanner = Scanner(detector, dataset, config=config, scan=scan, device=torch_device(args.device))
             ladder.append((bits, scanner, Study(Path(folder) / f"{bits}.db", {})))
         for layer in layers:
-            if len(missing) < args.plant:
+            if len(left) < args.plant:
                 found = next((bits for bits, *trial in ladder if _costs(*trial, layer)), None)
-                missing |= {} if found is None else {layer: 8 - found}
+                left |= {} if found is None else {layer: found}
     for edge in edges:
-        if edge.holder in missing and edge.quantizer.amax is not None:
-            edge.quantizer.amax = edge.quantizer.amax * 2.0 ** missing[edge.holder]
+        if edge.holder in left and edge.quantizer.amax is not None:
+            scheme = edge.quantizer.scheme
+            edge.quantizer.amax = edge.quantizer.amax * (scheme.high / replace(scheme, bits=left[edge.holder]).high)
     save_checkpoint(detector, path)
-    return sorted(missing)
+    return sorted(left)
 
 
 def _costs(scanner: Scanner, study: Study, layer: str) -> bool:
