@@ -215,3 +215,29 @@ def test_amax_along_an_axis_that_is_not_there():
 def test_amax_of_nothing():
     with pytest.raises(CalibrationError, match=r"shape \(0, 3\)"):
         reduce_amax(torch.ones(0, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
+@pytest.mark.parametrize("axis", [None, 0])
+def test_a_recorded_graph_follows_the_range(axis):
+    """A range that became a number while it was recorded would no longer be read."""
+
+    class Site(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("amax", torch.tensor(3.0) if axis is None else torch.tensor([[3.0], [2.0]]))
+
+        def forward(self, x):
+            return fake_quant(x, self.amax, QuantScheme(axis=axis))
+
+    site, x = Site(), torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    exported = torch.export.export(site, (x,)).module()
+    traced = torch.jit.trace(site, (x,))
+    compiled = torch.compile(site, backend="eager", fullgraph=True)
+    expected = site(x)
+    for recorded in (exported, traced, compiled):
+        assert torch.equal(recorded(x), expected)
+    for recorded in (exported, traced, site):
+        recorded.amax.mul_(0.5)
+    for recorded in (exported, traced, compiled):
+        assert torch.equal(recorded(x), fake_quant(x, site.amax, QuantScheme(axis=axis)))

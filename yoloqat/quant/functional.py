@@ -57,8 +57,18 @@ def fake_quant_scaled(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
     return codes(x.float(), scale, scheme).div_(divisor).to(x.dtype)
 
 
+def _being_traced() -> bool:
+    """Return whether operators are recorded (torch.export, torch.compile, torch.jit.trace): then a range must stay a tensor."""
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def _one_range_on_cpu(x: Tensor, amax: Tensor) -> bool:
-    return amax.dim() == 0 and x.device.type == "cpu" and x.dtype == torch.float32
+    return amax.dim() == 0 and x.device.type == "cpu" and x.dtype == torch.float32 and not _being_traced()
+
+
+def _fuses(x: Tensor, amax: Tensor, scheme: QuantScheme) -> bool:
+    on_gpu = x.is_cuda and amax.is_cuda and not _being_traced()
+    return on_gpu and fusible(x, amax, scheme) and fuses(x.device, _fake_quant_in_steps)
 
 
 def _fake_quant_in_steps(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
@@ -90,7 +100,7 @@ class _FakeQuant(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
         """Fake-quantize ``x`` and keep what the gradient needs."""
         on_cpu, inside = _one_range_on_cpu(x, amax), None
-        if x.is_cuda and amax.is_cuda and fusible(x, amax, scheme) and fuses(x.device, _fake_quant_in_steps):
+        if _fuses(x, amax, scheme):
             mask = ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
             result, inside = fake_quant_fused(x, amax, scheme, mask=mask)
         else:
