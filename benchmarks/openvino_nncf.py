@@ -29,6 +29,7 @@ from yoloqat.detectors.ultralytics_import import environment_kept, ultralytics_m
 from yoloqat.engines import OpenVINOPredictor, build_openvino, cpu_saturates
 from yoloqat.engines.precision import INT8
 from yoloqat.evaluation import evaluate, paired_difference
+from yoloqat.pipeline.drops import drop_results
 from yoloqat.predictor import Predictor
 from yoloqat.provenance import environment, write_json
 
@@ -134,10 +135,8 @@ def _score(
         beside = paired_difference(found["NNCF"].matches, evaluation.matches)
         scores = {
             "map50_95": evaluation.metrics.map50_95,
-            "drop": drop.difference,
-            "drop_ci95": [drop.low, drop.high],
-            "nncf_minus_this": beside.difference,
-            "nncf_minus_this_ci95": [beside.low, beside.high],
+            **drop_results(drop),
+            **drop_results(beside, "nncf_minus_this"),
         }
         rows[name] |= {"map_float": reference.metrics.map50_95, **scores}
         print(f"{name:28s} {json.dumps(scores)}", flush=True)

@@ -31,6 +31,7 @@ from yoloqat.engines import OnnxPredictor
 from yoloqat.evaluation import evaluate, paired_difference
 from yoloqat.finetune.training_data import training_file
 from yoloqat.finetune.ultralytics import DEFAULTS, parse_arguments
+from yoloqat.pipeline.drops import drop_results
 from yoloqat.provenance import environment, write_json
 
 
@@ -116,10 +117,8 @@ def compare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         beside = paired_difference(evaluation.matches, found["yoloqat"].matches)
         rows[name] = {
             "map50_95": evaluation.metrics.map50_95,
-            "drop": drop.difference,
-            "drop_ci95": [drop.low, drop.high],
-            "this_minus_yoloqat": beside.difference,
-            "this_minus_yoloqat_ci95": [beside.low, beside.high],
+            **drop_results(drop),
+            **drop_results(beside, "this_minus_yoloqat"),
             "processor_seconds": seconds.get(name),
         }
         print(f"{name:20s} {json.dumps(rows[name])}", flush=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloqat.config import QuantScheme
-from yoloqat.quant.functional import fake_quant_scaled, quant_scale
+from yoloqat.quant.functional import fake_quant
 
 _BLOCK = 1 << 22
 """Values that are looked at in one go: bounds the memory to a few dozen MB."""
@@ -36,7 +36,7 @@ def amax_mse_channels(values: Tensor, scheme: QuantScheme) -> Tensor:
     block = max(1, _BLOCK // values.numel())
     for part in torch.split(shares, block):
         amax = (top[None, :] * part[:, None])[:, :, None]  # (candidates, channels, 1)
-        difference = fake_quant_scaled(values[None], quant_scale(amax, scheme), scheme) - values
+        difference = fake_quant(values[None], amax, scheme) - values
         errors.append(difference.square_().sum(dim=2, dtype=torch.float64))
     return top * shares[torch.cat(errors).argmin(dim=0)]
 
