@@ -20,11 +20,12 @@ import pytest
 from onnx import numpy_helper
 from tiny_detector import TinyData
 
-from yoloqat.cli.main import COMMANDS
+from yoloqat.cli import execute
+from yoloqat.cli.commands import COMMANDS
+from yoloqat.pipeline.run import Run
 from yoloqat.progress import Progress
 
 Cli = Callable[..., Any]
-MAIN = importlib.import_module("yoloqat.cli.main")  # the package has a function of that name
 
 
 def seconds_off(value: Any) -> Any:
@@ -46,7 +47,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
             yield progress
 
-        monkeypatch.setattr(MAIN, "progress_bars", bars)
+        monkeypatch.setattr(execute, "progress_bars", bars)
 
     return arm
 
@@ -75,7 +76,7 @@ def test_an_interrupted_comparison_is_resumed_by_the_line_it_prints(
     kept = [name for name in ran.files if name.endswith(".npz")]
     assert len(kept) == 2  # float, max; the statistics were found beside
     stamps = {name: (ran.directory / name).stat().st_mtime_ns for name in kept}
-    forget = MAIN.Run.forget_parts
+    forget = Run.forget_parts
     seen: list[bool] = []
 
     def forget_parts(run: Any) -> None:
@@ -83,7 +84,7 @@ def test_an_interrupted_comparison_is_resumed_by_the_line_it_prints(
         assert {name: (run.out / name).stat().st_mtime_ns for name in kept} == stamps
         forget(run)
 
-    monkeypatch.setattr(MAIN.Run, "forget_parts", forget_parts)
+    monkeypatch.setattr(Run, "forget_parts", forget_parts)
     again = cli(*line)
     assert (again.code, seen, again.files) == (0, [True], ["result.json"])
     assert seconds_off(again.result["results"]) == seconds_off(whole)
@@ -161,9 +162,11 @@ def test_a_planted_defect_fails_the_check_and_is_named(
     assert found["node_max_steps"] == worst["max_steps"] > 1
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_help_is_the_docstring(cli: Cli, command: Any) -> None:
-    ran = cli(command.name, "--help")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_the_docstring(cli: Cli, name: str) -> None:
+    command = COMMANDS[name].load()
+    assert command.name == name
+    ran = cli(name, "--help")
     assert (ran.code, ran.err) == (0, "")
     assert command.doc.strip() in ran.out
     for option in ("--out", "--device", "--threads", "--json", "--debug"):
@@ -174,8 +177,9 @@ def test_the_help_of_all_lists_each_command_with_its_first_line(cli: Cli) -> Non
     ran = cli("--help")
     assert ran.code == 0
     told = " ".join(ran.out.split())
-    for command in COMMANDS:
-        assert f"{command.name} {command.doc.strip().splitlines()[0]}" in told
+    for entry in COMMANDS.values():
+        assert entry.summary == entry.load().doc.strip().splitlines()[0]
+        assert f"{entry.name} {entry.summary}" in told
 
 
 @pytest.mark.slow

@@ -18,19 +18,21 @@ def test_devices_by_name(monkeypatch):
     assert torch_device("cpu") == torch.device("cpu")
     assert torch_device("0") == torch.device("cuda", 0)
     assert torch_device("cuda:1") == torch.device("cuda", 1)
+    assert torch_device("auto") == torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize("name", ["2", "cuda:2", "cuda", "-1", "gpu", "", "cuda:", "0,1", "cpu:0"])
 def test_a_device_that_is_not_there_is_named(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match=f"device is '{name}'; expected cpu or a CUDA index below 2"):
+    with pytest.raises(ConfigError, match=f"device is '{name}'; expected auto, cpu or a CUDA index below 2"):
         torch_device(name)
 
 
 def test_without_a_cuda_device_only_the_cpu_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match="device is '0'; expected cpu or a CUDA index below 0"):
+    with pytest.raises(ConfigError, match="device is '0'; expected auto, cpu or a CUDA index below 0"):
         torch_device("0")
+    assert torch_device("auto") == torch.device("cpu")
 
 
 def test_threads_come_back():

@@ -12,7 +12,7 @@ from torch import nn
 from yoloqat.config import QuantScheme
 from yoloqat.errors import ExportError
 from yoloqat.export.activations import place_quantizers, quantizer_prefix
-from yoloqat.export.graph import constant, producers
+from yoloqat.onnx_graph.graph import constant, producers
 
 
 def test_every_reader_of_a_marker_reads_a_dequantizer(marked, numbers):

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import initializers, producers
 from yoloqat.export.half import LARGEST_SCALE, SMALLEST_SCALE, bake_half
 from yoloqat.export.qdq import quantize_graph
+from yoloqat.onnx_graph.graph import initializers, producers
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import initializers, producers
 from yoloqat.export.weights import quantize_weights
+from yoloqat.onnx_graph.graph import initializers, producers
 
 
 def test_codes_and_scales_stand_for_the_float_weight(traced, numbers, net):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import onnx
 import pytest
 
-from yoloqat.export.lint import RULES, Finding, lint_model
+from yoloqat.lint import RULES, Finding, lint_model
 
 Found = Callable[..., list[Finding]]
 

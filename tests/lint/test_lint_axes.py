@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from qdq_graphs import Builder, detector
 
-from yoloqat.export.lint import Severity
+from yoloqat.lint import Severity
 
 
 def convolution(shape=(16, 3, 1, 1), op="Conv", **options):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_graphs import detector
 
-from yoloqat.export.lint import lint_model
+from yoloqat.lint import lint_model
 
 NODES = len(detector().graph.node)
 

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 from qdq_graphs import Builder, detector
 
-from yoloqat.export.lint import TENSORRT_11, Severity
+from yoloqat.lint import TENSORRT_11, Severity
 
 
 def test_malformed_graphs_are_errors_with_the_tensor(found) -> None:

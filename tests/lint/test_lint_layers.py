@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qdq_graphs import Builder, detector
 
-from yoloqat.export.lint import Severity
+from yoloqat.lint import Severity
 
 
 @pytest.mark.parametrize(

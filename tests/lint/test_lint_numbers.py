@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from qdq_graphs import Builder, detector
 
-from yoloqat.export.lint import Severity, lint_model
+from yoloqat.lint import Severity, lint_model
 
 
 def pair(scale=0.05, **options):

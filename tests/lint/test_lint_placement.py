@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 from qdq_graphs import Builder, detector
 
-from yoloqat.export.lint import Severity
+from yoloqat.lint import Severity
 
 RULES = [
     "duplicate-quantizer",

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from yoloqat.cli import main
-from yoloqat.export.lint import Finding, Severity, lint_file
+from yoloqat.lint import Finding, Severity, lint_file
 
 IMGSZ = 160
 FIXED = {"per_channel": True, "extra_options": {"ActivationSymmetric": True, "WeightSymmetric": True}}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from yoloqat.export.lint import RULES, Severity, rules_table
+from yoloqat.lint import RULES, Severity, rules_table
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "lint.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "lint.md"
 
 
 def test_the_documentation_has_the_table_of_the_rules_as_they_are() -> None:

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from qdq_graphs import Builder, detector
 
 from yoloqat.errors import ModelError
-from yoloqat.export.lint import Severity, lint_file, lint_model, lint_results
+from yoloqat.lint import Severity, lint_file, lint_model, lint_results
 
 
 def test_a_detector_without_fault_has_no_finding_and_is_valid() -> None:

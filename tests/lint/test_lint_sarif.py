@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from qdq_graphs import Builder, detector
 
-from yoloqat.export.lint import RULES, lint_model, to_sarif
+from yoloqat.lint import RULES, lint_model, to_sarif
 
 
 @pytest.fixture

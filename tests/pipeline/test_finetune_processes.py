@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import shutil
@@ -17,7 +16,7 @@ import torch
 import yaml
 from tiny_detector import IMGSZ, NAMES, TinyData
 
-from yoloqat.cli import main
+from yoloqat.cli import execute, main
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, torch_threads
@@ -33,7 +32,6 @@ from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.finetune_processes import Job, _Member, _raise, _Told
 from yoloqat.progress import Progress, silent
 
-MAIN = importlib.import_module("yoloqat.cli.main")  # the package has a function of that name
 CONFIG = FinetuneConfig(epochs=2, batch=4, imgsz=IMGSZ, lr0=1e-3, learn_amax=True, processes=2)
 
 
@@ -156,7 +154,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, at: tuple[str, int], act: Callable[
 
         yield progress
 
-    monkeypatch.setattr(MAIN, "progress_bars", bars)
+    monkeypatch.setattr(execute, "progress_bars", bars)
 
 
 def kill_one() -> None:

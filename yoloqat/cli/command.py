@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from yoloqat.progress import Progress
 
-from yoloqat.pipeline.run import Run
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from yoloqat.pipeline.run import Run
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,20 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Run], Outcome]
     devices: bool = False
+
+
+@dataclass(frozen=True)
+class LightCommand:
+    """A command that runs no model, so that torch is not imported for it.
+
+    Attributes:
+        name: What the user types.
+        doc: The docstring of the command's module, as for :class:`Command`.
+        arguments: Adds the command's own arguments to its parser.
+        run: Does the work; takes the arguments, the directory of the results and the progress.
+    """
+
+    name: str
+    doc: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Path, Progress], Outcome]

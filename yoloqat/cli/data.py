@@ -8,12 +8,13 @@ again, and an interrupted fetch goes on where it stopped. Without a network, put
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.command import LightCommand, Outcome
 from yoloqat.cli.terminal import table
 from yoloqat.datasets.download_coco import YAML, obtain
 from yoloqat.datasets.download_source import COCO2017
-from yoloqat.pipeline.run import Run
+from yoloqat.progress import Progress
 
 SOURCES = {"coco-val2017": COCO2017}
 
@@ -26,10 +27,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(args: argparse.Namespace, run: Run) -> Outcome:
+def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     source = SOURCES[args.name].at(args.mirror)
-    obtained = obtain(source, run.out, train=args.train, progress=run.progress)
-    shown = table(f"{args.name} in {run.out}", "part", "files", "archive", "received, MB")
+    obtained = obtain(source, out, train=args.train, progress=progress)
+    shown = table(f"{args.name} in {out}", "part", "files", "archive", "received, MB")
     parts = []
     for item in obtained:
         for part in item.archive.parts:
@@ -46,15 +47,15 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         }
         for item in obtained
     ]
-    results = {"yaml": str(run.out / YAML), "parts": parts, "archives": archives}
+    results = {"yaml": str(out / YAML), "parts": parts, "archives": archives}
     config = {"name": args.name, "train": args.train, "base": source.base}
     return Outcome(
         config,
         results,
         tables=[shown],
         files=[YAML, *(part.target for item in obtained for part in item.archive.parts)],
-        next=[f"yoloqat eval yolov8n.pt --data {run.out / YAML}"],
+        next=[f"yoloqat eval yolov8n.pt --data {out / YAML}"],
     )
 
 
-COMMAND = Command("data", __doc__ or "", _arguments, _run)
+COMMAND = LightCommand("data", __doc__ or "", _arguments, _run)

@@ -15,10 +15,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.command import LightCommand, Outcome
 from yoloqat.cli.terminal import table
-from yoloqat.export.lint import TARGETS, Finding, lint_file, lint_results, to_sarif
-from yoloqat.pipeline.run import Run
+from yoloqat.lint import TARGETS, Finding, lint_file, lint_results, to_sarif
+from yoloqat.progress import Progress
 from yoloqat.provenance import file_sha256, write_json
 
 
@@ -54,7 +54,8 @@ def _failed(counts: dict[str, Any], *, strict: bool) -> str | None:
     return None
 
 
-def _run(args: argparse.Namespace, run: Run) -> Outcome:  # noqa: ARG001 - nothing long is done
+def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
+    del out, progress  # one short reading of a file
     target = next(target for target in TARGETS if target.name == args.target)
     findings = lint_file(args.model, target=target)
     results = lint_results(findings)
@@ -67,4 +68,4 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:  # noqa: ARG001 - nothi
     return Outcome(settings, results, inputs, [_table(args.model, findings, results)], files, failed=failed)
 
 
-COMMAND = Command("lint", __doc__ or "", _arguments, _run)
+COMMAND = LightCommand("lint", __doc__ or "", _arguments, _run)

@@ -1,57 +1,24 @@
-"""Parsing, running and reporting of one command."""
+"""Parsing of a command line; only the command that was typed is imported."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import difflib
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from rich.console import Console
+from yoloqat.cli.command import Command, LightCommand
+from yoloqat.cli.commands import COMMANDS
+from yoloqat.errors import YoloqatError
 
-from yoloqat.cli import (
-    bench,
-    build,
-    calibrate,
-    compare,
-    data,
-    demo,
-    evaluate,
-    export,
-    finetune,
-    inspect,
-    lint,
-    sensitivity,
-)
-from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import progress_bars
-from yoloqat.config.checks import check_int
-from yoloqat.detectors import torch_device, torch_threads
-from yoloqat.errors import OutputError, YoloqatError
-from yoloqat.pipeline.run import Run
-from yoloqat.provenance import environment, write_json
-
-COMMANDS: tuple[Command, ...] = (
-    demo.COMMAND,
-    inspect.COMMAND,
-    evaluate.COMMAND,
-    calibrate.COMMAND,
-    compare.COMMAND,
-    sensitivity.COMMAND,
-    finetune.COMMAND,
-    export.COMMAND,
-    lint.COMMAND,
-    build.COMMAND,
-    bench.COMMAND,
-    data.COMMAND,
-)
-
-SCHEMA = {"name": "yoloqat/result", "version": 1}
 INTERRUPTED = 130
+_ASSIGNMENT = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,82 +26,82 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with code 2 and one line that says what is wrong and where help is."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+    @property
+    def options(self) -> list[str]:
+        """The long options."""
+        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+
+    def parse_or_suggest(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse arguments; an unknown one ends with the option that was probably meant."""
+        self._refuse_assignments(argv)
+        args, unknown = self.parse_known_args(argv)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            near = _near(name, self.options) if name.startswith("-") else None
+            self.error(f"unrecognized argument '{unknown[0]}'" + (f"; did you mean {near}?" if near else ""))
+        return args
+
+    def _refuse_assignments(self, argv: Sequence[str]) -> None:
+        """Refuse ``data=coco.yaml``, as Ultralytics' command line writes options."""
+        for before, text in zip(("", *argv), argv, strict=False):
+            found = None if before.startswith("-") else _ASSIGNMENT.fullmatch(text)
+            if found is None or Path(text).exists():
+                continue
+            option = f"--{found['name'].replace('_', '-')}"
+            near = option if option in self.options else _near(option, self.options)
+            if found["name"] == "model":
+                self.error(f"'{text}' is no option; write the model alone: {found['value']}")
+            if near is not None:
+                self.error(f"'{text}' is no option; did you mean {near} {found['value']}?")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _near(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def _overview() -> _Parser:
+    """Return the parser that knows the commands by name alone."""
     parser = _Parser(prog="yoloqat", description="INT8 for YOLO detectors, every claim a measured COCO mAP.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in COMMANDS:
-        sub = commands.add_parser(
-            command.name,
-            help=command.doc.strip().splitlines()[0],
-            description=command.doc,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.arguments(sub)
-        group = sub.add_argument_group("run")
-        group.add_argument("--out", type=Path, metavar="DIR", help=f"where results go (default: runs/{command.name})")
-        group.add_argument("--device", default="cpu", metavar="D", help="cpu or a CUDA index (default: cpu)")
-        group.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: all cores)")
-        group.add_argument("--json", choices=["-"], help="with '-': print result.json instead of tables")
-        group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"yoloqat {metadata.version('yoloqat')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for entry in COMMANDS.values():
+        commands.add_parser(entry.name, help=entry.summary)
     return parser
 
 
-def _result(command: str, outcome: Outcome, run: Run, argv: Sequence[str], seed: int | None) -> dict[str, Any]:
-    provenance = environment(device=str(run.device), threads=run.threads, seed=seed)
-    return {
-        "schema": SCHEMA,
-        "command": command,
-        "config": outcome.config,
-        "provenance": provenance | {"command_line": shlex.join(["yoloqat", *argv]), "inputs": outcome.inputs},
-        "results": outcome.results,
-    }
+def _command_parser(command: Command | LightCommand) -> _Parser:
+    parser = _Parser(
+        prog=f"yoloqat {command.name}",
+        description=command.doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.arguments(parser)
+    group = parser.add_argument_group("run")
+    group.add_argument("--out", type=Path, metavar="DIR", help=f"where results go (default: runs/{command.name})")
+    group.add_argument(
+        "--device", default="auto", metavar="D", help="cpu, a CUDA index, or auto: a GPU where there is one (default)"
+    )
+    group.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: all cores)")
+    group.add_argument("--json", choices=["-"], help="with '-': print result.json instead of tables")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
 
 
-def _check_out(out: Path) -> None:
-    """Check that results can be written, before the work that leads to them.
-
-    Raises:
-        OutputError: The path, or the nearest that exists above it, is no directory or cannot be written to.
-    """
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OutputError(
-            f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",
-            expected="a writable directory",
-            mend="name another directory with --out",
-        )
-
-
-def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int:
-    out: Path = args.out or Path("runs") / command.name
-    _check_out(out)
-    if args.threads is not None:
-        check_int("threads", args.threads, 1)
-    errors = Console(stderr=True)
-    with torch_threads(args.threads) as threads, progress_bars(errors) as progress:
-        device = args.device.split(",")[0] if command.devices else args.device
-        run = Run(out, torch_device(device), threads, progress)
-        outcome = command.run(args, run)
-        result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
-        write_json(out / "result.json", result)
-        run.forget_parts()
-    console = Console()
-    if args.json == "-":
-        console.print_json(data=result)
-    else:
-        for table in outcome.tables:
-            console.print(table)
-        written = ", ".join(str(out / name) for name in (*outcome.files, "result.json"))
-        console.print(f"wrote {written}", highlight=False, soft_wrap=True)
-        for line in outcome.next:
-            console.print(f"next: {line}", highlight=False, soft_wrap=True, markup=False)
-    if outcome.failed is not None:
-        sys.stderr.write(f"yoloqat {command.name}: {outcome.failed}\n")
-        return 1
-    return 0
+def _command_name(argv: Sequence[str]) -> str:
+    """Return the command that was typed; help, the version and what is no command end here."""
+    if argv and argv[0] in COMMANDS:
+        return argv[0]
+    parser = _overview()
+    if argv and not argv[0].startswith("-"):
+        near = _near(argv[0], COMMANDS)
+        hint = f"did you mean {near}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        parser.error(f"unknown command '{argv[0]}'; {hint}")
+    if argv and argv[0] not in ("-h", "--help", "--version"):
+        parser.error(f"'{argv[0]}' comes before the command; write yoloqat COMMAND {argv[0]} ...")
+    parser.parse_args(argv)  # ends with the help, the version or the complaint that no command was typed
+    raise AssertionError(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,16 +114,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 a check failed, 2 the user's input is wrong, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(argv)
-    command = next(command for command in COMMANDS if command.name == args.command)
+    name = _command_name(argv)
+    debug = "--debug" in argv
     try:
-        return _run(command, args, argv)
+        command = COMMANDS[name].load()
+        args = _command_parser(command).parse_or_suggest(argv[1:])
+        from yoloqat.cli.execute import execute
+
+        return execute(command, args, argv)
     except YoloqatError as error:
-        if args.debug:
+        if debug:
             traceback.print_exc()
-        sys.stderr.write(f"yoloqat {command.name}: {error}\n")
+        sys.stderr.write(f"yoloqat {name}: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         line = shlex.join(["yoloqat", *argv])
-        sys.stderr.write(f"yoloqat {command.name}: interrupted; finished parts are kept, go on with: {line}\n")
+        sys.stderr.write(f"yoloqat {name}: interrupted; finished parts are kept, go on with: {line}\n")
         return INTERRUPTED

@@ -17,18 +17,20 @@ def torch_device(name: str) -> torch.device:
     """Return the device that ``--device`` names.
 
     Args:
-        name: ``"cpu"`` or the index of a CUDA device, e.g. ``"0"``.
+        name: ``"cpu"``, the index of a CUDA device, e.g. ``"0"``, or ``"auto"`` for the first where there is one.
 
     Raises:
         ConfigError: There is no such device.
     """
-    if name == "cpu":
-        return torch.device("cpu")
     count = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and not count):
+        return torch.device("cpu")
+    if name == "auto":
+        return torch.device("cuda", 0)
     if name.removeprefix("cuda:").isdecimal() and int(name.removeprefix("cuda:")) < count:
         return torch.device("cuda", int(name.removeprefix("cuda:")))
     raise ConfigError(
-        f"device is '{name}'", expected=f"cpu or a CUDA index below {count}", mend="name a device that is there"
+        f"device is '{name}'", expected=f"auto, cpu or a CUDA index below {count}", mend="name a device that is there"
     )
 
 

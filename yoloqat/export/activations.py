@@ -11,8 +11,8 @@ from onnx import helper
 
 from yoloqat.errors import ExportError
 from yoloqat.export.checks import check_activation, scale_tensor, zero_point_tensor
-from yoloqat.export.graph import DEQUANTIZE, QUANTIZE, copy_of, remove_unread_initializers, replace_nodes
 from yoloqat.export.markers import DOMAIN, marker_name
+from yoloqat.onnx_graph.graph import DEQUANTIZE, QUANTIZE, copy_of, remove_unread_initializers, replace_nodes
 from yoloqat.quant.numbers import TensorNumbers
 
 

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import DEQUANTIZE, QUANTIZE, consumers, copy_of, initializers, replace_nodes
+from yoloqat.onnx_graph.graph import DEQUANTIZE, QUANTIZE, consumers, copy_of, initializers, replace_nodes
 
 
 @dataclass(frozen=True)

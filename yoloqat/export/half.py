@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import DEQUANTIZE, LAYER_OPS, QUANTIZE, PassResult, consumers, copy_of, replace_nodes
 from yoloqat.export.trace import default_opset
+from yoloqat.onnx_graph.graph import DEQUANTIZE, LAYER_OPS, QUANTIZE, PassResult, consumers, copy_of, replace_nodes
 
 FIRST_OPSET = 19
 SMALLEST_SCALE = 2.0**-14

@@ -7,8 +7,8 @@ import onnx
 from onnx import defs, helper, numpy_helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import PassResult, constant, copy_of
 from yoloqat.export.padding import AXES_INPUT
+from yoloqat.onnx_graph.graph import PassResult, constant, copy_of
 
 NEWEST, OLDEST = 18, 13
 

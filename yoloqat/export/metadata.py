@@ -13,7 +13,7 @@ from onnx import helper
 
 from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import PassResult, copy_of
+from yoloqat.onnx_graph.graph import PassResult, copy_of
 from yoloqat.predictor import ModelInfo
 
 KEY = "yoloqat"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from yoloqat.export.graph import PassResult, copy_of, initializers
+from yoloqat.onnx_graph.graph import PassResult, copy_of, initializers
 
 AXES_INPUT = 3
 """Where a Pad has its axes, since opset 18."""

@@ -14,13 +14,13 @@ from torch import nn
 from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
 from yoloqat.export.activations import place_quantizers
-from yoloqat.export.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers
 from yoloqat.export.half import bake_half
 from yoloqat.export.layers import name_layers, strip_trace
 from yoloqat.export.metadata import KEY, set_metadata, yoloqat_metadata
 from yoloqat.export.suppression import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
+from yoloqat.onnx_graph.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers
 from yoloqat.provenance import atomic_path
 from yoloqat.quant.numbers import Numbers
 

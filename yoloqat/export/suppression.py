@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from yoloqat.errors import ExportError
-from yoloqat.export.graph import PassResult, copy_of, replace_nodes
+from yoloqat.onnx_graph.graph import PassResult, copy_of, replace_nodes
 
 _PREFIX = "nms_"
 

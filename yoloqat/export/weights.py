@@ -11,7 +11,8 @@ from onnx import helper
 
 from yoloqat.errors import ExportError
 from yoloqat.export.checks import check_weight, code_tensor, scale_tensor, zero_point_tensor
-from yoloqat.export.graph import (
+from yoloqat.export.layers import nodes_of
+from yoloqat.onnx_graph.graph import (
     DEQUANTIZE,
     PassResult,
     copy_of,
@@ -19,7 +20,6 @@ from yoloqat.export.graph import (
     remove_unread_initializers,
     replace_nodes,
 )
-from yoloqat.export.layers import nodes_of
 from yoloqat.quant.numbers import TensorNumbers
 
 

@@ -39,7 +39,7 @@ class Finding:
     """One finding of the lint.
 
     Attributes:
-        rule: Id of the rule, see :data:`yoloqat.export.lint.RULES`.
+        rule: Id of the rule, see :data:`yoloqat.lint.RULES`.
         severity: How bad it is.
         nodes: Names of the nodes it is about, in graph order; empty where it is about the whole file. A node without a name
             goes by its operator and its first output, e.g. ``"Conv->x"``.

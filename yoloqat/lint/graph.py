@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from yoloqat.export.lint.index import Index, index_of
-from yoloqat.export.lint.layers import Layer, dequantized_tensors, find_layers
-from yoloqat.export.lint.sites import Site, find_sites
-from yoloqat.export.lint.target import Target
+from yoloqat.lint.index import Index, index_of
+from yoloqat.lint.layers import Layer, dequantized_tensors, find_layers
+from yoloqat.lint.sites import Site, find_sites
+from yoloqat.lint.target import Target
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from yoloqat.export.graph import CONVOLUTIONS, LAYER_OPS
-from yoloqat.export.lint.index import STANDARD, Index, attribute, label, permutation
-from yoloqat.export.lint.sites import Site
+from yoloqat.lint.index import STANDARD, Index, attribute, label, permutation
+from yoloqat.lint.sites import Site
+from yoloqat.onnx_graph.graph import CONVOLUTIONS, LAYER_OPS
 
 _VIEWS = frozenset({"Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 _CHOICES = frozenset({"Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"})

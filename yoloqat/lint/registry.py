@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from yoloqat.export.lint import sources
-from yoloqat.export.lint.finding import Severity
-from yoloqat.export.lint.rule import Rule
-from yoloqat.export.lint.rules import axes, file, head, layers, numbers, pairs, residual, sharing
+from yoloqat.lint import sources
+from yoloqat.lint.finding import Severity
+from yoloqat.lint.rule import Rule
+from yoloqat.lint.rules import axes, file, head, layers, numbers, pairs, residual, sharing
 
 _ERRORS = (
     Rule(

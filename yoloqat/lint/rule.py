@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from yoloqat.export.lint.finding import Hit, Severity
-from yoloqat.export.lint.graph import Graph
+from yoloqat.lint.finding import Hit, Severity
+from yoloqat.lint.graph import Graph
 
 
 @dataclass(frozen=True)

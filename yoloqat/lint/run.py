@@ -10,10 +10,10 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from yoloqat.errors import ModelError
-from yoloqat.export.lint.finding import Finding, Severity
-from yoloqat.export.lint.graph import prepare
-from yoloqat.export.lint.registry import RULES
-from yoloqat.export.lint.target import TENSORRT_10, Target
+from yoloqat.lint.finding import Finding, Severity
+from yoloqat.lint.graph import prepare
+from yoloqat.lint.registry import RULES
+from yoloqat.lint.target import TENSORRT_10, Target
 
 _EXPECTED = "an ONNX file"
 
@@ -57,7 +57,7 @@ def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[
         target: What will read the file.
 
     Returns:
-        Findings in the order of :data:`yoloqat.export.lint.RULES`: errors, then warnings, then notes. A rule gives one
+        Findings in the order of :data:`yoloqat.lint.RULES`: errors, then warnings, then notes. A rule gives one
         finding for each kind of trouble, with all nodes that have it.
     """
     graph = prepare(model, target)

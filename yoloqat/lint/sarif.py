@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from yoloqat.export.lint.finding import Finding
-from yoloqat.export.lint.registry import RULES
-from yoloqat.export.lint.rule import Rule
+from yoloqat.lint.finding import Finding
+from yoloqat.lint.registry import RULES
+from yoloqat.lint.rule import Rule
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _HELP = "docs/lint.md"

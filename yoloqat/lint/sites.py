@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from yoloqat.export.graph import DEQUANTIZE, QUANTIZE
-from yoloqat.export.lint.index import Index, attribute, label
+from yoloqat.lint.index import Index, attribute, label
+from yoloqat.onnx_graph.graph import DEQUANTIZE, QUANTIZE
 
 CONTRIB = "com.microsoft"
 DOMAINS = frozenset({"", "ai.onnx", CONTRIB})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yoloqat.export.lint.rule import Source
+from yoloqat.lint.rule import Source
 
 _DOCS = "https://docs.nvidia.com/deeplearning/tensorrt/latest"
 _EXPLICIT = f"{_DOCS}/inference-library/quantized-types-explicit-quantization.html"

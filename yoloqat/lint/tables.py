@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yoloqat.export.lint.registry import RULES
-from yoloqat.export.lint.rule import Rule
+from yoloqat.lint.registry import RULES
+from yoloqat.lint.rule import Rule
 
 
 def rules_table(rules: Sequence[Rule] = RULES) -> str:

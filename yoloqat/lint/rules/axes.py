@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from onnx import TensorProto
 
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.rules.numbers import OTHER_PRECISIONS
-from yoloqat.export.lint.sites import Site
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.rules.numbers import OTHER_PRECISIONS
+from yoloqat.lint.sites import Site
 
 _FIRST_WITH_AXIS = 13
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from onnx import TensorProto
 
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.index import STANDARD, label
-from yoloqat.export.lint.sites import CONTRIB, Site
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.index import STANDARD, label
+from yoloqat.lint.sites import CONTRIB, Site
 
 # ONNX Runtime's own domain has many more; these are the ones without "QLinear" in the name
 _STANDARD_INTEGER = frozenset({"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.index import downstream_of, upstream_of
-from yoloqat.export.lint.layers import MOVES, Layer
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.index import downstream_of, upstream_of
+from yoloqat.lint.layers import MOVES, Layer
 
 
 def head_output(graph: Graph) -> list[Hit]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from onnx import TensorProto
 
-from yoloqat.export.graph import QUANTIZE
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.index import downstream_of, upstream_of
-from yoloqat.export.lint.layers import Layer
-from yoloqat.export.lint.rules.head import predictions
-from yoloqat.export.lint.rules.numbers import OTHER_PRECISIONS
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.index import downstream_of, upstream_of
+from yoloqat.lint.layers import Layer
+from yoloqat.lint.rules.head import predictions
+from yoloqat.lint.rules.numbers import OTHER_PRECISIONS
+from yoloqat.onnx_graph.graph import QUANTIZE
 
 GROUP_CHANNELS = 4
 ALIGNMENT = 16

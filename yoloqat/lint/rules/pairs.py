@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.sites import Site
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.sites import Site
 
 _RECTIFIERS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Celu", "Selu", "ThresholdedRelu", "Softplus"})
 _SQUASHES = frozenset({"Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softsign"})

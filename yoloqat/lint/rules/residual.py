@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from yoloqat.export.graph import QUANTIZE
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.index import label
-from yoloqat.export.lint.layers import Layer, moves
-from yoloqat.export.lint.rules.pairs import ACTIVATIONS
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.index import label
+from yoloqat.lint.layers import Layer, moves
+from yoloqat.lint.rules.pairs import ACTIVATIONS
+from yoloqat.onnx_graph.graph import QUANTIZE
 
 _GATES = ("Sigmoid", "HardSigmoid")
 

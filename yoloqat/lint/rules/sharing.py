@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from yoloqat.export.lint.finding import Hit, gathered
-from yoloqat.export.lint.graph import Graph
-from yoloqat.export.lint.index import label
-from yoloqat.export.lint.layers import moves
+from yoloqat.lint.finding import Hit, gathered
+from yoloqat.lint.graph import Graph
+from yoloqat.lint.index import label
+from yoloqat.lint.layers import moves
 
 
 class _Groups:

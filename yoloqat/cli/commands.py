@@ -1,0 +1,52 @@
+"""The commands by name, with their short help; each is imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from yoloqat.cli.command import Command, LightCommand
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command that is not imported yet.
+
+    Attributes:
+        name: What the user types.
+        module: The module that holds its ``COMMAND``.
+        summary: The first line of that module's docstring, for the list of commands.
+    """
+
+    name: str
+    module: str
+    summary: str
+
+    def load(self) -> Command | LightCommand:
+        """Import the command and everything it needs."""
+        command: Command | LightCommand = importlib.import_module(self.module).COMMAND
+        return command
+
+
+COMMANDS = {
+    name: Entry(name, f"yoloqat.cli.{module}", summary)
+    for name, module, summary in (
+        ("demo", "demo", "The whole way, offline, on a small detector that yoloqat brings along."),
+        ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
+        ("eval", "evaluate", "Score a model by COCO mAP."),
+        ("calibrate", "calibrate", "Calibrate a model by one method and save it."),
+        ("compare", "compare", "Compare calibration methods by COCO mAP."),
+        (
+            "sensitivity",
+            "sensitivity",
+            "Rank layers, quantizers or blocks by what they cost in COCO mAP, with intervals.",
+        ),
+        ("finetune", "finetune", "Fine-tune a calibrated checkpoint (QAT): win back what calibration cannot."),
+        ("export", "export", "Export a calibrated model to QDQ ONNX."),
+        ("lint", "lint", "Find what is wrong with a QDQ ONNX file, without a GPU."),
+        ("build", "build", "Build an INT8 engine from a QDQ ONNX file."),
+        ("bench", "bench", "Time several models in one run, interleaved."),
+        ("data", "data", "Fetch a data set from its own server: the official COCO files."),
+    )
+}
+"""In the order of the help."""
