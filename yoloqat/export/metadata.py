@@ -80,11 +80,13 @@ def named_quantizers(model: onnx.ModelProto) -> dict[str, str]:
         return {}
 
 
-def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> PassResult:
+def set_metadata(
+    model: onnx.ModelProto, metadata: Mapping[str, Any], *, required: Sequence[str] = REQUIRED
+) -> PassResult:
     """Write ``metadata`` into the model's properties, each value as the text of its Python literal.
 
     Requires:
-        ``metadata`` has at least the keys of :data:`REQUIRED`.
+        ``metadata`` has at least the keys ``required``: those of a detector, none for any other module.
 
     Ensures:
         The model's properties are exactly ``metadata``; the graph is untouched.
@@ -92,11 +94,11 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> PassRes
     Raises:
         ExportError: A required key is missing.
     """
-    missing = [key for key in REQUIRED if key not in metadata]
+    missing = [key for key in required if key not in metadata]
     if missing:
         raise ExportError(
             f"metadata lacks {', '.join(missing)}",
-            expected=f"at least {', '.join(REQUIRED)}",
+            expected=f"at least {', '.join(required)}",
             mend="pass what ultralytics_metadata returns",
         )
     wanted = {key: str(value) for key, value in metadata.items()}

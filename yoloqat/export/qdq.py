@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from yoloqat.errors import ExportError
 from yoloqat.export.activations import place_quantizers
 from yoloqat.export.half import bake_half
 from yoloqat.export.layers import name_layers, strip_trace
-from yoloqat.export.metadata import KEY, set_metadata, yoloqat_metadata
+from yoloqat.export.metadata import KEY, REQUIRED, set_metadata, yoloqat_metadata
 from yoloqat.export.suppression import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
@@ -53,7 +53,7 @@ def count_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
 
 
 def quantize_graph(
-    model: onnx.ModelProto, numbers: Numbers, *, metadata: Mapping[str, Any]
+    model: onnx.ModelProto, numbers: Numbers, *, metadata: Mapping[str, Any], required: Sequence[str] = REQUIRED
 ) -> tuple[onnx.ModelProto, ExportReport]:
     """Run all passes on a traced graph: name layers, quantize activations and weights, write metadata.
 
@@ -61,6 +61,7 @@ def quantize_graph(
         model: A graph with its markers, as :func:`yoloqat.export.trace_onnx` returns it.
         numbers: Of the quantizers that left markers, and of the weights to quantize.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
+        required: Keys that ``metadata`` must have.
 
     Returns:
         The QDQ graph and what it holds.
@@ -79,7 +80,7 @@ def quantize_graph(
         if n.op_type == QUANTIZE or (n.op_type == DEQUANTIZE and n.input[0] in constants)
     ]
     own = yoloqat_metadata(sites=sites, quantizers=placed.quantizers, aliases=placed.aliases)
-    result = set_metadata(stripped, {**metadata, KEY: own}).model
+    result = set_metadata(stripped, {**metadata, KEY: own}, required=required).model
     quantized_count, count = count_convolutions(result)
     return result, ExportReport(quantized_count, count, placed.aliases)
 
@@ -111,6 +112,7 @@ def export_qdq(
     *,
     config: ExportConfig,
     metadata: Mapping[str, Any],
+    required: Sequence[str] = REQUIRED,
     classes: int = 0,
 ) -> ExportReport:
     """Trace a module, quantize the graph by ``numbers`` and write the QDQ ONNX file.
@@ -122,6 +124,7 @@ def export_qdq(
         path: The file to write.
         config: Opset, batch, FP16 and suppression.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
+        required: Keys that ``metadata`` must have.
         classes: Number of classes, for suppression.
 
     Returns:
@@ -132,7 +135,7 @@ def export_qdq(
         OutputError: The file cannot be written.
     """
     traced = trace_onnx(module, example, opset=config.opset, dynamic=config.dynamic)
-    model, report = quantize_graph(traced, numbers, metadata=metadata)
+    model, report = quantize_graph(traced, numbers, metadata=metadata, required=required)
     if config.half:
         model = bake_half(model).model
     if config.nms:

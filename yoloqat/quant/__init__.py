@@ -3,6 +3,7 @@
 from yoloqat.quant.blocks import QuantBlock, add_roles, block_sites, swap_blocks
 from yoloqat.quant.contexts import collecting, dynamic_amax, quantization_disabled, weights_float
 from yoloqat.quant.descriptor import QuantDescriptor
+from yoloqat.quant.module import calibrate_module, fold_batch_norms, quantize_module
 from yoloqat.quant.modules import QuantConv2d, QuantConvTranspose2d, QuantLinear
 from yoloqat.quant.numbers import Numbers, TensorNumbers, module_numbers
 from yoloqat.quant.patterns import match_layers
@@ -30,13 +31,16 @@ __all__ = [
     "activation_quantizers",
     "add_roles",
     "block_sites",
+    "calibrate_module",
     "collecting",
     "drop_sites",
     "dynamic_amax",
     "float_reasons",
+    "fold_batch_norms",
     "match_layers",
     "module_numbers",
     "quantization_disabled",
+    "quantize_module",
     "quantized_layers",
     "quantizers",
     "select_layers",

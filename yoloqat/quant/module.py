@@ -1,0 +1,150 @@
+"""Quantization of any torch module: batch-norms folded, layers swapped, scales shared as the traced data flow says."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from yoloqat.config import MethodSpec, QuantConfig
+from yoloqat.errors import CalibrationError, ConfigError
+from yoloqat.quant.calib import HistogramCalibrator
+from yoloqat.quant.contexts import collecting
+from yoloqat.quant.graph.planner import plan_module
+from yoloqat.quant.graph.trace import Ref, trace
+from yoloqat.quant.sharing import share_quantizers
+from yoloqat.quant.swap import activation_quantizers, float_reasons, quantized_layers, swap_layers, swappable_layers
+
+_FUSED = {
+    nn.Conv1d: fuse_conv_bn_eval,
+    nn.Conv2d: fuse_conv_bn_eval,
+    nn.Conv3d: fuse_conv_bn_eval,
+    nn.Linear: fuse_linear_bn_eval,
+}
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def quantize_module(module: nn.Module, example: Tensor, config: QuantConfig | None = None) -> nn.Module:
+    """Return a fake-quantized copy of a module, ready to calibrate; the module itself is not changed.
+
+    Batch-norms are folded into the layers they follow. Until it is calibrated, the copy takes the range of each tensor
+    that passes. It can be trained like any module (QAT): gradients pass rounding by the straight-through estimator.
+
+    Args:
+        module: Any module that `torch.export` can trace.
+        example: An input of the shape that it is used with, float32, on the module's device.
+        config: Schemes, patterns of layers to leave float, recipes; None takes the defaults: symmetric 8 bits, per tensor
+            for activations and per output channel for weights.
+
+    Returns:
+        The copy in evaluation mode.
+
+    Raises:
+        ConfigError: No layer is left to quantize.
+        ModelError: The module cannot be traced.
+        PatternError: A pattern matches no layer.
+    """
+    config = config or QuantConfig()
+    quantized = fold_batch_norms(module, example)
+    floats = float_reasons(quantized, config)
+    names = [name for name in swappable_layers(quantized) if name not in floats]
+    if not names:
+        raise ConfigError(
+            f"module {type(module).__name__} has {len(floats)} layers with a quantized form, all of them left float",
+            expected="at least one convolution or linear layer to quantize",
+            mend="ignore fewer layers",
+        )
+    swap_layers(quantized, names, config)
+    plan = plan_module(quantized, trace(quantized, example), config, floats=floats)
+    share_quantizers(quantized, plan.aliases)
+    for _, layer in quantized_layers(quantized):
+        layer.calibrate_weight()
+    return quantized
+
+
+def calibrate_module(module: nn.Module, batches: Iterable[Tensor], method: str | MethodSpec = "mse") -> nn.Module:
+    """Return a copy of a quantized module whose activation ranges come from ``batches``.
+
+    Args:
+        module: From :func:`quantize_module`; not changed.
+        batches: Inputs of the module, one forward each.
+        method: ``"max"``, ``"entropy"``, ``"mse"`` or ``"percentile-99.9"``.
+
+    Raises:
+        CalibrationError: The module has no quantizers, no batch reached one of them, or a batch held NaN or Inf.
+        ConfigError: The method is unknown.
+    """
+    spec = MethodSpec.parse(method) if isinstance(method, str) else method
+    calibrated = copy.deepcopy(module)
+    quantizers = dict(activation_quantizers(calibrated))
+    if not quantizers:
+        raise CalibrationError(
+            f"module {type(module).__name__} has {len(quantizers)} quantizers",
+            expected="a module that quantize_module returned",
+            mend="quantize it first",
+        )
+    training = calibrated.training
+    collectors = {
+        name: HistogramCalibrator(quantizer.scheme.bits, unsigned=quantizer.scheme.unsigned)
+        for name, quantizer in quantizers.items()
+    }
+    kept = {name: quantizer._calibrator for name, quantizer in quantizers.items()}
+    for name, quantizer in quantizers.items():
+        quantizer._calibrator = collectors[name]
+    count = 0
+    with torch.inference_mode(), collecting(calibrated.eval()):
+        for batch in batches:
+            calibrated(batch)
+            count += 1
+    for name, quantizer in quantizers.items():
+        quantizer._calibrator = kept[name]
+        histogram = collectors[name].histogram()
+        if histogram is None:
+            raise CalibrationError(
+                f"quantizer '{name}' was not reached by {count} batches",
+                expected="at least one batch through every layer",
+                mend="pass more batches, or leave its layer float",
+            )
+        quantizer.load_histogram(histogram, spec)
+    return calibrated.train(training)
+
+
+def fold_batch_norms(module: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy of a module in evaluation mode, each batch-norm folded into the layer that it alone follows.
+
+    Args:
+        module: Not changed.
+        example: An input, float32, on the module's device.
+
+    Raises:
+        ModelError: The module cannot be traced.
+    """
+    folded = copy.deepcopy(module).eval()
+    if not any(isinstance(child, _NORMS) for child in folded.modules()):
+        return folded
+    traced = trace(folded, example)
+    readers, children = traced.readers(), dict(folded.named_modules())
+    uses: dict[str, int] = {}
+    for node in traced.nodes:
+        if type(children.get(node.module)) in _FUSED:
+            uses[node.module] = uses.get(node.module, 0) + 1
+    for node in traced.nodes:
+        norm = children.get(node.module)
+        if not isinstance(norm, _NORMS) or not isinstance(node.args[0] if node.args else None, Ref):
+            continue
+        source = traced.nodes[node.args[0].index]
+        layer = children.get(source.module)
+        fuse = _FUSED.get(type(layer))
+        if fuse is None or readers[source.index] != (node.index,) or uses[source.module] != 1:
+            continue
+        _replace(folded, source.module, fuse(layer, norm))  # type: ignore[operator]
+        _replace(folded, node.module, nn.Identity())
+    return folded
+
+
+def _replace(module: nn.Module, name: str, child: nn.Module) -> None:
+    path, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(path), attribute, child)
