@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from yoloqat.engines import OpenVINOPredictor, build_openvino, open_engine
+from yoloqat.engines import OpenVINOPredictor, build_openvino, open_engine, openvino_files, openvino_import
 from yoloqat.engines.openvino_files import is_directory, read_file
 from yoloqat.errors import ModelError
 
@@ -60,3 +60,18 @@ def test_one_model_alone(exported):
     shutil.copy(exported / "tiny.xml", exported / "other.xml")
     with pytest.raises(ModelError, match=r"tiny_openvino_model' holds 2 \.xml files"):
         read_file(exported)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "OpenVINO's reader crashes by signal 11 on "),
+        ("import time; time.sleep(60)", r"OpenVINO's reader does not end within 0\.5 s on "),
+    ],
+)
+def test_reader_that_crashes_or_hangs(built, tmp_path, monkeypatch, script, told):
+    (tmp_path / "trial.py").write_text(script)
+    monkeypatch.setattr(openvino_import, "__file__", str(tmp_path / "trial.py"))
+    monkeypatch.setattr(openvino_files, "READ_SECONDS", 0.5)
+    with pytest.raises(ModelError, match=f"{told}'{built}'"):
+        read_file(built)

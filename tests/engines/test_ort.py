@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from yoloqat.engines import OnnxPredictor
 from yoloqat.engines.ort import CPU, providers_for
@@ -40,10 +40,21 @@ def test_images_of_another_size_are_refused(qdq_path):
 
 def test_operator_that_the_runtime_lacks(tiny, tmp_path):
     model = tiny()
-    model.graph.node[-1].op_type = "NoSuchOperator"
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = "NoSuchOperator", "somewhere"
+    model.opset_import.append(helper.make_opsetid("somewhere", 1))
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(ModelError, match=r"ONNX Runtime cannot load '.*odd\.onnx' \(.*NoSuchOperator"):
         OnnxPredictor(tmp_path / "odd.onnx")
+
+
+def test_shapes_that_do_not_fit_each_other(tiny, tmp_path, images):
+    model = tiny()
+    scales = next(tensor for tensor in model.graph.initializer if tensor.name == "first/ws")
+    scales.CopyFrom(numpy_helper.from_array(np.ones(7, np.float32), scales.name))
+    onnx.save(model, tmp_path / "odd.onnx")
+    predictor = OnnxPredictor(tmp_path / "odd.onnx")
+    with pytest.raises(EngineError, match=r"cannot run the model on images of shape \(1, 3, 16, 16\) \(.*Dequantize"):
+        predictor(images)
 
 
 def test_half_precision_input_is_refused(tmp_path):

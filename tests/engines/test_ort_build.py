@@ -8,7 +8,7 @@ from c2f_graph import SIDE, c2f
 
 from yoloqat.engines import OnnxPredictor, build_onnxruntime
 from yoloqat.engines.ort_build import KEY, measure_ranges
-from yoloqat.errors import CalibrationError, EngineError, ModelError, OutputError
+from yoloqat.errors import CalibrationError, ModelError, OutputError
 
 IMAGES = [np.random.default_rng(seed).uniform(0, 1, (1, 3, SIDE, SIDE)).astype(np.float32) for seed in range(3)]
 
@@ -83,5 +83,5 @@ def test_twin_that_does_not_load(source, tmp_path, monkeypatch):
         return session(*args, **settings)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse_the_second)
-    with pytest.raises(EngineError, match=r"cannot load the integer twin \(no such kernel\)"):
+    with pytest.raises(ModelError, match=r"cannot load 'integer twin of .*model\.onnx' \(no such kernel\)"):
         build_onnxruntime(source, tmp_path / "out.onnx", IMAGES)

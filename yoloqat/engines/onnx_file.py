@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
+from yoloqat.engines.onnx_checks import check_graph
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 
@@ -18,13 +19,15 @@ _LAYER_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data.
+    """Read an ONNX file with its external data, and check its graph.
 
     Raises:
-        ModelError: The file is missing, unreadable, or holds no ONNX graph.
+        ModelError: The file is missing, unreadable, or holds no valid ONNX graph.
     """
+    if path.exists() and not path.is_file():  # a device may have no end
+        raise ModelError(f"'{path}' is no regular file", expected="an ONNX file", mend="check the path")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")
     except OSError as error:
         raise ModelError(
             f"cannot read '{path}' ({error.strerror or error})", expected="an ONNX file", mend="check the path"
@@ -35,6 +38,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"'{path}' holds a graph of {len(model.graph.node)} nodes", expected="an ONNX file", mend=_MEND_EXPORT
         )
+    check_graph(model, str(path))
     return model
 
 

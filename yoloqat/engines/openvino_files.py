@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from yoloqat.engines import openvino_import
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
@@ -19,6 +22,8 @@ from yoloqat.predictor import ModelInfo
 SCHEMA = {"name": "yoloqat-openvino", "version": 1}
 XML, METADATA, ULTRALYTICS = "model.xml", "metadata.json", "metadata.yaml"
 _OWN = "yoloqat"
+READ_SECONDS = 300
+"""How long OpenVINO may read a file: it takes seconds for the largest detectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,9 @@ class OpenVINOFile:
 def read_model(source: str, data: str | bytes) -> Any:
     """Return the `openvino.Model` of a path, or of a serialised ONNX file.
 
+    OpenVINO reads it in another process first: of some damaged files its reader crashes (2026.4: a Clip whose input has no
+    known type, as behind an operator that it does not have), which no exception tells.
+
     Args:
         source: What errors name.
         data: A path to an IR's XML or an ONNX file, or the bytes of an ONNX file.
@@ -46,12 +54,29 @@ def read_model(source: str, data: str | bytes) -> Any:
     Raises:
         ModelError: OpenVINO cannot read it.
     """
+    _try_reading(source, data)
     try:
         return import_openvino().Core().read_model(data)
     except RuntimeError as error:
         raise ModelError(
             f"OpenVINO cannot read '{source}' ({error})", expected="an ONNX file or its own IR", mend="export it again"
         ) from error
+
+
+def _try_reading(source: str, data: str | bytes) -> None:
+    command = [sys.executable, "-P", openvino_import.__file__]
+    given = {"args": [*command, data]} if isinstance(data, str) else {"args": command, "input": data}
+    try:
+        ended = subprocess.run(**given, capture_output=True, timeout=READ_SECONDS, check=False).returncode
+    except subprocess.TimeoutExpired:
+        ended = None
+    if ended is None or ended < 0:
+        told = f"does not end within {READ_SECONDS} s" if ended is None else f"crashes by signal {-ended}"
+        raise ModelError(
+            f"OpenVINO's reader {told} on '{source}'",
+            expected="operators that OpenVINO has, with shapes that fit each other",
+            mend="export it again",
+        )
 
 
 def save_model(model: Any, xml: Path, out_dir: Path) -> Any:

@@ -1,4 +1,4 @@
-"""OpenVINO without its telemetry."""
+"""OpenVINO without its telemetry; run as a script, a trial of its reader in a process of its own."""
 
 from __future__ import annotations
 
@@ -29,3 +29,7 @@ def import_openvino() -> ModuleType:
         del sys.modules[_TELEMETRY]
         if before is not absent:
             sys.modules[_TELEMETRY] = before  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    import_openvino().Core().read_model(sys.argv[1] if sys.argv[1:] else sys.stdin.buffer.read())

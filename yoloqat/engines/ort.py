@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from yoloqat.config.checks import check_int
 from yoloqat.engines.inputs import checked_images
@@ -77,6 +78,48 @@ def providers_for(device: str, available: Sequence[str]) -> list[Provider]:
     return [*((name, {"device_id": index}) for name in found), (CPU, {})]
 
 
+def open_session(
+    model: str | bytes, source: str, options: onnxruntime.SessionOptions, providers: Sequence[Provider] = ((CPU, {}),)
+) -> onnxruntime.InferenceSession:
+    """Load a model into ONNX Runtime.
+
+    Args:
+        model: Its path, or its bytes.
+        source: What errors name.
+        options: See :func:`session_options`.
+        providers: See :func:`providers_for`.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load it.
+    """
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # its errors share no other base class
+        raise ModelError(
+            f"ONNX Runtime cannot load '{source}' ({error})",
+            expected="operators that ONNX Runtime has",
+            mend="export it with another opset",
+        ) from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, images: Images, outputs: Sequence[str] | None = None
+) -> list[NDArray[np.generic]]:
+    """Run a model on images and return its outputs, or those named.
+
+    Raises:
+        EngineError: ONNX Runtime cannot run it: its shapes do not fit each other, or the images do not fit it.
+    """
+    try:
+        return list(session.run(outputs, {session.get_inputs()[0].name: images}))
+    except Exception as error:  # its errors share no other base class
+        raise EngineError(
+            f"ONNX Runtime cannot run the model on images of shape {images.shape} ({error})",
+            expected="a graph whose shapes fit each other and the images",
+            mend="export the model again",
+        ) from error
+
+
 class OnnxPredictor:
     """An ONNX detector run by ONNX Runtime.
 
@@ -99,14 +142,7 @@ class OnnxPredictor:
         wanted = providers_for(device, onnxruntime.get_available_providers())
         model = load_onnx(path)
         self._info = model_info(str(path), properties(model), input_shape(model))
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
-        except Exception as error:  # its errors share no other base class
-            raise ModelError(
-                f"ONNX Runtime cannot load '{path}' ({error})",
-                expected="operators that ONNX Runtime has",
-                mend="export it with another opset",
-            ) from error
+        self._session = open_session(str(path), str(path), options, wanted)
         feed = self._session.get_inputs()[0]
         if feed.type != "tensor(float)":
             raise ModelError(
@@ -118,7 +154,6 @@ class OnnxPredictor:
                 expected="a CUDA device and its libraries",
                 mend="check that `nvidia-smi` shows the device, or run on the cpu",
             )
-        self._input = feed.name
 
     @property
     def info(self) -> ModelInfo:
@@ -134,7 +169,7 @@ class OnnxPredictor:
         """Run the model once on ``images`` and return its outputs in the graph's order.
 
         Raises:
-            EngineError: The images do not have the model's fixed shape.
+            EngineError: The images do not have the model's fixed shape, or ONNX Runtime cannot run it.
         """
-        outputs = self._session.run(None, {self._input: checked_images(images, self._info)})
+        outputs = run_session(self._session, checked_images(images, self._info))
         return [np.asarray(output, dtype=np.float32) for output in outputs]

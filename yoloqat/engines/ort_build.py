@@ -11,14 +11,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
-from yoloqat.engines.ort import CPU, session_options
+from yoloqat.engines.ort import open_session, run_session, session_options
 from yoloqat.engines.ort_twin import Range, integer_twin, plan_twin
 from yoloqat.engines.precision import LayerPrecision, PrecisionMap
-from yoloqat.errors import CalibrationError, EngineError, ModelError
+from yoloqat.errors import CalibrationError, ModelError
 from yoloqat.predictor import Images
 from yoloqat.provenance import atomic_path, file_sha256
 
@@ -42,7 +41,12 @@ class OrtBuild:
 
 
 def measure_ranges(
-    model: onnx.ModelProto, tensors: Iterable[str], images: Iterable[Images], *, threads: int = 1
+    model: onnx.ModelProto,
+    tensors: Iterable[str],
+    images: Iterable[Images],
+    *,
+    threads: int = 1,
+    source: str = "the graph",
 ) -> dict[str, Range]:
     """Run a graph on images and return the least and the greatest value of each tensor.
 
@@ -51,24 +55,24 @@ def measure_ranges(
         tensors: Names of tensors in it.
         images: Batches that the model takes.
         threads: Threads inside one operator.
+        source: What errors name.
 
     Raises:
         CalibrationError: There is no image, or a tensor holds NaN or infinity.
+        ModelError: ONNX Runtime cannot load the graph.
+        EngineError: ONNX Runtime cannot run it on an image.
     """
     names = list(tensors)
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     known = {value.name for value in observed.graph.output}
     observed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
-    session = onnxruntime.InferenceSession(
-        observed.SerializeToString(), session_options(threads=threads), providers=[CPU]
-    )
-    feed = session.get_inputs()[0].name
+    session = open_session(observed.SerializeToString(), source, session_options(threads=threads))
     spans: dict[str, Range] = {}
     batches = 0
     for batch in images:
         batches += 1
-        for name, value in zip(names, session.run(names or None, {feed: batch}), strict=bool(names)):
+        for name, value in zip(names, run_session(session, batch, names or None), strict=bool(names)):
             low, high = float(value.min()), float(value.max())
             if not np.isfinite(low + high):
                 raise CalibrationError(
@@ -98,9 +102,9 @@ def build_onnxruntime(
         highest: See :func:`yoloqat.engines.ort_twin.integer_twin`.
 
     Raises:
-        ModelError: The file is missing, no ONNX, lacks metadata, or quantizes nothing.
+        ModelError: The file is missing, no ONNX, lacks metadata, or quantizes nothing; ONNX Runtime cannot load it or its twin.
         CalibrationError: There is no image, or a value is not finite.
-        EngineError: ONNX Runtime cannot load the twin.
+        EngineError: ONNX Runtime cannot run it on an image.
         OutputError: The file cannot be written.
     """
     source = load_onnx(Path(onnx_path))
@@ -112,31 +116,24 @@ def build_onnxruntime(
             expected="a QDQ ONNX file",
             mend="export a calibrated checkpoint",
         )
-    ranges = measure_ranges(source, plan_twin(source).measured, images, threads=threads)
+    ranges = measure_ranges(source, plan_twin(source).measured, images, threads=threads, source=str(onnx_path))
     twin = integer_twin(source, ranges, highest=highest)
     metadata = properties(source) | {KEY: repr({"source_sha256": file_sha256(Path(onnx_path)), "highest": highest})}
     del twin.metadata_props[:]
     helper.set_model_props(twin, metadata)
-    optimised = _optimised(twin, threads=threads)
+    optimised = _optimised(twin, str(onnx_path), threads=threads)
     with atomic_path(Path(out_path)) as temporary:
         onnx.save(twin, temporary)
     operators = Counter(node.op_type for node in optimised.graph.node)
     return OrtBuild(ort_precision(optimised, source, quantized), dict(operators), ranges)
 
 
-def _optimised(model: onnx.ModelProto, *, threads: int) -> onnx.ModelProto:
+def _optimised(model: onnx.ModelProto, source: str, *, threads: int) -> onnx.ModelProto:
     """Return the graph that ONNX Runtime really runs on this machine."""
     with TemporaryDirectory(prefix="yoloqat-") as folder:
         options = session_options(threads=threads)
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
-        except Exception as error:  # its errors share no other base class
-            raise EngineError(
-                f"ONNX Runtime cannot load the integer twin ({error})",
-                expected="operators that ONNX Runtime has",
-                mend="run the QDQ file itself, or export it with another opset",
-            ) from error
+        open_session(model.SerializeToString(), f"integer twin of {source}", options)
         return onnx.load(options.optimized_model_filepath)
 
 

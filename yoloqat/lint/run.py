@@ -24,6 +24,8 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: The file or its external data cannot be read, or it is no ONNX file.
     """
+    if path.exists() and not path.is_file():  # a device may have no end
+        raise ModelError(f"'{path}' is no regular file", expected=_EXPECTED, mend="check the path")
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except OSError as error:

@@ -1,0 +1,79 @@
+"""What must hold of a graph before any engine or pass reads it: they crash, hang or compute nonsense on what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from yoloqat.errors import ModelError
+
+_EXPECTED, _MEND = "a valid ONNX graph", "export the model again"
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def check_graph(model: onnx.ModelProto, source: str) -> None:
+    """Check that a graph is valid: known operators, nodes in order, whole tensors and usable scales.
+
+    Shapes are left to the engines: what a file records of them may differ from what its operators give.
+
+    Args:
+        model: The model; its external data is loaded.
+        source: What errors name.
+
+    Raises:
+        ModelError: An operator is unknown, or has too few or too many inputs; a node reads what no node before it makes, as in
+            a cycle; a tensor has not as many values as its shape; or a scale is not finite, or of a QuantizeLinear not above 0.
+    """
+    try:
+        onnx.checker.check_model(_with_shapes(model))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"the graph of '{source}' is not valid ({error})", expected=_EXPECTED, mend=_MEND) from error
+    _check_scales(model, _constants(model.graph, source), source)
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose inputs and outputs all record a shape, which the checker wants and no runtime does."""
+    values = (*model.graph.input, *model.graph.output)
+    if all(value.type.tensor_type.HasField("shape") for value in values):
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for value in (*result.graph.input, *result.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return result
+
+
+def _constants(graph: onnx.GraphProto, source: str) -> dict[str, NDArray[np.generic]]:
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        tensors |= {node.output[0]: a.t for a in node.attribute if node.op_type == "Constant" and a.name == "value"}  # noqa: B035
+    found = {}
+    for name, tensor in tensors.items():
+        try:
+            found[name] = numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"tensor '{name}' of '{source}' cannot be read ({error})",
+                expected=f"the values of its shape {tuple(tensor.dims)}",
+                mend=_MEND,
+            ) from error
+    return found
+
+
+def _check_scales(model: onnx.ModelProto, constants: Mapping[str, NDArray[np.generic]], source: str) -> None:
+    for node in model.graph.node:
+        if node.op_type not in _QUANTIZERS or node.input[1] not in constants:
+            continue
+        scale = constants[node.input[1]].astype(np.float64)
+        good = np.isfinite(scale) & ((scale > 0) | (node.op_type == "DequantizeLinear"))
+        if not good.all():
+            raise ModelError(
+                f"the scale of {node.op_type} '{node.name}' in '{source}' is {scale[~good].flat[0]}",
+                expected="finite scales above 0",
+                mend="calibrate the model again and export it",
+            )
