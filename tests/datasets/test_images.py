@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
+import struct
+import tempfile
+import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from yoloqat.datasets.images import decode, find_images, image_size, is_image
+from yoloqat.datasets.images import decode, find_images, image_size, is_image, readable_images
 from yoloqat.errors import DataError
 
 
@@ -24,14 +33,153 @@ def test_size_is_read_from_the_head_and_equals_the_decoded_size(tmp_path, image_
     assert decode(path).shape == (5, 17, 3)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_size_and_pixels_follow_the_orientation_tag(tmp_path, orientation):
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""Orientation to what makes stored pixels of upright ones."""
+
+LOSSLESS = {
+    "JPEG": {"quality": 100, "subsampling": 0},
+    "MPO": {"quality": 100, "subsampling": 0},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "TIFF": {},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+}
+
+
+def upright():
+    colours = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    return Image.fromarray(np.kron(colours, np.ones((16, 16, 1), np.uint8)))
+
+
+def stored(orientation):
+    return upright() if orientation == 1 else upright().transpose(STORED[orientation])
+
+
+def exif_of(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "turned.jpg"
-    Image.new("RGB", (16, 8)).save(path, exif=exif)
-    width, height = image_size(path)
-    assert decode(path).shape[:2] == (height, width)
+    return exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_a_turned_image_is_what_the_same_pixels_stored_upright_are(tmp_path, kind, orientation):
+    turned, straight = tmp_path / f"turned.{kind}", tmp_path / f"straight.{kind}"
+    stored(orientation).save(turned, kind, exif=exif_of(orientation), **LOSSLESS[kind])
+    upright().save(straight, kind, **LOSSLESS[kind])
+    assert image_size(turned) == image_size(straight) == (48, 32)
+    difference = np.abs(decode(turned).astype(int) - decode(straight))
+    assert difference.max() <= (0 if kind in ("PNG", "WEBP", "TIFF") else 6)
+
+
+def png(*chunks):
+    parts = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_exif_behind_the_pixels_of_a_png_counts(tmp_path):
+    path = tmp_path / "late.png"
+    stored(6).save(path)
+    late = png((b"eXIf", exif_of(6).tobytes().removeprefix(b"Exif\0\0")))[8:]
+    path.write_bytes(path.read_bytes()[:-12] + late + path.read_bytes()[-12:])
+    assert image_size(path) == (48, 32)
+    np.testing.assert_array_equal(decode(path), np.asarray(upright())[:, :, ::-1])
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_not_is_none(tmp_path, orientation):
+    path = tmp_path / "a.webp"
+    upright().save(path, exif=exif_of(orientation), lossless=True)
+    assert image_size(path) == (48, 32)
+    np.testing.assert_array_equal(decode(path), np.asarray(upright())[:, :, ::-1])
+
+
+def test_damaged_exif_is_none(tmp_path):
+    path = tmp_path / "a.png"
+    upright().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert image_size(path) == (48, 32)
+    np.testing.assert_array_equal(decode(path), np.asarray(upright())[:, :, ::-1])
+
+
+def test_an_orientation_in_xmp_alone_counts_for_neither_size_nor_pixels(tmp_path):
+    path = tmp_path / "a.jpg"
+    upright().save(path, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    assert image_size(path) == (48, 32)
+    assert decode(path).shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize("side", [65000, 13_500])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
+    path = tmp_path / "bomb.png"
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    path.write_bytes(png((b"IHDR", head), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")))
+    for read in (image_size, decode):
+        with pytest.raises(DataError, match=re.escape(f"image '{path}' is too large (") + f".*{side * side}"):
+            read(path)
+
+
+def test_a_pipe_and_a_device_are_never_opened(tmp_path):
+    pipe, zero = tmp_path / "a.png", tmp_path / "b.png"
+    os.mkfifo(pipe)
+    zero.symlink_to("/dev/zero")
+    for path in (pipe, zero, tmp_path):
+        for read in (image_size, decode):
+            with pytest.raises(DataError, match=re.escape(f"image '{path}' cannot be read (it is no regular file)")):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a\0b.png", "null byte"), ("a" * 5000 + ".png", "File name too long"), ("\ud800.png", "surrogates not allowed")],
+)
+def test_a_name_that_no_file_can_have_is_told(tmp_path, name, reason):
+    with pytest.raises(DataError, match=rf"cannot be read \(.*{reason}"):
+        image_size(tmp_path / name)
+
+
+def test_images_that_do_not_decode_are_left_out_where_asked(tmp_path, image_at):
+    good, bad, headless = image_at(tmp_path / "a.png"), image_at(tmp_path / "b.png", 300, 300), tmp_path / "c.png"
+    bad.write_bytes(bad.read_bytes()[:60])  # the head is whole
+    headless.write_bytes(b"no image")
+    skipped = []
+    assert readable_images([good, bad, headless], skipped) == [good]
+    assert skipped == [bad, headless]
+    assert readable_images([good, bad], None) == [good, bad]
+
+
+def saved(kind):
+    buffer = io.BytesIO()
+    stored(6).save(buffer, kind, exif=exif_of(6), **LOSSLESS[kind])
+    return buffer.getvalue()
+
+
+SAMPLES = {kind: saved(kind) for kind in LOSSLESS}
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data())
+def test_no_bytes_end_in_another_error(data):
+    kind = data.draw(st.sampled_from([*SAMPLES]))
+    content = bytearray(SAMPLES[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
+    with tempfile.NamedTemporaryFile(suffix=f".{kind}") as file:
+        file.write(content)
+        file.flush()
+        path = Path(file.name)
+        with contextlib.suppress(DataError):
+            assert image_size(path) == decode(path).shape[1::-1]
 
 
 def test_size_of_a_format_that_only_opencv_knows(tmp_path, monkeypatch, image_at):

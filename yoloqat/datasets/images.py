@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import stat
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -14,8 +20,33 @@ from yoloqat.errors import DataError
 EXTENSIONS = frozenset({".avif", ".bmp", ".dng", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 """Extensions of image files in lower case; files are matched whatever their case."""
 
+MAX_PIXELS = 178_956_970
+"""The most pixels of an image; Pillow takes more for a decompression bomb, and Ultralytics leaves such an image out."""
+
 _ORIENTATION = 0x0112
-_TURNED = frozenset({5, 6, 7, 8})
+_TIFF_SIDES = (0x0100, 0x0101)
+_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What the head of a file says of an image.
+
+    Attributes:
+        sides: (width, height) as stored, in pixels.
+        orientation: 1 to 8 as in EXIF: how the stored image must be turned to stand upright.
+        turned: The decoder turns the pixels itself, whatever the flags; OpenCV does so with TIFF.
+    """
+
+    sides: tuple[int, int]
+    orientation: int
+    turned: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the upright image in pixels."""
+        width, height = self.sides
+        return (height, width) if self.orientation > 4 else (width, height)
 
 
 def is_image(path: Path) -> bool:
@@ -24,42 +55,151 @@ def is_image(path: Path) -> bool:
 
 
 def decode(path: Path) -> NDArray[np.uint8]:
-    """Return the pixels of an image file as (height, width, 3), BGR, uint8, turned as its orientation tag says.
+    """Return the pixels of an image file as (height, width, 3), BGR, uint8, turned as its EXIF orientation says.
 
     Raises:
-        DataError: The file is missing or does not decode.
+        DataError: The file is missing or no regular file, does not decode, or has more than :data:`MAX_PIXELS` pixels.
     """
+    with _opened(path) as file:
+        content = file.read()
+    head = _head(io.BytesIO(content), path)
     try:
-        content = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(
-            f"image '{path}' cannot be read ({error.strerror})",
-            expected="a readable image file",
-            mend="restore it or take it off the list",
-        ) from error
-    image: NDArray[np.uint8] | None = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), _FLAGS) if content else None
+    except cv2.error:  # a format of OpenCV's own that is broken or too large
+        image = None
     if image is None:
-        raise DataError(
-            f"image '{path}' does not decode", expected="a whole image file", mend="restore it or take it off the list"
-        )
-    return image
+        raise _undecoded(path)
+    pixels: NDArray[np.uint8] = image
+    return pixels if head is None or head.turned else _upright(pixels, head.orientation)
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of an image in pixels as :func:`decode` gives them, from the file's head where possible.
 
     Raises:
-        DataError: The file is missing or is no image.
+        DataError: The file is missing or no regular file, is no image, or has more than :data:`MAX_PIXELS` pixels.
     """
+    with _opened(path) as file:
+        head = _head(file, path)
+    if head is not None:
+        return head.size
+    height, width = decode(path).shape[:2]  # formats that only OpenCV reads
+    return width, height
+
+
+def readable_images(paths: list[Path], skipped: list[Path] | None) -> list[Path]:
+    """Return the images that decode, in their order.
+
+    Args:
+        paths: Image files.
+        skipped: Takes the images that do not decode; None leaves ``paths`` as they are, unread.
+    """
+    if skipped is None:
+        return paths
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="yoloqat-images") as pool:
+        whole = dict(zip(paths, pool.map(_decodes, paths), strict=True))
+    skipped += [path for path in paths if not whole[path]]
+    return [path for path in paths if whole[path]]
+
+
+def _decodes(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
-    except (OSError, ValueError, SyntaxError, ImportError):
-        # ImportError: once imported, Ultralytics has Pillow look for a HEIF plugin where it cannot tell what a file is
-        height, width = decode(path).shape[:2]  # formats that only OpenCV reads
-        return width, height
-    return (height, width) if turned else (width, height)
+        decode(path)
+    except DataError:
+        return False
+    return True
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a regular file; a pipe or a device is never opened, for it may never end."""
+    try:
+        reason = "" if stat.S_ISREG(path.stat().st_mode) else "it is no regular file"
+        if not reason:
+            return path.open("rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise DataError(
+        f"image '{path}' cannot be read ({reason})",
+        expected="a readable image file",
+        mend="restore it or take it off the list",
+    )
+
+
+def _undecoded(path: Path) -> DataError:
+    return DataError(
+        f"image '{path}' does not decode",
+        expected="a whole image file",
+        mend="restore it, take it off the list, or add --skip-bad-images",
+    )
+
+
+def _head(file: BinaryIO, path: Path) -> _Head | None:
+    """Read the head of an image file; None where Pillow does not know the format."""
+    try:
+        with Image.open(file) as image:
+            tiff = image.format == "TIFF"
+            # Pillow's size of a TIFF is turned in some versions and as stored in others
+            sides = tuple(int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if tiff else image.size  # type: ignore[attr-defined]
+            head = _Head((sides[0], sides[1]), _orientation(image, file), tiff)
+    except Image.DecompressionBombError as error:
+        raise _bomb(path, str(error)) from error
+    except Exception:  # whatever Pillow and its plugins make of a strange file
+        return None
+    if head.sides[0] * head.sides[1] > MAX_PIXELS:
+        raise _bomb(path, f"{head.sides[0]} x {head.sides[1]} pixels")
+    return head
+
+
+def _bomb(path: Path, size: str) -> DataError:
+    return DataError(
+        f"image '{path}' is too large ({size})",
+        expected=f"at most {MAX_PIXELS} pixels",
+        mend="cut or shrink it, or take it off the list",
+    )
+
+
+def _orientation(image: Image.Image, file: BinaryIO) -> int:
+    """Return the orientation by EXIF, or by the TIFF's own tag; 1 where there is none or none that is valid.
+
+    Of AVIF, Pillow gives the file's rotation and mirroring as EXIF. XMP does not count, nor does it for OpenCV.
+    """
+    if image.format == "TIFF":
+        found = image.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
+    else:
+        content = image.info.get("exif") or (_late_exif(file) if image.format == "PNG" else b"")
+        exif = Image.Exif()
+        try:
+            exif.load(content)
+            found = exif.get(_ORIENTATION)
+        except Exception:  # a damaged tag is no tag
+            found = None
+    return found if type(found) is int and 1 <= found <= 8 else 1
+
+
+def _late_exif(file: BinaryIO) -> bytes:
+    """Return the EXIF of a PNG that stands behind the pixels, which Pillow alone finds by decoding them."""
+    position, kind = 8, b""
+    while kind != b"IEND":
+        file.seek(position)
+        start = file.read(8)
+        if len(start) < 8:
+            break
+        length, kind = struct.unpack(">I4s", start)
+        if kind == b"eXIf":
+            return file.read(length)
+        position += 12 + length
+    return b""
+
+
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn an image that is stored in an orientation."""
+    if orientation > 4:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def find_images(directory: Path) -> list[Path]:
