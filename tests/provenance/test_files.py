@@ -6,11 +6,15 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from yoloqat.errors import OutputError
-from yoloqat.provenance import atomic_directory, atomic_path, files, write_json, write_text
+from yoloqat.provenance import atomic_directory, atomic_path, files, scratch_directory, write_json, write_text
 
 
 def no_space(*_, **__):
@@ -30,8 +34,8 @@ def test_a_file_appears_under_its_name_at_the_end(tmp_path):
     target = tmp_path / "a" / "b" / "model.onnx"
     with atomic_path(target) as temporary:
         temporary.write_text("new")
-        assert temporary.suffix == ".onnx"
-        assert temporary.parent == target.parent
+        assert temporary.name == "model.onnx"
+        assert temporary.parent.parent == target.parent
         assert not target.exists()
     assert target.read_text() == "new"
     assert names(target.parent) == ["model.onnx"]
@@ -63,7 +67,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, moment):
     if moment == "rename":
         monkeypatch.setattr(files.os, "replace", no_space)
     if moment == "make":
-        monkeypatch.setattr(files.tempfile, "mkstemp", no_space)
+        monkeypatch.setattr(files.tempfile, "mkdtemp", no_space)
     with pytest.raises(OutputError) as caught, atomic_path(target) as temporary:
         (no_space if moment == "write" else temporary.write_text)("half")
     assert f"cannot write '{target}' (No space left on device)" in str(caught.value)
@@ -92,7 +96,6 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path, writer, monkeypatc
     def deny(*_, **__):
         raise denied
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", deny)
     monkeypatch.setattr(files.tempfile, "mkdtemp", deny)
     with (
         pytest.raises(OutputError, match=r"cannot write '.*out.json' \(Permission denied\)"),
@@ -108,17 +111,92 @@ def test_a_file_cannot_take_the_place_of_a_directory(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_a_result_is_as_readable_as_any_new_file(tmp_path):
-    umask = os.umask(0o022)
-    try:
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids="umask {:03o}".format)
+def umask(request) -> Iterator[int]:
+    former = os.umask(request.param)
+    yield request.param
+    assert os.umask(former) == request.param, "the umask is left as it was"
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_result_is_as_readable_as_any_new_file(tmp_path, umask):
+    write_text(tmp_path / "f.txt", "x")
+    with atomic_directory(tmp_path / "d") as folder:
+        (folder / "g.txt").write_text("x")
+    with atomic_path(tmp_path / "private.bin") as temporary:  # as safetensors writes
+        other = temporary.with_suffix(".other")
+        other.touch(mode=0o600)
+        os.replace(other, temporary)
+    assert [mode(tmp_path / name) for name in ("f.txt", "private.bin", "d/g.txt")] == [0o666 & ~umask] * 3
+    assert mode(tmp_path / "d") == 0o777 & ~umask
+
+
+def killed_while_writing(target) -> None:
+    """Let a process be killed that has written half of a file and of a directory."""
+    code = """if True:
+        import sys, time
+        from pathlib import Path
+        from yoloqat.provenance import atomic_directory, atomic_path
+        target = Path(sys.argv[1])
+        with atomic_directory(target.parent / "model") as folder, atomic_path(target) as file:
+            (folder / "half.bin").write_bytes(bytes(9))
+            (file.parent / ".tmpOther").write_bytes(bytes(9))
+            print("half", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path):
+    target = tmp_path / "best.safetensors"
+    killed_while_writing(target)
+    assert [name.startswith(".yoloqat-tmp-") for name in names(tmp_path)] == [True, True]
+    with atomic_path(target) as temporary:
+        assert names(tmp_path) == [temporary.parent.name], "and nothing else is there meanwhile"
+    assert names(tmp_path) == ["best.safetensors"]
+
+
+def test_what_a_living_process_or_the_user_has_there_stays(tmp_path):
+    users = [".yoloqat-tmp-mine", ".yoloqat-tmp-12345678", ".best-abcdefgh.safetensors"]
+    for name in users:
+        (tmp_path / name).write_text("mine")
+    with scratch_directory(tmp_path) as living:
+        (living / "half.bin").write_bytes(bytes(9))
         write_text(tmp_path / "f.txt", "x")
-        with atomic_directory(tmp_path / "d"):
-            pass
-        assert os.umask(0o022) == 0o022, "the umask is left as it was"
-    finally:
-        os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "f.txt").stat().st_mode) == 0o644
-    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o755
+        assert names(living) == ["half.bin"]
+        with scratch_directory(tmp_path) as second:
+            assert living != second
+            assert living.is_dir()
+    assert names(tmp_path) == sorted([*users, "f.txt"])
+
+
+def test_a_scratch_directory_that_another_removes_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    made, mkdtemp = [], files.tempfile.mkdtemp
+
+    def removed_once(**settings):
+        made.append(mkdtemp(**settings))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", removed_once)
+    with scratch_directory(tmp_path) as folder:
+        assert str(folder) == made[1]
+
+
+def test_a_file_system_without_locks_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.fcntl, "flock", no_space)
+    with scratch_directory(tmp_path) as living:
+        write_text(tmp_path / "f.txt", "x")
+        assert living.is_dir()
+    assert names(tmp_path) == ["f.txt"]
 
 
 def filled(folder, text: str):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from yoloqat.detectors.ultralytics_import import QUIET, environment_kept, ultralytics_module
 from yoloqat.errors import ModelError
+from yoloqat.provenance import scratch_directory
 
 RELEASES = "https://github.com/ultralytics/assets/releases"
 
@@ -35,9 +35,9 @@ def fetch_named(name: str) -> Path:
         ModelError: There is no network, the server fails, or the file cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=".", prefix=f".{name}-") as folder:
-            path = download(name, Path(folder))
-            if path.parent != Path(folder):
+        with scratch_directory(Path()) as folder:
+            path = download(name, folder)
+            if path.parent != folder:
                 return path
             os.replace(path, name)
     except (OSError, MemoryError) as error:

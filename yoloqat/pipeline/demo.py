@@ -21,6 +21,7 @@ from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.export import export_onnx
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
+from yoloqat.provenance import atomic_path
 
 CALIBRATION_IMAGES = 64
 BENCH_ROUNDS = 100
@@ -65,8 +66,8 @@ def demo(run: Run, *, imgsz: int, batch: int) -> dict[str, Any]:
     """
     weights, yaml = demo_assets()
     model = run.out / weights.name
-    run.out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(weights, model)
+    with atomic_path(model) as temporary:
+        shutil.copyfile(weights, temporary)
     dataset, config = load_dataset(yaml), EvalConfig(imgsz=imgsz, batch=batch)
     calibration = CalibrationConfig(images=CALIBRATION_IMAGES)
     records = calibration_images(yaml, calibration.images, calibration.seed)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from yoloqat.errors import OutputError
+
+_SCRATCH = ".yoloqat-tmp-"
+"""How the name of a scratch directory begins; eight more characters follow."""
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
@@ -23,77 +28,113 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     )
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the scratch directories that killed processes left in ``folder``; a living owner holds a lock on its own."""
+    for path in folder.glob(f"{_SCRATCH}????????"):
+        with suppress(OSError):  # another's, gone meanwhile, locked, or on a file system without locks: left alone
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _claim(folder: Path) -> tuple[Path, int]:
+    """Make a scratch directory and lock it; another process may have removed it before it was locked."""
+    while True:
+        path = Path(tempfile.mkdtemp(dir=folder, prefix=_SCRATCH))
+        with suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.is_dir():
+                return path, handle
+            os.close(handle)
+
+
 @contextmanager
-def _renamed_into(path: Path, temporary: Path) -> Iterator[Path]:
-    """Yield ``temporary``; move it to ``path`` when the block ends well, remove it when it does not."""
-    former = temporary.with_name(f"{temporary.name}-former")
+def scratch_directory(folder: Path) -> Iterator[Path]:
+    """Make a hidden directory of this process's own inside ``folder`` and remove it at the end.
+
+    Those that killed processes left there are removed first.
+
+    Args:
+        folder: An existing directory.
+
+    Yields:
+        The scratch directory.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    _remove_abandoned(folder)
+    path, handle = _claim(folder)
     try:
-        yield temporary
-        if path.is_dir() and temporary.is_dir():
-            os.replace(path, former)  # a directory that holds something cannot be replaced in one step
-        os.replace(temporary, path)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+@contextmanager
+def _scratch_beside(path: Path) -> Iterator[Path]:
+    """Make a scratch directory beside ``path``; what goes wrong inside is told as a failure to write ``path``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_directory(path.parent) as folder:
+            yield folder
     except OSError as error:
         raise _cannot_write(path, error) from error
-    finally:
-        if former.is_dir():
-            if path.exists():
-                shutil.rmtree(former, ignore_errors=True)
-            else:
-                os.replace(former, path)
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary file name beside ``path`` that takes its place when the block ends without an error.
+    """Give a temporary file that takes the place of ``path`` when the block ends without an error.
 
     Args:
         path: The final file. Its parent directories are made.
 
     Yields:
-        The temporary path to write to, with the same suffix (some writers look at it).
+        The temporary path to write to, of the same name, on the same file system. Whatever the writer makes of it, the
+        result has the permissions of any other new file.
 
     Raises:
         OutputError: The directory cannot be made or the file cannot be written, e.g. because the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    os.close(handle)
-    # mkstemp makes the file private; a result should have the permissions any other new file would have
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(name, 0o666 & ~umask)
-    with _renamed_into(path, Path(name)) as temporary:
+    with _scratch_beside(path) as folder:
+        temporary = folder / path.name
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(stat.S_IMODE(mode))  # safetensors puts a private file of its own in place
+        os.replace(temporary, path)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary directory beside ``path`` that takes its place when the block ends without an error.
+    """Give a temporary directory that takes the place of ``path`` when the block ends without an error.
 
     Args:
         path: The final directory; one that exists already is replaced at the end, not before.
 
     Yields:
-        The temporary directory to fill.
+        The temporary directory to fill, on the same file system.
 
     Raises:
         OutputError: The directory cannot be made or filled, e.g. because the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    os.chmod(name, 0o755)  # noqa: S103 - a result is as readable as any other new directory
-    with _renamed_into(path, Path(name)) as temporary:
+    with _scratch_beside(path) as folder:
+        temporary, former = folder / "new", folder / "former"
+        temporary.mkdir()
         yield temporary
+        if path.is_dir():
+            os.replace(path, former)  # a directory that holds something cannot be replaced in one step
+        try:
+            os.replace(temporary, path)
+        finally:
+            if former.is_dir() and not path.exists():
+                os.replace(former, path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -91,6 +91,7 @@ class Study:
         self._lock = threading.RLock()  # the thread that renews claims uses the connection too
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()  # with the permissions of any other new file, which SQLite does not give
             self._connection = sqlite3.connect(path, timeout=120.0, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(
