@@ -28,6 +28,7 @@ from yoloqat.cli import (
     sensitivity,
 )
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.options import joined_sizes
 from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int
 from yoloqat.detectors import torch_device, torch_threads
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 a check failed, 2 the user's input is wrong, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(joined_sizes(argv))
     command = next(command for command in COMMANDS if command.name == args.command)
     try:
         return _run(command, args, argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,11 +24,19 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def decode(path: Path) -> NDArray[np.uint8]:
-    """Return the pixels of an image file as (height, width, 3), BGR, uint8, turned as its orientation tag says.
+def decode(path: Path, channels: int = 3) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, read as Ultralytics reads them for a model of so many channels.
+
+    Args:
+        path: The file.
+        channels: 1 reads it as grey, 3 as BGR, both turned as its orientation tag says; any other number takes the channels
+            that the file has, e.g. BGR and alpha, or the pages of a grey TIFF. Of 16 bits the upper 8 are taken.
+
+    Returns:
+        Shape (height, width, channels), uint8.
 
     Raises:
-        DataError: The file is missing or does not decode.
+        DataError: The file is missing or does not decode, or has another number of channels.
     """
     try:
         content = np.fromfile(path, dtype=np.uint8)
@@ -37,12 +46,37 @@ def decode(path: Path) -> NDArray[np.uint8]:
             expected="a readable image file",
             mend="restore it or take it off the list",
         ) from error
-    image: NDArray[np.uint8] | None = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    image = _pixels(content, path, channels) if content.size else None
     if image is None:
         raise DataError(
             f"image '{path}' does not decode", expected="a whole image file", mend="restore it or take it off the list"
         )
+    if image.shape[2] != channels or image.dtype != np.uint8:
+        raise DataError(
+            f"image '{path}' has {image.shape[2]} channels of {image.dtype}",
+            expected=f"{channels} channels of 8 or 16 bits, as the model takes",
+            mend="take images like those that the model was trained on",
+        )
     return image
+
+
+_FLAGS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
+
+
+def _pixels(content: NDArray[np.uint8], path: Path, channels: int) -> NDArray[np.uint8] | None:
+    """Return the pixels with their channels last, whatever the file holds of them, or None where it does not decode."""
+    image: NDArray[Any] | None = None
+    if channels in _FLAGS:
+        image = cv2.imdecode(content, _FLAGS[channels])
+    elif path.suffix.lower() in (".tif", ".tiff"):
+        _, pages = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
+        alike = len({page.shape for page in pages}) == 1
+        image = np.stack(pages, axis=2) if alike and pages[0].ndim == 2 else pages[0] if pages else None
+    else:
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if image is not None and image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    return image[:, :, None] if image is not None and image.ndim == 2 else image
 
 
 def image_size(path: Path) -> tuple[int, int]:
