@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yoloqat.datasets.channels import check_channels, read_pixels
 from yoloqat.errors import DataError
 
 EXTENSIONS = frozenset({".avif", ".bmp", ".dng", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
@@ -46,37 +46,13 @@ def decode(path: Path, channels: int = 3) -> NDArray[np.uint8]:
             expected="a readable image file",
             mend="restore it or take it off the list",
         ) from error
-    image = _pixels(content, path, channels) if content.size else None
+    image = read_pixels(content, channels) if content.size else None
     if image is None:
         raise DataError(
             f"image '{path}' does not decode", expected="a whole image file", mend="restore it or take it off the list"
         )
-    if image.shape[2] != channels or image.dtype != np.uint8:
-        raise DataError(
-            f"image '{path}' has {image.shape[2]} channels of {image.dtype}",
-            expected=f"{channels} channels of 8 or 16 bits, as the model takes",
-            mend="take images like those that the model was trained on",
-        )
+    check_channels(image, channels, path)
     return image
-
-
-_FLAGS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
-
-
-def _pixels(content: NDArray[np.uint8], path: Path, channels: int) -> NDArray[np.uint8] | None:
-    """Return the pixels with their channels last, whatever the file holds of them, or None where it does not decode."""
-    image: NDArray[Any] | None = None
-    if channels in _FLAGS:
-        image = cv2.imdecode(content, _FLAGS[channels])
-    elif path.suffix.lower() in (".tif", ".tiff"):
-        _, pages = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
-        alike = len({page.shape for page in pages}) == 1
-        image = np.stack(pages, axis=2) if alike and pages[0].ndim == 2 else pages[0] if pages else None
-    else:
-        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-    if image is not None and image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    return image[:, :, None] if image is not None and image.ndim == 2 else image
 
 
 def image_size(path: Path) -> tuple[int, int]:
