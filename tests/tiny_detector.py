@@ -72,11 +72,11 @@ def render(rng: np.random.Generator) -> NDArray[np.uint8]:
     return image
 
 
-def make_module(seed: int = 0) -> nn.Module:
+def make_module(seed: int = 0, *, channels: int = 3) -> nn.Module:
     """Return the detector with seeded weights whose activations and scores are spread like those of a trained one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = build(ARCHITECTURE)
+        module = build(ARCHITECTURE | {"channels": channels})
         for parameter in module.parameters():
             if parameter.ndim == 4:
                 nn.init.kaiming_normal_(parameter)
@@ -86,6 +86,7 @@ def make_module(seed: int = 0) -> nn.Module:
     rng = np.random.default_rng(seed)
     pixels = np.stack([cv2.resize(render(rng), (IMGSZ, IMGSZ)) for _ in range(16)])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    images = torch.cat((images, images), dim=1)[:, :channels]
     head: Any = module.model[-1]
     with torch.inference_mode():
         module.train()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
-"""Letterboxed RGB images, shape (batch, 3, height, width), float32 in [0, 1]."""
+"""Letterboxed images, RGB where they have three channels, shape (batch, channels, height, width), float32 in [0, 1]."""
 
 RawOutputs = list[NDArray[np.float32]]
 """Raw outputs of a detector; the first is (batch, 4 + classes + extra, anchors), xywh in pixels and class scores, or
@@ -31,6 +31,7 @@ class ModelInfo:
         end2end: True when the head does its own suppression and no NMS must follow.
         imgsz: Fixed (height, width) in pixels, or None when any multiple of the stride is taken.
         batch: Fixed batch size, or None when any is taken.
+        channels: Of the images: 1 is grey, 3 is RGB, more are as the image files have them.
     """
 
     names: dict[int, str]
@@ -39,6 +40,7 @@ class ModelInfo:
     end2end: bool = False
     imgsz: tuple[int, int] | None = None
     batch: int | None = None
+    channels: int = 3
 
     @property
     def classes(self) -> int:

@@ -230,3 +230,43 @@ def test_a_directory_without_images_is_named(tmp_path):
         find_images(tmp_path)
     with pytest.raises(DataError, match=re.escape(f"image directory '{tmp_path / 'x'}' does not exist")):
         find_images(tmp_path / "x")
+
+
+def test_a_model_of_one_channel_gets_grey_images(tmp_path, image_at):
+    path = image_at(tmp_path / "colour.png", width=9, height=4)
+    found = decode(path, 1)
+    assert found.shape == (4, 9, 1)
+    np.testing.assert_array_equal(found[:, :, 0], cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def test_a_model_of_four_channels_gets_what_the_file_has(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 4), dtype=np.uint8)
+    path = tmp_path / "transparent.png"
+    cv2.imwrite(str(path), pixels)
+    np.testing.assert_array_equal(decode(path, 4), pixels)
+
+
+def test_pages_of_a_grey_tiff_are_channels_and_of_16_bits_the_upper_8_are_taken(tmp_path):
+    pages = [np.random.default_rng(page).integers(0, 1 << 16, (4, 5), dtype=np.uint16) for page in range(5)]
+    path = tmp_path / "spectrum.tiff"
+    cv2.imwritemulti(str(path), pages)
+    np.testing.assert_array_equal(decode(path, 5), np.stack(pages, axis=2) >> 8)
+
+
+def test_images_of_another_number_of_channels_are_named(tmp_path, image_at):
+    path = image_at(tmp_path / "colour.png")
+    with pytest.raises(DataError, match=re.escape(f"image '{path}' has 3 channels of uint8; expected 4 channels")):
+        decode(path, 4)
+    values = tmp_path / "values.tiff"
+    cv2.imwrite(str(values), np.zeros((4, 5, 4), dtype=np.float32))
+    with pytest.raises(DataError, match=re.escape(f"image '{values}' has 4 channels of float32; expected 4 channels")):
+        decode(values, 4)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
+def test_nothing_that_is_no_image_decodes(tmp_path, channels, suffix):
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(b"no image at all")
+    with pytest.raises(DataError, match=re.escape(f"image '{path}' does not decode")):
+        decode(path, channels)

@@ -15,12 +15,19 @@ NAMES = {0: "cat", 1: 'a "dog"; big', 2: "bird"}
 def make_onnx(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes an ONNX detector of three classes with a mask output."""
 
-    def make(*, batch: object = 1, side: object = 32, end2end: bool = False, dtype: int = TensorProto.FLOAT) -> Path:
+    def make(
+        *,
+        batch: object = 1,
+        side: object = 32,
+        channels: int = 3,
+        end2end: bool = False,
+        dtype: int = TensorProto.FLOAT,
+    ) -> Path:
         nodes = [helper.make_node("Identity", ["images"], [name]) for name in ("output0", "output1")]
         graph = helper.make_graph(
             nodes,
             "detector",
-            [helper.make_tensor_value_info("images", dtype, [batch, 3, side, side])],
+            [helper.make_tensor_value_info("images", dtype, [batch, channels, side, side])],
             [
                 helper.make_tensor_value_info("output0", dtype, [batch, 7, 21]),
                 helper.make_tensor_value_info("output1", dtype, [batch, 4, 8, 8]),

@@ -160,3 +160,17 @@ def test_parser_drops_empty_boxes_and_refuses_too_few_channels(parser):
     outside = np.array([[50.0, 50, 4, 4, 0.9, 0, 0], [8, 8, 4, 4, 0.9, 0, 0], [8, 8, 4, 4, np.nan, 0, 0]]).T
     assert parsed(parser, outside, classes=3, conf=0.5)[:, :4].tolist() == [[6, 6, 4, 4]]
     assert parsed(parser, np.zeros((6, 5)), classes=3, conf=0.5) is None
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(1, 2), (3, 0)])
+def test_grey_and_colour_models_are_told_apart(make_onnx, channels, colour):
+    source = make_onnx(channels=channels)
+    text = deepstream_config(describe(source, source))
+    assert f"model-color-format={colour}\n" in text
+    assert f"infer-dims={channels};32;32\n" in text
+
+
+def test_a_model_of_four_channels_is_refused(make_onnx):
+    source = make_onnx(channels=4)
+    with pytest.raises(ConfigError, match=f"'{source}' takes images of 4 channels; expected RGB or grey images"):
+        deepstream_config(describe(source, source))

@@ -45,7 +45,15 @@ def test_ultralytics_finds_its_metadata(make_onnx):
     parameters = parse(triton_config(describe(source, source), name="yolo"))["parameters"]
     assert parameters["key"] == "metadata"
     metadata = ast.literal_eval(parameters["value"]["string_value"])
-    assert metadata == {"names": NAMES, "stride": 16, "task": "detect", "imgsz": [32, 32], "batch": 1, "end2end": False}
+    assert metadata == {
+        "names": NAMES,
+        "stride": 16,
+        "task": "detect",
+        "imgsz": [32, 32],
+        "batch": 1,
+        "channels": 3,
+        "end2end": False,
+    }
 
 
 def test_repository(make_onnx, engine, tmp_path):

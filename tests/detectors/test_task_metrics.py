@@ -42,6 +42,13 @@ def test_a_rotated_box_in_its_place_is_right(picture):
     assert found["rotated_map50_95"] > 0.98
 
 
+def test_a_canvas_that_is_no_square_shifts_the_boxes(picture):
+    label, wide = TaskImage(picture, (rotated(0.5),)), (SIZE, SIZE + 32)
+    for x, good in ((32 + 16, True), (32, False)):
+        found = task_metrics(Answers("obb", [[x, 32, 40, 12, 0, 0.9, 0.5]]), [label], imgsz=wide, batch=1)
+        assert (found["rotated_map50"] > 0.98) is good
+
+
 def test_a_rotated_box_turned_the_wrong_way_is_not(picture):
     found = task_metrics(
         Answers("obb", [[32, 32, 40, 12, 0, 0.9, -0.9]]), [TaskImage(picture, (rotated(0.5),))], imgsz=SIZE, batch=1

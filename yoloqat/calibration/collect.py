@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from yoloqat.calibration.statistics import Statistics
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError, ConfigError
@@ -22,7 +23,7 @@ def collect_statistics(
     predictor: Predictor,
     records: Sequence[ImageRecord],
     *,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     bins: int = 8192,
     sample: int = 1,
@@ -36,7 +37,7 @@ def collect_statistics(
         detector: A quantized detector; its ranges are not changed.
         predictor: Runs that detector.
         records: The calibration images.
-        imgsz: Side of the square letterbox in pixels, as for evaluation.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another, as for evaluation.
         batch: Images per forward.
         bins: Histogram bins per site, a power of two.
         sample: Count about every so-many-th element of large tensors; 1 counts all. The range is always that of all.
@@ -65,7 +66,7 @@ def collect_stages(
     records: Sequence[ImageRecord],
     *,
     stages: Sequence[int],
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     bins: int = 8192,
     sample: int = 1,
@@ -78,7 +79,7 @@ def collect_stages(
         predictor: Runs that detector.
         records: The calibration images.
         stages: Rising numbers of images; no batch reaches across one of them.
-        imgsz: Side of the square letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
         bins: Histogram bins per site.
         sample: Distance between counted elements of large tensors.
@@ -109,7 +110,9 @@ def collect_stages(
     try:
         with collecting(detector.module):
             for start, end in zip(starts, stages, strict=True):
-                plans = plan_batches(records[start:end], imgsz, batch, stride=detector.info.stride)
+                plans = plan_batches(
+                    records[start:end], imgsz, batch, stride=detector.info.stride, channels=detector.info.channels
+                )
                 for batch_ in read_batches(plans):
                     try:
                         predictor(batch_.images)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from yoloqat.compat import is_installed
 from yoloqat.config import MethodSpec
 from yoloqat.config.method import PER_LAYER
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError, ConfigError, DependencyError
@@ -83,7 +84,7 @@ def calibrate_with(
     records: Sequence[ImageRecord],
     method: MethodSpec,
     *,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     progress: Progress = silent,
 ) -> None:
@@ -98,7 +99,7 @@ def calibrate_with(
         predictor: Runs that detector.
         records: The calibration images.
         method: One of NVIDIA's.
-        imgsz: Side of the square letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
         progress: Told of every finished batch.
 
@@ -118,7 +119,9 @@ def calibrate_with(
         for name, quantizer in sites.items():
             hooks.callback(quantizer.register_forward_pre_hook(_watch(theirs[name])).remove)
         done = 0
-        for batch_ in read_batches(plan_batches(records, imgsz, batch, stride=detector.info.stride)):
+        for batch_ in read_batches(
+            plan_batches(records, imgsz, batch, stride=detector.info.stride, channels=detector.info.channels)
+        ):
             predictor(batch_.images)
             done += len(batch_.records)
             progress("collect statistics", done, len(records))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from yoloqat.calibration.statistics import Statistics, apply_method
 from yoloqat.config import MethodSpec
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError
@@ -72,7 +73,7 @@ def choose_methods(
     records: Sequence[ImageRecord],
     *,
     methods: Sequence[MethodSpec] = CANDIDATES,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     images: int = IMAGES,
     progress: Progress = silent,
@@ -89,7 +90,7 @@ def choose_methods(
         statistics: What was collected on it.
         records: The calibration images.
         methods: What is chosen among.
-        imgsz: Side of the square letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
         images: How many of the images are looked at.
         progress: Told of every finished batch.
@@ -126,7 +127,9 @@ def choose_methods(
             hook = _hook(sites[site], ranges[site], tally)
             hooks.callback(module.register_forward_hook(hook).remove)
         done = 0
-        for batch_ in read_batches(plan_batches(chosen, imgsz, batch, stride=detector.info.stride)):
+        for batch_ in read_batches(
+            plan_batches(chosen, imgsz, batch, stride=detector.info.stride, channels=detector.info.channels)
+        ):
             predictor(batch_.images)
             done += len(batch_.records)
             progress("choose per layer", done, len(chosen))

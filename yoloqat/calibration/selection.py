@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from yoloqat.config.checks import check_int
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.predictor import Predictor
@@ -24,7 +25,7 @@ def image_ranges(
     predictor: Predictor,
     records: Sequence[ImageRecord],
     *,
-    imgsz: int,
+    imgsz: ImageSize,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
     """Return the largest absolute value that each image brings to each quantizer of activations in the float model.
@@ -33,7 +34,7 @@ def image_ranges(
         detector: A quantized detector; it is not changed.
         predictor: Runs that detector, on one image at a time.
         records: The images.
-        imgsz: Side of the square letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         progress: Told of every finished image.
 
     Returns:
@@ -56,7 +57,9 @@ def image_ranges(
     with quantization_disabled(detector.module), ExitStack() as hooks:
         for quantizer in quantizers:
             hooks.callback(quantizer.register_forward_pre_hook(watch).remove)
-        for image in read_batches(plan_batches(records, imgsz, 1, stride=detector.info.stride)):
+        for image in read_batches(
+            plan_batches(records, imgsz, 1, stride=detector.info.stride, channels=detector.info.channels)
+        ):
             predictor(image.images)
             found = [largest.get(id(quantizer), nothing) for quantizer in quantizers]
             rows.append(torch.stack(found).cpu().numpy())

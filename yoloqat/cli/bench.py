@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig
+from yoloqat.config.sizes import sides, size_text
 from yoloqat.engines import OpenVINOPredictor, bench
 from yoloqat.engines.cores import pinned
 from yoloqat.engines.latency import MODES
@@ -32,7 +34,7 @@ from yoloqat.provenance import environment
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="what to time")
-    parser.add_argument("--imgsz", type=int, metavar="N", help="side of the images (default: the models' own)")
+    options.add_imgsz(parser, "side of the square images, or their height and width (default: the models' own)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: 1)")
     parser.add_argument(
         "--mode",
@@ -74,18 +76,19 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     with pinned(run.threads) as cores:
         models = {str(path): open_model(path, run, hint=args.mode, cache_dir=args.cache_dir) for path in args.models}
         sizes = {model.imgsz for model in models.values()}
-        imgsz = max(sizes) if args.imgsz is None else args.imgsz
+        imgsz = max(sizes, key=sides) if args.imgsz is None else args.imgsz
         config = EvalConfig(imgsz=imgsz, batch=args.batch)
         for model in models.values():  # fixed sizes are compared by `bench`, which names the model
             check_fit(replace(model.predictor.info, imgsz=None), config)
-        images = np.random.default_rng(0).random((args.batch, 3, imgsz, imgsz), dtype=np.float32)
+        channels = max(model.predictor.info.channels for model in models.values())
+        images = np.random.default_rng(0).random((args.batch, channels, *sides(config.imgsz)), dtype=np.float32)
         predictors = {name: model.predictor for name, model in models.items()}
         items = bench(predictors, images, warmup=args.warmup, rounds=args.rounds, mode=args.mode, progress=run.progress)
     known = environment(device=str(run.device), threads=run.threads)
     machine = {"processor": known["processor"], "cores": cores, "device": known["device"], "threads": run.threads}
     on_device = "" if run.device.type == "cpu" else f", {run.device}"
     shown = table(
-        f"{args.mode}, batch {args.batch}, {imgsz} px, {args.rounds} rounds interleaved, "
+        f"{args.mode}, batch {args.batch}, {size_text(config.imgsz)} px, {args.rounds} rounds interleaved, "
         f"{run.threads} threads of {known['processor']}{on_device}",
         "model",
         "engine",
@@ -118,7 +121,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         rate, spread = f"{item.images_per_second:.1f}", f"{100 * item.spread:.0f} %"
         shown.add_row(name, model.engine, precision, *latencies, rate, spread)
     settings = {
-        "imgsz": imgsz,
+        "imgsz": config.imgsz,
         "batch": args.batch,
         "rounds": args.rounds,
         "warmup": args.warmup,

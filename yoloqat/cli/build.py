@@ -153,7 +153,7 @@ def _deploy(args: argparse.Namespace, path: Path) -> list[str]:
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     dataset = options.dataset(args)
     info = onnx_info(args.model)
-    config = options.eval_config(args, max(info.imgsz) if info.imgsz else 640) if dataset is not None else EvalConfig()
+    config = options.eval_config(args, info.imgsz or 640) if dataset is not None else EvalConfig()
     if dataset is not None:
         check_scoring(info, dataset, config)
     floating = float_source(args.model, args.float)

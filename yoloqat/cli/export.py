@@ -17,6 +17,7 @@ from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import ExportConfig, to_dict
+from yoloqat.config.sizes import sides, size_text
 from yoloqat.detectors import load_detector
 from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
@@ -59,7 +60,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         nms_iou=config.nms_iou,
         max_det=config.max_det,
     )
-    check_scoring(replace(detector.info, imgsz=(config.imgsz, config.imgsz)), dataset, config)
+    check_scoring(replace(detector.info, imgsz=sides(config.imgsz)), dataset, config)
     if dataset is not None:
         check_parity_images(dataset, config.batch)
     path = run.out / ONNX
@@ -71,7 +72,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         "shared_quantizers": report.aliases,
         **lint,
     }
-    shown = table(f"{path}, opset {args.opset}, batch {config.batch}, {config.imgsz} px", "check", "value")
+    shown = table(f"{path}, opset {args.opset}, batch {config.batch}, {size_text(config.imgsz)} px", "check", "value")
     shown.add_row("quantized convolutions", f"{report.quantized_convolutions} of {report.convolutions}")
     errors = lint["lint"]["errors"]
     shown.add_row("lint", f"{errors} errors, {lint['lint']['warnings']} warnings")

@@ -18,6 +18,7 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
+from yoloqat.config.sizes import square_side
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import load_detector, torch_device
 from yoloqat.errors import ConfigError
@@ -137,7 +138,9 @@ def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: Ev
     config = FinetuneConfig(
         epochs=args.epochs,
         batch=args.batch,
-        imgsz=imgsz,
+        imgsz=square_side(
+            imgsz, reason="Ultralytics' trainer", mend="fine-tune by distillation alone with --supervise 1"
+        ),
         lr0=rates[0][1],
         optimizer=args.optimizer,
         patience=args.patience,

@@ -13,6 +13,7 @@ from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig, to_dict
+from yoloqat.config.sizes import size_text
 from yoloqat.detectors import load_detector
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.inspect import inspect_detector
@@ -21,7 +22,7 @@ from yoloqat.pipeline.run import Run
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="float .pt, or a yoloqat checkpoint")
-    parser.add_argument("--imgsz", type=int, metavar="N", help="side of the image (default: the model's own)")
+    options.add_imgsz(parser, "side of the square image, or its height and width (default: the model's own)")
     options.add_quantization(parser)
 
 
@@ -32,8 +33,9 @@ def _sides(shape: list[int]) -> str:
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     del run
     detector = load_detector(args.model)
-    imgsz = detector.imgsz if args.imgsz is None else args.imgsz
-    check_fit(detector.info, EvalConfig(imgsz=imgsz))
+    evaluation = EvalConfig(imgsz=detector.imgsz if args.imgsz is None else args.imgsz)
+    check_fit(detector.info, evaluation)
+    imgsz = evaluation.imgsz
     config = options.quant_config(args)
     found = inspect_detector(detector, config, imgsz=imgsz)
     about = table(f"{args.model}", "what", "value")
@@ -41,7 +43,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     for name, value in (
         ("family, task", f"{found['family']}, {found['task']}"),
         ("classes", f"{len(found['names'])}"),
-        ("largest stride, image size", f"{found['stride']}, {imgsz} px"),
+        ("largest stride, image size", f"{found['stride']}, {size_text(imgsz)} px"),
         ("parameters", f"{found['parameters']:,}"),
         ("multiply-adds of one image", f"{found['macs'] / 1e9:.2f} G"),
         ("quantized layers", f"{found['quantized_layers']} of {len(found['layers'])}"),

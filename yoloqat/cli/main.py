@@ -104,6 +104,19 @@ def _command_name(argv: Sequence[str]) -> str:
     raise AssertionError(argv)
 
 
+def joined_sizes(argv: Sequence[str]) -> list[str]:
+    """Return arguments in which ``--imgsz H W`` is ``--imgsz H,W``: argparse would take the model's name for a third side."""
+    joined: list[str] = []
+    for text in argv:
+        former = joined[-1] if joined else ""
+        value = former if joined[-2:-1] == ["--imgsz"] else former.partition("--imgsz=")[2]
+        if value.isdecimal() and text.isdecimal():
+            joined[-1] = f"{former},{text}"
+        else:
+            joined.append(text)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -118,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     try:
         command = COMMANDS[name].load()
-        args = _command_parser(command).parse_or_suggest(argv[1:])
+        args = _command_parser(command).parse_or_suggest(joined_sizes(argv[1:]))
         from yoloqat.cli.execute import execute
 
         return execute(command, args, argv)

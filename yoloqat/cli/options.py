@@ -10,6 +10,7 @@ from typing import Any
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme
 from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
 from yoloqat.config.quantization import ADDS, MERGES
+from yoloqat.config.sizes import ImageSize, sides
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
 from yoloqat.detectors import Detector
 from yoloqat.errors import ConfigError
@@ -24,10 +25,24 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--annotations", type=Path, metavar="JSON", help="that COCO json")
 
 
+def image_size(text: str) -> ImageSize:
+    """Return what ``--imgsz`` was given, one number or two with a comma between; its range is checked by the settings."""
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.strip().removeprefix("-").isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected one side, or height and width, as 384 640")
+    numbers = [int(part) for part in parts]
+    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
+
+
+def add_imgsz(parser: argparse._ActionsContainer, text: str) -> None:
+    """Add ``--imgsz``, which takes N or H W; see :func:`yoloqat.cli.main.joined_sizes`."""
+    parser.add_argument("--imgsz", type=image_size, metavar="N | H W", help=text)
+
+
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say how a model is scored."""
     group = parser.add_argument_group("scoring")
-    group.add_argument("--imgsz", type=int, metavar="N", help="side of the square letterbox (default: the model's own)")
+    add_imgsz(group, "side of the square letterbox, or its height and width (default: the model's own)")
     group.add_argument("--batch", type=int, default=8, metavar="N", help="images per forward (default: 8)")
     group.add_argument("--nms-iou", type=float, default=0.7, metavar="F", help="IoU of the suppression (default: 0.7)")
     group.add_argument("--rect", action="store_true", help="rectangular batches instead of the square letterbox")
@@ -103,7 +118,7 @@ def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -
     group.add_argument("--depthwise", action="store_true", help="quantize depthwise convolutions too")
 
 
-def eval_config(args: argparse.Namespace, imgsz: int) -> EvalConfig:
+def eval_config(args: argparse.Namespace, imgsz: ImageSize) -> EvalConfig:
     """Return how to score, with the model's own image size where the user named none."""
     return EvalConfig(
         imgsz=imgsz if args.imgsz is None else args.imgsz, batch=args.batch, nms_iou=args.nms_iou, rect=args.rect
@@ -194,8 +209,9 @@ def required_dataset(args: argparse.Namespace) -> DetectionDataset:
 
 def data_line(args: argparse.Namespace) -> list[str]:
     """Return the arguments that name the data and the scoring, for the line of a next command."""
-    named = {"--data": args.data, "--images": args.images, "--annotations": args.annotations, "--imgsz": args.imgsz}
-    return [text for name, value in named.items() if value is not None for text in (name, str(value))]
+    named = {"--data": args.data, "--images": args.images, "--annotations": args.annotations}
+    line = [text for name, value in named.items() if value is not None for text in (name, str(value))]
+    return line if args.imgsz is None else [*line, "--imgsz", *map(str, dict.fromkeys(sides(args.imgsz)))]
 
 
 def calibration_line(args: argparse.Namespace) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from yoloqat.config.checks import check_choice, check_int, check_power_of_two
+from yoloqat.config.checks import check_choice, check_int, check_power_of_two, check_seed
 from yoloqat.config.method import MethodSpec
 
 SELECTIONS = ("random", "first", "range")
@@ -42,7 +42,7 @@ class CalibrationConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         check_int("images", self.images, 1)
-        check_int("seed", self.seed, 0)
+        check_seed(self.seed)
         check_int("bins", self.bins, 256, 1 << 20)
         check_power_of_two("bins", self.bins)
         check_int("sample", self.sample, 1)

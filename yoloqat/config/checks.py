@@ -19,6 +19,15 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
         raise ConfigError(f"{name} is {value!r}", expected=wanted, mend=f"set {name} to one")
 
 
+def check_seed(value: object) -> None:
+    """Check that ``value`` seeds every generator in use: a whole number of 32 bits.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    check_int("seed", value, 0, (1 << 32) - 1)
+
+
 def check_power_of_two(name: str, value: int) -> None:
     """Check that a whole number is a power of two.
 

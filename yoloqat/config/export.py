@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yoloqat.config.checks import check_bool, check_fraction, check_int
+from yoloqat.config.sizes import ImageSize, check_pixels, checked_imgsz
 from yoloqat.errors import ConfigError
 
 HALF_OPSET = 19
@@ -16,7 +17,7 @@ class ExportConfig:
     """How a detector is written as ONNX.
 
     Attributes:
-        imgsz: Side of the input in pixels.
+        imgsz: Side of the square input in pixels, or (height, width) of another.
         batch: Batch size of the input; with ``dynamic`` the size it is traced at.
         opset: Version of the standard ONNX operators, 13 to 23.
         dynamic: Leave the batch size open.
@@ -30,7 +31,7 @@ class ExportConfig:
         ConfigError: A value is out of range, or ``half`` is asked of an opset that has no FP16 quantizers.
     """
 
-    imgsz: int = 640
+    imgsz: ImageSize = 640
     batch: int = 1
     opset: int = 19
     dynamic: bool = False
@@ -42,8 +43,9 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_int("imgsz", self.imgsz, 1)
+        object.__setattr__(self, "imgsz", checked_imgsz(self.imgsz, low=1))
         check_int("batch", self.batch, 1)
+        check_pixels(self.imgsz, self.batch)
         check_int("opset", self.opset, 13, 23)
         check_int("max_det", self.max_det, 1)
         for name in ("dynamic", "half", "nms"):

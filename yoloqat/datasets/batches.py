@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloqat.config.checks import check_int
+from yoloqat.config.sizes import ImageSize, checked_imgsz, sides, square_side
 from yoloqat.datasets.images import decode
 from yoloqat.datasets.letterbox import Letterboxed, letterbox
 from yoloqat.datasets.records import ImageRecord
@@ -34,11 +35,13 @@ class BatchPlan:
         records: The images.
         imgsz: Long side of a letterboxed image in pixels.
         shape: (height, width) of the canvas in pixels.
+        channels: Of the images that the detector takes.
     """
 
     records: tuple[ImageRecord, ...]
     imgsz: int
     shape: tuple[int, int]
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Batch:
     """A batch that is ready for a detector.
 
     Attributes:
-        images: RGB in [0, 1], shape (batch, 3, height, width), float32.
+        images: In [0, 1], RGB where there are three channels, shape (batch, channels, height, width), float32.
         records: The images' records.
         geometries: Where each image lies on its canvas.
     """
@@ -57,27 +60,39 @@ class Batch:
 
 
 def plan_batches(
-    records: Sequence[ImageRecord], imgsz: int, batch: int, *, rect: bool = False, stride: int = 32
+    records: Sequence[ImageRecord],
+    imgsz: ImageSize,
+    batch: int,
+    *,
+    rect: bool = False,
+    stride: int = 32,
+    channels: int = 3,
 ) -> list[BatchPlan]:
     """Divide images into batches.
 
     Args:
         records: The images, in the order that square batches keep.
-        imgsz: Long side of a letterboxed image in pixels.
+        imgsz: Side of the square canvas in pixels, or (height, width) of another; an image's long side becomes the longer.
         batch: Images per batch; the last batch may have fewer.
         rect: Sort the images by height to width and give every batch the smallest canvas for its images, of whole
-            strides and with the margin that Ultralytics adds; else the square.
+            strides and with the margin that Ultralytics adds; else that of ``imgsz``.
         stride: The detector's largest stride in pixels.
+        channels: Of the images that the detector takes.
 
     Raises:
-        ConfigError: ``imgsz`` or ``batch`` is not a positive whole number.
+        ConfigError: ``imgsz`` or ``batch`` is out of range, or ``rect`` is asked of a size that is no square.
     """
-    check_int("imgsz", imgsz, 1)
+    imgsz = checked_imgsz(imgsz, low=1)
     check_int("batch", batch, 1)
     ordered = sorted(records, key=lambda record: record.height / record.width) if rect else list(records)
     groups = [tuple(ordered[start : start + batch]) for start in range(0, len(ordered), batch)]
-    shapes = [_rectangle(group, imgsz, stride) if rect else (imgsz, imgsz) for group in groups]
-    return [BatchPlan(group, imgsz, shape) for group, shape in zip(groups, shapes, strict=True)]
+    canvas = sides(imgsz)
+    if rect:
+        side = square_side(imgsz, reason="rectangular batches", mend="name the long side alone")
+        shapes = [_rectangle(group, side, stride) for group in groups]
+    else:
+        shapes = [canvas] * len(groups)
+    return [BatchPlan(group, max(canvas), shape, channels) for group, shape in zip(groups, shapes, strict=True)]
 
 
 def _rectangle(group: tuple[ImageRecord, ...], imgsz: int, stride: int) -> tuple[int, int]:
@@ -89,7 +104,7 @@ def _rectangle(group: tuple[ImageRecord, ...], imgsz: int, stride: int) -> tuple
 
 
 def _prepared(record: ImageRecord, plan: BatchPlan) -> tuple[NDArray[np.uint8], Letterboxed]:
-    image = decode(record.path)
+    image = decode(record.path, plan.channels)
     if image.shape[:2] != (record.height, record.width):
         raise DataError(
             f"image '{record.path}' is {image.shape[1]} x {image.shape[0]} pixels",

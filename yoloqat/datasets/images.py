@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yoloqat.datasets.channels import check_channels, read_pixels
 from yoloqat.errors import DataError
 
 EXTENSIONS = frozenset({".avif", ".bmp", ".dng", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
@@ -25,7 +26,6 @@ MAX_PIXELS = 178_956_970
 
 _ORIENTATION = 0x0112
 _TIFF_SIDES = (0x0100, 0x0101)
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,31 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def decode(path: Path) -> NDArray[np.uint8]:
-    """Return the pixels of an image file as (height, width, 3), BGR, uint8, turned as its EXIF orientation says.
+def decode(path: Path, channels: int = 3) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, turned as its EXIF orientation says.
+
+    Args:
+        path: The file.
+        channels: 1 reads it as grey, 3 as BGR; any other number takes the channels that the file has, e.g. BGR and alpha, or
+            the pages of a grey TIFF. Of 16 bits the upper 8 are taken.
+
+    Returns:
+        Shape (height, width, channels), uint8.
 
     Raises:
-        DataError: The file is missing or no regular file, does not decode, or has more than :data:`MAX_PIXELS` pixels.
+        DataError: The file is missing or no regular file, does not decode, has more than :data:`MAX_PIXELS` pixels, or
+            another number of channels.
     """
     with _opened(path) as file:
         content = file.read()
     head = _head(io.BytesIO(content), path)
     try:
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), _FLAGS) if content else None
+        pixels = read_pixels(np.frombuffer(content, dtype=np.uint8), channels) if content else None
     except cv2.error:  # a format of OpenCV's own that is broken or too large
-        image = None
-    if image is None:
+        pixels = None
+    if pixels is None:
         raise _undecoded(path)
-    pixels: NDArray[np.uint8] = image
+    check_channels(pixels, channels, path)
     return pixels if head is None or head.turned else _upright(pixels, head.orientation)
 
 

@@ -1,8 +1,9 @@
 """Resizing an image into the detector's input, and boxes back out of it.
 
 Bit for bit what the validator of Ultralytics does: first the long side becomes ``imgsz`` (up or down), then the image is
-centred on a grey canvas. Every stage uses this one function, because a calibration on differently prepared images
-measures other activations than those that are scored.
+centred on a grey canvas, shrunk once more where the canvas is no square and too small for it. (Its predictor resizes once,
+straight to the canvas, which gives slightly other pixels.) Every stage uses this one function, because a calibration on
+differently prepared images measures other activations than those that are scored.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     if image.shape[:2] == (height, width):
         return image
     resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return resized
+    return resized if resized.ndim == image.ndim else resized[:, :, None]  # OpenCV drops a single channel
 
 
 def _fit_long_side(image: NDArray[np.uint8], imgsz: int) -> NDArray[np.uint8]:
@@ -75,13 +76,14 @@ def letterbox(
     """Resize the long side of an image to ``imgsz`` and centre it on a grey canvas.
 
     Args:
-        image: A decoded image as OpenCV gives it: (height, width, 3), BGR, uint8.
+        image: A decoded image as OpenCV gives it: (height, width, channels), uint8, BGR where it has three channels.
         imgsz: The long side in pixels.
         shape: (height, width) of the canvas, default the square of side ``imgsz``. An image that is still too large
             for it is shrunk once more, never enlarged.
 
     Returns:
-        The canvas as (3, height, width), RGB, uint8, contiguous, and where the image lies on it.
+        The canvas as (channels, height, width), uint8, contiguous, RGB where there are three channels, and where the image
+        lies on it.
 
     Raises:
         ConfigError: ``imgsz`` is not a positive whole number.
@@ -96,8 +98,8 @@ def letterbox(
     vertical, horizontal = canvas[0] - fitted.shape[0], canvas[1] - fitted.shape[1]
     # of an odd margin the larger half goes below and to the right
     top, left = round(vertical / 2 - 0.1), round(horizontal / 2 - 0.1)
-    result = np.full((3, *canvas), PADDING, dtype=np.uint8)
-    rgb = fitted[:, :, ::-1].transpose(2, 0, 1)
-    result[:, top : top + fitted.shape[0], left : left + fitted.shape[1]] = rgb
+    result = np.full((image.shape[2], *canvas), PADDING, dtype=np.uint8)
+    ordered = fitted[:, :, ::-1] if image.shape[2] == 3 else fitted
+    result[:, top : top + fitted.shape[0], left : left + fitted.shape[1]] = ordered.transpose(2, 0, 1)
     gain = (first[0] / original[0] * ratio, first[1] / original[1] * ratio)
     return result, Letterboxed(original, canvas, gain, (top, left))

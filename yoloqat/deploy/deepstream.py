@@ -19,7 +19,9 @@ from yoloqat.provenance import atomic_directory
 PARSER = "nvdsparse_yoloqat.cpp"
 LIBRARY = "libnvdsparse_yoloqat.so"
 FUNCTION = "NvDsInferParseYoloqat"
-_INT8_MODE, _DETECTOR, _NMS, _RGB = 1, 0, 2, 0
+_INT8_MODE, _DETECTOR, _NMS = 1, 0, 2
+_COLOR_FORMATS = {3: 0, 1: 2}
+"""Channels of the model to `model-color-format`: RGB, and grey."""
 
 
 def deepstream_config(artifact: Artifact, *, conf: float = 0.25, nms_iou: float = 0.7, top_k: int = 300) -> str:
@@ -44,7 +46,7 @@ def deepstream_config(artifact: Artifact, *, conf: float = 0.25, nms_iou: float 
     config["property"] = {
         "gpu-id": "0",
         "net-scale-factor": repr(1 / 255),
-        "model-color-format": str(_RGB),
+        "model-color-format": str(_COLOR_FORMATS[artifact.info.channels]),
         "onnx-file" if artifact.kind == "onnx" else "model-engine-file": _model_name(artifact),
         "labelfile-path": "labels.txt",
         "batch-size": str(artifact.info.batch or 1),
@@ -54,7 +56,7 @@ def deepstream_config(artifact: Artifact, *, conf: float = 0.25, nms_iou: float 
         "gie-unique-id": "1",
         "interval": "0",
         "num-detected-classes": str(artifact.info.classes),
-        "infer-dims": f"3;{height};{width}",
+        "infer-dims": f"{artifact.info.channels};{height};{width}",
         "maintain-aspect-ratio": "1",
         "symmetric-padding": "1",
         "cluster-mode": str(_NMS),
@@ -87,6 +89,12 @@ def _check(artifact: Artifact) -> None:
             f"'{artifact.path}' suppresses overlapping boxes by itself",
             expected="raw boxes and scores, which DeepStream clusters",
             mend="export the model without NMS",
+        )
+    if artifact.info.channels not in _COLOR_FORMATS:
+        raise ConfigError(
+            f"'{artifact.path}' takes images of {artifact.info.channels} channels",
+            expected="RGB or grey images for DeepStream",
+            mend="serve it with --triton",
         )
     if artifact.info.imgsz is None:
         raise ConfigError(

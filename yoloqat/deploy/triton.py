@@ -64,6 +64,7 @@ def _metadata(artifact: Artifact) -> dict[str, object]:
         "task": info.task,
         "imgsz": list(info.imgsz or (640, 640)),
         "batch": info.batch or 1,
+        "channels": info.channels,
         "end2end": info.end2end,
     }
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from yoloqat.config import QuantConfig
+from yoloqat.config.sizes import ImageSize
 from yoloqat.detectors.sites import block_forms
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
@@ -65,9 +66,10 @@ class Detector:
     """A detector with its batch-norms folded, ready to quantize, score and export.
 
     Attributes:
-        module: Evaluation mode; images (batch, 3, height, width), float32 RGB in [0, 1], to raw outputs.
+        module: Evaluation mode; images (batch, channels, height, width), float32 in [0, 1], RGB where there are three
+            channels, to raw outputs.
         info: Names, stride, task.
-        imgsz: Side in pixels that it was trained at.
+        imgsz: Size that it was trained at: a side in pixels, or (height, width).
         family: Who knows how to rebuild it, ``"ultralytics"``.
         architecture: The description it can be rebuilt from, JSON-able.
         source: Where the float weights came from.
@@ -78,7 +80,7 @@ class Detector:
 
     module: nn.Module
     info: ModelInfo
-    imgsz: int
+    imgsz: ImageSize
     family: str
     architecture: dict[str, Any]
     source: Source
@@ -121,7 +123,7 @@ class Detector:
         _swap(self, names, config)
         side = TRACED_STRIDES * self.info.stride
         device = next(self.module.parameters()).device
-        example = torch.zeros(1, int(self.architecture["channels"]), side, side, device=device)
+        example = torch.zeros(1, self.info.channels, side, side, device=device)
         plan = plan_module(self.module, trace(self.module, example), config, floats=floats)
         _finish(self, Quantization(config, tuple(names), plan), blocks)
         return names

@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from yoloqat.config.sizes import ImageSize, sides
 from yoloqat.detectors.ultralytics_import import environment_kept, quiet, ultralytics_module
 from yoloqat.errors import DataError, ModelError
 from yoloqat.predictor import ModelInfo, Predictor
@@ -59,7 +60,7 @@ class _Runner(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        """Run the predictor; images (batch, 3, height, width), float32 in [0, 1]."""
+        """Run the predictor; images (batch, channels, height, width), float32 in [0, 1]."""
         size, fixed = len(images), self._predictor.info.batch or len(images)
         array = np.ascontiguousarray(images.float().cpu().numpy())
         if size < fixed:  # a last, smaller batch for an engine whose batch is fixed
@@ -70,7 +71,7 @@ class _Runner(nn.Module):
 
 @contextmanager
 def _dataset(
-    images: Sequence[TaskImage], names: dict[int, str], kpt_shape: tuple[int, int] | None
+    images: Sequence[TaskImage], info: ModelInfo, kpt_shape: tuple[int, int] | None
 ) -> Iterator[tuple[Path, Path]]:
     """Lay the images and labels out as Ultralytics wants them, and yield the YAML and a directory to write into.
 
@@ -84,7 +85,8 @@ def _dataset(
             stem = f"{index:07d}"
             (root / "images" / f"{stem}{image.path.suffix}").symlink_to(image.path.resolve())
             (root / "labels" / f"{stem}.txt").write_text("\n".join(image.labels))
-        content: dict[str, Any] = {"path": str(root), "train": "images", "val": "images", "names": names}
+        content: dict[str, Any] = {"path": str(root), "train": "images", "val": "images", "names": info.names}
+        content["channels"] = info.channels
         if kpt_shape is not None:
             content["kpt_shape"] = list(kpt_shape)
         description = root / "data.yaml"
@@ -111,7 +113,7 @@ def task_metrics(
     predictor: Predictor,
     images: Sequence[TaskImage],
     *,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     conf: float = 0.001,
     iou: float = 0.7,
@@ -120,13 +122,13 @@ def task_metrics(
 ) -> dict[str, float]:
     """Score a segmentation, pose or rotated-box model by the validator of Ultralytics for its task.
 
-    Square letterbox. Ultralytics interpolates precision at 101 points over its own matching, whose figures lie a little off
+    No rectangular batches. Ultralytics interpolates precision at 101 points over its own matching, whose figures lie a little off
     those of pycocotools.
 
     Args:
         predictor: The model, in whatever runtime; its task decides what is scored.
         images: Images with the labels of that task.
-        imgsz: Side of the letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
         conf: Scores of at most this are dropped.
         iou: Of two boxes of a class that overlap more than this, the less confident one is dropped.
@@ -157,11 +159,11 @@ def task_metrics(
         )
     module, kind, letter, name = VALIDATORS[info.task]
     validator_class = getattr(ultralytics_module(module), kind)
-    with environment_kept(), quiet(), _dataset(images, info.names, kpt_shape) as (description, run):
+    with environment_kept(), quiet(), _dataset(images, info, kpt_shape) as (description, run):
         settings = {
             "task": info.task,
             "data": str(description),
-            "imgsz": imgsz,
+            "imgsz": max(sides(imgsz)),
             "batch": info.batch or batch,
             "conf": conf,
             "iou": iou,
@@ -173,6 +175,8 @@ def task_metrics(
             "verbose": False,
         }
         validator = validator_class(args=settings, save_dir=run)
+        if not isinstance(imgsz, int):  # the constructor keeps the longer side alone
+            validator.args.imgsz = imgsz
         stats = validator(model=_Runner(predictor, kpt_shape))
     found = {f"{name}_map50_95": f"metrics/mAP50-95({letter})", f"{name}_map50": f"metrics/mAP50({letter})"}
     if letter != "B":

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yoloqat.config.sizes import ImageSize
 from yoloqat.detectors.detector import Detector, Source
 from yoloqat.detectors.ultralytics_import import quiet, ultralytics_module
 from yoloqat.errors import ModelError
@@ -138,7 +139,7 @@ def _predictions(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def _difference(model: nn.Module, rebuilt: nn.Module, stride: int) -> str | None:
+def _difference(model: nn.Module, rebuilt: nn.Module, stride: int, channels: int) -> str | None:
     """Return why ``rebuilt`` with the weights of ``model`` is another model, or None when it is the same one."""
     state, fresh = model.state_dict(), rebuilt.state_dict()
     for name in sorted(set(state) ^ set(fresh)):
@@ -148,7 +149,7 @@ def _difference(model: nn.Module, rebuilt: nn.Module, stride: int) -> str | None
             return f"'{name}' has shape {tuple(value.shape)}, its architecture description gives {tuple(fresh[name].shape)}"
     rebuilt.load_state_dict(state)
     with torch.inference_mode():
-        image = torch.rand(1, 3, 2 * stride, 2 * stride, generator=torch.Generator().manual_seed(0))
+        image = torch.rand(1, channels, 2 * stride, 2 * stride, generator=torch.Generator().manual_seed(0))
         # NaN is compared as a number: weights that are not finite are a fault of their own, which calibration names
         if not torch.equal(_predictions(model, image).nan_to_num(), _predictions(rebuilt, image).nan_to_num()):
             return "its outputs differ from those of its architecture description with the same weights"
@@ -209,7 +210,7 @@ def _head_layers(module: nn.Module) -> dict[str, str]:
 
 
 def detector_from_module(
-    module: nn.Module, architecture: dict[str, Any], source: Source, *, names: dict[int, str], imgsz: int
+    module: nn.Module, architecture: dict[str, Any], source: Source, *, names: dict[int, str], imgsz: ImageSize
 ) -> Detector:
     """Make a detector of an Ultralytics module whose batch-norms are not folded yet.
 
@@ -218,13 +219,15 @@ def detector_from_module(
         architecture: What it was built from.
         source: Where the weights came from.
         names: Class index to class name.
-        imgsz: Side in pixels it was trained at.
+        imgsz: Size it was trained at: a side in pixels, or (height, width).
     """
     stride = int(max(module.stride))  # type: ignore[arg-type]
     module = _prepare(module)
     head = module.model[-1]  # type: ignore[index]
     end2end = bool(getattr(head, "end2end", False))
-    info = ModelInfo(names=names, stride=stride, task=architecture["task"], end2end=end2end)
+    info = ModelInfo(
+        names=names, stride=stride, task=architecture["task"], end2end=end2end, channels=architecture["channels"]
+    )
     return Detector(module, info, imgsz, FAMILY, architecture, source, keep_float=_head_layers(module))
 
 
@@ -257,7 +260,7 @@ def load_ultralytics(path: Path) -> Detector:
     source = Source(str(path), file_sha256(path))
     try:
         rebuilt = build(architecture)
-        difference = _difference(model, rebuilt, int(max(model.stride)))  # type: ignore[arg-type]
+        difference = _difference(model, rebuilt, int(max(model.stride)), architecture["channels"])  # type: ignore[arg-type]
     except ModelError as error:
         rebuilt, difference = model, str(error)
     detector = detector_from_module(

@@ -65,6 +65,12 @@ def _check(predictors: Mapping[str, Predictor], images: Images, warmup: int, rou
     taken = (images.shape[0], tuple(images.shape[2:]))
     for name, predictor in predictors.items():
         info = predictor.info
+        if info.channels != images.shape[1]:
+            raise ConfigError(
+                f"model '{name}' takes images of {info.channels} channels, the images have {images.shape[1]}",
+                expected="models of one number of channels",
+                mend="time them in two runs",
+            )
         if info.batch not in (None, taken[0]) or info.imgsz not in (None, taken[1]):
             raise ConfigError(
                 f"model '{name}' takes batch {info.batch or 'any'} of {info.imgsz or 'any size'}, "

@@ -102,6 +102,7 @@ def model_info(source: str, props: Mapping[str, str], shape: tuple[int | None, .
         end2end=suppressed or bool(_literal(source, "end2end", props.get("end2end", "False"))),
         imgsz=(height, width) if height is not None and width is not None else None,
         batch=shape[0],
+        channels=shape[1] or 3,
     )
 
 

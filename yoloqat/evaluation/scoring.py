@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
+from yoloqat.config.sizes import checked_imgsz, sides, size_text
 from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, match_categories, plan_batches, read_batches
 from yoloqat.datasets.letterbox import PADDING
 from yoloqat.detectors.nms import non_max_suppression
@@ -99,7 +101,10 @@ def detect(
     """Run a predictor over a data set and return its detections; arguments and errors are those of :func:`evaluate`."""
     check_fit(predictor.info, config)
     batch = predictor.info.batch or config.batch
-    plans = plan_batches(dataset.images, config.imgsz, batch, rect=config.rect, stride=predictor.info.stride)
+    info = predictor.info
+    plans = plan_batches(
+        dataset.images, config.imgsz, batch, rect=config.rect, stride=info.stride, channels=info.channels
+    )
     size = store.batches if store else max(len(plans), 1)
     done, finished = 0, []
     for chunk, start in enumerate(range(0, len(plans), size)):
@@ -126,17 +131,20 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
     Raises:
         ConfigError: The image size is no multiple of the stride, or not the one that the model is fixed to.
     """
-    if config.imgsz % info.stride:
-        lower = config.imgsz // info.stride * info.stride
+    asked = sides(config.imgsz)
+    if any(side % info.stride for side in asked):
+        lower = [max(side // info.stride, 1) * info.stride for side in asked]
+        upper = [math.ceil(side / info.stride) * info.stride for side in asked]
+        choices = dict.fromkeys(size_text(checked_imgsz(pair, low=1)).replace(" x", "") for pair in (lower, upper))
         raise ConfigError(
-            f"imgsz is {config.imgsz}",
+            f"imgsz is {size_text(config.imgsz)}",
             expected=f"a multiple of the model's stride {info.stride}",
-            mend=f"set --imgsz to {lower or info.stride} or {lower + info.stride}",
+            mend=f"set --imgsz to {' or '.join(choices)}",
         )
-    if info.imgsz is not None and (config.rect or info.imgsz != (config.imgsz, config.imgsz)):
+    if info.imgsz is not None and (config.rect or info.imgsz != asked):
         shape = " rectangular" if config.rect else ""
         raise ConfigError(
-            f"imgsz is {config.imgsz}{shape} and the model is fixed to {info.imgsz[0]} x {info.imgsz[1]}",
+            f"imgsz is {size_text(config.imgsz)}{shape} and the model is fixed to {info.imgsz[0]} x {info.imgsz[1]}",
             expected="the size that the model was made for",
             mend="evaluate it at that size without --rect, or make it again",
         )

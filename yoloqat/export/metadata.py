@@ -12,6 +12,7 @@ import onnx
 from onnx import helper
 
 from yoloqat.config import ExportConfig
+from yoloqat.config.sizes import sides
 from yoloqat.errors import ExportError
 from yoloqat.onnx_graph.graph import PassResult, copy_of
 from yoloqat.predictor import ModelInfo
@@ -47,7 +48,7 @@ def ultralytics_metadata(
         "stride": info.stride,
         "task": info.task,
         "batch": config.batch,
-        "imgsz": [config.imgsz, config.imgsz],
+        "imgsz": list(sides(config.imgsz)),
         "names": dict(info.names),
         "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms},
         "channels": channels,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from yoloqat.config.checks import check_bool, check_int
+from yoloqat.config.checks import check_bool, check_int, check_seed
+from yoloqat.config.sizes import GREATEST, LEAST, ImageSize, check_pixels, checked_imgsz
 from yoloqat.errors import ConfigError
 
 
@@ -94,10 +95,11 @@ class FinetuneConfig:
         """Check the values."""
         check_int("epochs", self.epochs, 1)
         check_int("batch", self.batch, 1)
-        check_int("imgsz", self.imgsz, 32, 8192)
+        check_int("imgsz", self.imgsz, LEAST, GREATEST)
+        check_pixels(self.imgsz, self.batch)
         check_number("lr0", self.lr0, positive=True)
         check_int("patience", self.patience, 0)
-        check_int("seed", self.seed, 0)
+        check_seed(self.seed)
         check_bool("learn_amax", self.learn_amax)
         check_bool("keep_bn", self.keep_bn)
         check_int("processes", self.processes, 1)
@@ -119,7 +121,7 @@ class SupervisionConfig:
     Attributes:
         epochs: Passes over the images.
         batch: Images per step.
-        imgsz: Side of the letterboxed images in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         rates: Learning rate from an epoch on (the first is 0), in rising order.
         stride: Every how many of the detector's top-level modules the output is supervised; the last one always is.
         seed: Seeds the order of the images.
@@ -132,7 +134,7 @@ class SupervisionConfig:
 
     epochs: int = 10
     batch: int = 8
-    imgsz: int = 640
+    imgsz: ImageSize = 640
     rates: tuple[tuple[int, float], ...] = ((0, 1e-5),)
     stride: int = 1
     seed: int = 0
@@ -143,9 +145,10 @@ class SupervisionConfig:
         """Check the values."""
         check_int("epochs", self.epochs, 1)
         check_int("batch", self.batch, 1)
-        check_int("imgsz", self.imgsz, 32, 8192)
+        object.__setattr__(self, "imgsz", checked_imgsz(self.imgsz))
+        check_pixels(self.imgsz, self.batch)
         check_int("stride", self.stride, 1)
-        check_int("seed", self.seed, 0)
+        check_seed(self.seed)
         check_int("patience", self.patience, 0)
         check_bool("learn_amax", self.learn_amax)
         epochs = [epoch for epoch, _ in self.rates]

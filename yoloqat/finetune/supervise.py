@@ -75,7 +75,7 @@ class _Supervision:
 
     def __init__(self, detector: Detector, teacher: nn.Module, config: SupervisionConfig, device: torch.device) -> None:
         check_calibrated(detector.module)
-        self.config, self.device = config, device
+        self.config, self.device, self.channels = config, device, detector.info.channels
         # batch-norms are folded: nothing else differs while training; scoring may have changed the layout, and with it the
         # last digits
         self.student = _plain(detector.module.eval(), device)
@@ -196,7 +196,7 @@ def _epoch(
     python, numpy, torch_seed, order = epoch_seeds(config.seed, epoch)
     seed_everything(python, numpy, torch_seed)
     shuffled = [records[index] for index in np.random.default_rng(order).permutation(len(records))]
-    plans = plan_batches(shuffled, config.imgsz, config.batch)
+    plans = plan_batches(shuffled, config.imgsz, config.batch, channels=training.channels)
     total = 0.0
     for done, batch in enumerate(read_batches(plans), start=1):
         try:

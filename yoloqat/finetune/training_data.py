@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from yoloqat.datasets.splits import DatasetFile, read_dataset_file, split_images
 from yoloqat.datasets.yolo_labels import label_path
@@ -12,7 +13,7 @@ from yoloqat.errors import DataError
 from yoloqat.provenance import write_text
 
 
-def training_file(data: Path, folder: Path, names: dict[int, str]) -> Path:
+def training_file(data: Path, folder: Path, names: dict[int, str], *, channels: int = 3) -> Path:
     """Write a data set YAML for Ultralytics into ``folder`` and return it.
 
     Images and labels are reached through links in ``folder``, so that Ultralytics' label caches lie there and not beside the
@@ -22,6 +23,7 @@ def training_file(data: Path, folder: Path, names: dict[int, str]) -> Path:
         data: The user's data set YAML.
         folder: A directory for what is written; it may hold the links of an earlier call.
         names: Class index to class name of the detector.
+        channels: Of the images that the detector takes.
 
     Raises:
         DataError: A split is missing or empty, or the classes are others than the detector's or in another order.
@@ -39,7 +41,8 @@ def training_file(data: Path, folder: Path, names: dict[int, str]) -> Path:
     for split, target in lists.items():
         paths = _linked(_images(spec, split), folder)
         write_text(target, "".join(f"{path}\n" for path in paths))
-    content = {split: str(target.absolute()) for split, target in lists.items()} | {"path": str(folder.absolute())}
+    content: dict[str, Any] = {split: str(target.absolute()) for split, target in lists.items()}
+    content |= {"path": str(folder.absolute()), "channels": channels}
     target = folder / "data.yaml"
     write_text(target, json.dumps(content | {"names": {str(index): name for index, name in names.items()}}) + "\n")
     return target

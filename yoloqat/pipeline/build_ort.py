@@ -31,12 +31,12 @@ def build_twin(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], 
         OutputError: The twin cannot be written.
     """
     info = onnx_info(onnx_path)
-    batch, side = info.batch or 1, max(info.imgsz) if info.imgsz else 640
+    batch, imgsz = info.batch or 1, info.imgsz or 640
     usable = records[: len(records) // batch * batch]
 
     def images() -> Iterator[Images]:
         done = 0
-        with closing(read_batches(plan_batches(usable, side, batch))) as batches:
+        with closing(read_batches(plan_batches(usable, imgsz, batch, channels=info.channels))) as batches:
             for found in batches:
                 yield found.images
                 done += len(found.records)

@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from yoloqat.config import EvalConfig, ExportConfig
+from yoloqat.config.sizes import sides
 from yoloqat.datasets import DetectionDataset, plan_batches, read_batches
 from yoloqat.detectors import Detector, TorchPredictor, torch_threads
 from yoloqat.detectors.open_batch import open_batch
@@ -53,7 +54,7 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
             mend="export it without --nms",
         )
     numbers = module_numbers(detector.module)
-    channels = int(detector.architecture["channels"])
+    channels = detector.info.channels
     precision = f"{'INT8 QDQ' if numbers.weights else 'float'}{', FP16' if config.half else ''}"
     metadata = ultralytics_metadata(
         detector.info,
@@ -63,7 +64,7 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
     )
     metadata[SOURCE_KEY] = {"path": str(Path(detector.source.path).resolve()), "sha256": detector.source.sha256}
     batch = max(config.batch, 2) if config.dynamic else config.batch  # a batch of 1 would be traced as fixed
-    example = torch.zeros(batch, channels, config.imgsz, config.imgsz)
+    example = torch.zeros(batch, channels, *sides(config.imgsz))
     module = detector.module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     opened = open_batch(module) if config.dynamic else nullcontext()
     with opened, unshared(module), weights_float(module), marking(module):
@@ -122,7 +123,9 @@ def verify_export(
         ConfigError: The data set has fewer images than the batch.
     """
     check_parity_images(dataset, batch)
-    plans = plan_batches(dataset.images, config.imgsz, batch, stride=detector.info.stride)
+    plans = plan_batches(
+        dataset.images, config.imgsz, batch, stride=detector.info.stride, channels=detector.info.channels
+    )
     full = [plan for plan in plans if len(plan.records) == batch][: max(1, PARITY_IMAGES // batch)]
     predictor = TorchPredictor(detector, device=run.device)
     nodes = node_parity(detector, path, list(islice(read_batches(full), len(full))), threads=run.threads)

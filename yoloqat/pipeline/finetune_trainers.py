@@ -115,7 +115,12 @@ def ultralytics(
             foldable(detector.module, norms)
         if data is None:
             raise unnamed(data)
-        file = training_file(data, run.part_path("training-data", "data.yaml").parent, detector.info.names)
+        file = training_file(
+            data,
+            run.part_path("training-data", "data.yaml").parent,
+            detector.info.names,
+            channels=detector.info.channels,
+        )
 
         def train(keeper: Keeper, state: TrainingState | None) -> None:
             if places is not None:

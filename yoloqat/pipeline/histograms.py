@@ -9,6 +9,7 @@ from typing import Any
 
 from yoloqat.calibration import Statistics
 from yoloqat.config import CalibrationConfig
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError
@@ -19,7 +20,7 @@ _NAMED = 3
 
 
 def describe(
-    detector: Detector, records: Sequence[ImageRecord], config: CalibrationConfig, *, imgsz: int, batch: int
+    detector: Detector, records: Sequence[ImageRecord], config: CalibrationConfig, *, imgsz: ImageSize, batch: int
 ) -> dict[str, Any]:
     """Return what statistics depend on: weights, who shares a quantizer, the bytes of the images, sizes and bins.
 
@@ -29,7 +30,7 @@ def describe(
         detector: A quantized detector.
         records: The calibration images.
         config: Gives bins and sampling.
-        imgsz: Side of the square letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
 
     Raises:

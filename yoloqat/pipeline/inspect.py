@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from yoloqat.config import QuantConfig
+from yoloqat.config.sizes import ImageSize, sides
 from yoloqat.detectors import Detector
 from yoloqat.quant import quantizers
 from yoloqat.quant.graph import trace
@@ -15,7 +16,7 @@ from yoloqat.quant.graph.cost import LayerCost, layer_costs
 BY_OPTION = "quantized only by option"
 
 
-def inspect_detector(detector: Detector, config: QuantConfig, *, imgsz: int) -> dict[str, Any]:
+def inspect_detector(detector: Detector, config: QuantConfig, *, imgsz: ImageSize) -> dict[str, Any]:
     """Describe a detector layer by layer.
 
     A float detector is quantized, as ``config`` says, to see what would be; its ranges stay empty. A calibrated one is
@@ -24,7 +25,7 @@ def inspect_detector(detector: Detector, config: QuantConfig, *, imgsz: int) -> 
     Args:
         detector: The detector; a float one is quantized in place.
         config: What is quantized, of a float detector.
-        imgsz: Side of the image in pixels that shapes and multiply-adds are for.
+        imgsz: Side of the square image, or (height, width), in pixels that shapes and multiply-adds are for.
 
     Returns:
         JSON-able: ``family``, ``task``, ``names``, ``stride``, ``imgsz``, ``parameters``, ``macs``, ``quantized_macs``,
@@ -41,7 +42,7 @@ def inspect_detector(detector: Detector, config: QuantConfig, *, imgsz: int) -> 
     quantization = detector.quantization
     assert quantization is not None  # noqa: S101 - quantize sets it
     device = next(detector.module.parameters()).device
-    example = torch.zeros(1, int(detector.architecture["channels"]), imgsz, imgsz, device=device)
+    example = torch.zeros(1, detector.info.channels, *sides(imgsz), device=device)
     costs = layer_costs(trace(detector.module, example))
     modules = dict(detector.module.named_modules(remove_duplicate=False))
     shared = quantization.placement.aliases

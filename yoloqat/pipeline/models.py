@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.config import EvalConfig
+from yoloqat.config.sizes import ImageSize, checked_imgsz
 from yoloqat.datasets import DetectionDataset, match_categories
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
@@ -28,13 +29,13 @@ class OpenModel:
 
     Attributes:
         predictor: Runs it.
-        imgsz: Side in pixels it was trained at or is fixed to.
+        imgsz: Size it was trained at or is fixed to: a side in pixels, or (height, width).
         engine: ``"torch"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
         key: JSON-able value that identifies the model's numbers.
     """
 
     predictor: Predictor
-    imgsz: int
+    imgsz: ImageSize
     engine: str
     key: dict[str, Any]
 
@@ -105,4 +106,4 @@ def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path 
     predictor = open_engine(path, threads=run.threads, device=str(run.device), hint=hint, cache_dir=cache_dir)
     fixed = predictor.info.imgsz
     engine = "openvino" if path.is_dir() else "tensorrt" if path.suffix == ".engine" else "onnxruntime"
-    return OpenModel(predictor, max(fixed) if fixed else 640, engine, path_key(path))
+    return OpenModel(predictor, checked_imgsz(fixed, low=1) if fixed else 640, engine, path_key(path))

@@ -22,6 +22,7 @@ from yoloqat.calibration import (
 from yoloqat.calibration.per_layer import CANDIDATES
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
 from yoloqat.config.method import PER_LAYER
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import ConfigError, ModelError
@@ -52,7 +53,7 @@ class Ptq:
         records: The calibration images, or the candidates where ``calibration.select`` is ``"range"``.
         quant: Which layers, and how.
         calibration: How many images and bins, how images and weights are chosen, and the seed for the record.
-        imgsz: Side of the square letterbox in pixels.
+        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
         run: Where results go and finished parts are kept.
         histograms: File of the statistics: read where it exists, written where not. None looks for statistics of the same
@@ -72,7 +73,7 @@ class Ptq:
         *,
         quant: QuantConfig,
         calibration: CalibrationConfig,
-        imgsz: int,
+        imgsz: ImageSize,
         batch: int,
         run: Run,
         histograms: Path | None = None,

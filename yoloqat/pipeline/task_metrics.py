@@ -33,7 +33,7 @@ def score_task(predictor: Predictor, dataset: DetectionDataset, config: EvalConf
     Args:
         predictor: The model, in whatever runtime.
         dataset: Images and labels; images with an object that lacks a label of the task are left out.
-        config: How to score; the letterbox is square.
+        config: How to score; the letterbox is that of the settings.
 
     Returns:
         The metrics, and ``images``, how many were scored.

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from yoloqat.evaluation.ground_truth import GroundTruth
 from yoloqat.evaluation.image_matches import ImageMatches, pack
 from yoloqat.evaluation.metric import Metric
 from yoloqat.evaluation.scoring import check_fit, suppressed
+from yoloqat.predictor import ModelInfo
 from yoloqat.quant.graph import trace
 from yoloqat.sensitivity.edges import active_edges
 from yoloqat.sensitivity.flight import landed
@@ -37,13 +39,17 @@ _SHAPES = 4
 """Shapes whose graphs are kept; rectangular batches have many."""
 
 
-def plan_chunks(dataset: DetectionDataset, config: EvalConfig, *, stride: int, device: torch.device) -> list[BatchPlan]:
+def plan_chunks(
+    dataset: DetectionDataset, config: EvalConfig, *, info: ModelInfo, device: torch.device
+) -> list[BatchPlan]:
     """Divide the images into what goes through the module together, exactly as an evaluation does."""
-    plans = plan_batches(dataset.images, config.imgsz, config.batch, rect=config.rect, stride=stride)
+    plans = plan_batches(
+        dataset.images, config.imgsz, config.batch, rect=config.rect, stride=info.stride, channels=info.channels
+    )
     return [
-        BatchPlan(plan.records[part], plan.imgsz, plan.shape)
+        replace(plan, records=plan.records[part])
         for plan in plans
-        for part in forward_parts((len(plan.records), 3, *plan.shape), device)
+        for part in forward_parts((len(plan.records), plan.channels, *plan.shape), device)
     ]
 
 
@@ -85,7 +91,7 @@ class Scanner:
         self.switches = item_switches(self.items, self.edges, scan)
         self.truth = GroundTruth.of(dataset, detector.info.names, Metric.parse(scan.metric))
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
-        self.chunks = plan_chunks(dataset, config, stride=detector.info.stride, device=device)
+        self.chunks = plan_chunks(dataset, config, info=detector.info, device=device)
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
 

@@ -95,8 +95,12 @@ def test_open_size():
 
 
 def test_input_that_is_no_image():
-    with pytest.raises(ModelError, match=r"input 'images' of 'a.onnx' has the shape \(1, 4, 64, 64\)"):
-        profile_of((1, 4, 64, 64))
+    with pytest.raises(ModelError, match=r"input 'images' of 'a.onnx' has the shape \(1, 64, 64\)"):
+        profile_of((1, 64, 64))
+
+
+def test_grey_images_of_another_shape_than_the_square():
+    assert profile_of((1, 1, 384, 640)).usual == (1, 1, 384, 640)
 
 
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=3), st.integers(1, 12))

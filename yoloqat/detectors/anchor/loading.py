@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from yoloqat.config.sizes import ImageSize
 from yoloqat.detectors.anchor.activations import activation_text
 from yoloqat.detectors.anchor.fold import fold
 from yoloqat.detectors.anchor.kinds import FAMILIES, PREDICTIONS, YOLOV7_KINDS
@@ -74,7 +75,7 @@ def family_of(kinds: set[str]) -> str:
 
 
 def detector_from_module(
-    module: AnchorModel, architecture: dict[str, Any], source: Source, *, names: dict[int, str], imgsz: int
+    module: AnchorModel, architecture: dict[str, Any], source: Source, *, names: dict[int, str], imgsz: ImageSize
 ) -> Detector:
     """Make a detector of a module that is not folded yet.
 
@@ -83,11 +84,11 @@ def detector_from_module(
         architecture: What it was built from.
         source: Where the weights came from.
         names: Class index to class name.
-        imgsz: Side in pixels it was trained at.
+        imgsz: Size it was trained at: a side in pixels, or (height, width).
     """
     fold(module)
     head = module.head
-    info = ModelInfo(names=names, stride=int(max(head.stride)), task="detect")
+    info = ModelInfo(names=names, stride=int(max(head.stride)), task="detect", channels=architecture["channels"])
     kept = {f"model.{len(module.model) - 1}.m.{level}": PREDICTIONS for level in range(head.nl)}
     family = family_of({layer.kind for layer in read_layers(architecture["yaml"])})
     return Detector(module, info, imgsz, family, architecture, source, keep_float=kept)

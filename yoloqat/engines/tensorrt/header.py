@@ -131,11 +131,12 @@ def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
     """
     props = {key: repr(_plain(key, metadata[key])) for key in _LITERALS if metadata.get(key) is not None}
     arguments = metadata.get("args")
-    shape: tuple[int | None, ...] = (None, 3, None, None)
+    channels = int(metadata.get("channels") or 3)
+    shape: tuple[int | None, ...] = (None, channels, None, None)
     if not (isinstance(arguments, dict) and arguments.get("dynamic")):
         try:
             height, width = (int(side) for side in metadata["imgsz"])
-            shape = (int(metadata["batch"]), 3, height, width)
+            shape = (int(metadata["batch"]), channels, height, width)
         except (KeyError, TypeError, ValueError) as error:
             found = {key: metadata.get(key) for key in ("batch", "imgsz")}
             raise ModelError(

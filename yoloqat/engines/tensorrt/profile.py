@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class InputProfile:
-    """Least, usual and greatest shape of the image input, each (batch, 3, height, width).
+    """Least, usual and greatest shape of the image input, each (batch, channels, height, width).
 
     Attributes:
         name: Name of the input.
@@ -67,13 +67,13 @@ def input_profile(
 
     Raises:
         ConfigError: A span is missing, contradicts the file, or holds a side that is no multiple of the stride.
-        ModelError: The input is no batch of RGB images.
+        ModelError: The input is no batch of images.
     """
-    if len(shape) != 4 or shape[1] not in (3, None):
+    if len(shape) != 4:
         raise ModelError(
             f"the input '{name}' of '{source}' has the shape {shape}",
-            expected="(batch, 3, height, width)",
-            mend="export a detector of RGB images",
+            expected="(batch, channels, height, width)",
+            mend="export a detector of images",
         )
     batch = _span("batch", shape[0], options.batch, source)
     height, width = (_span("imgsz", side, options.imgsz, source) for side in shape[2:])
@@ -81,6 +81,7 @@ def input_profile(
         if side % stride:
             raise ConfigError(f"imgsz is {side}", expected=f"a multiple of the stride {stride}", mend="choose another")
     low, usual, high = (
-        (getattr(batch, end), 3, getattr(height, end), getattr(width, end)) for end in ("low", "usual", "high")
+        (getattr(batch, end), shape[1] or 3, getattr(height, end), getattr(width, end))
+        for end in ("low", "usual", "high")
     )
     return InputProfile(name, low, usual, high, dynamic=None in shape)
