@@ -33,7 +33,7 @@ from yoloqat.config.checks import check_int
 from yoloqat.detectors import torch_device, torch_threads
 from yoloqat.errors import OutputError, YoloqatError
 from yoloqat.pipeline.run import Run
-from yoloqat.provenance import environment, write_json
+from yoloqat.provenance import environment, finite, write_json
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
@@ -84,12 +84,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _result(command: str, outcome: Outcome, run: Run, argv: Sequence[str], seed: int | None) -> dict[str, Any]:
     provenance = environment(device=str(run.device), threads=run.threads, seed=seed)
+    results, lost = finite(outcome.results)  # hours of work must not end in a number that JSON does not have
+    if lost:
+        results["undefined"] = results.get("undefined", {}) | lost
     return {
         "schema": SCHEMA,
         "command": command,
         "config": outcome.config,
         "provenance": provenance | {"command_line": shlex.join(["yoloqat", *argv]), "inputs": outcome.inputs},
-        "results": outcome.results,
+        "results": results,
     }
 
 

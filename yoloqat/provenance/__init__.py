@@ -1,7 +1,16 @@
 """Where a result comes from, and how it reaches the disk: versions, hashes, and files written whole or not at all."""
 
 from yoloqat.provenance.environment import environment
-from yoloqat.provenance.files import atomic_directory, atomic_path, write_json, write_text
+from yoloqat.provenance.files import atomic_directory, atomic_path, finite, write_json, write_text
 from yoloqat.provenance.hashing import digest, file_sha256
 
-__all__ = ["atomic_directory", "atomic_path", "digest", "environment", "file_sha256", "write_json", "write_text"]
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "digest",
+    "environment",
+    "file_sha256",
+    "finite",
+    "write_json",
+    "write_text",
+]
