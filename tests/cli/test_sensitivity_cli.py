@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import pytest
+import yaml
 from safetensors import safe_open
 from tiny_detector import TinyData
 
@@ -103,6 +104,14 @@ def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
     items = ran.result["results"]["items"]
     assert len({item["images"] for item in items}) > 1  # not all alike
     assert sum(item["chance"] for item in items) == pytest.approx(3.0)
+    for item in items:
+        low, high = item["effect_ci95"]
+        assert low <= item["measured_effect"] <= high
+        assert low <= item["effect"] <= high
+        assert low < high
+    with (ran.directory / "items.csv").open() as stream:
+        assert [int(row["images"]) for row in csv.DictReader(stream)] == [item["images"] for item in items]
+    assert re.search(r"effect.*95 % interval.*images.*tied with", ran.out)
     again = cli(*line, "--budget", 0.4)
     assert timeless(again.result["results"]) == timeless(ran.result["results"])
 
@@ -173,3 +182,31 @@ def test_unfit_settings_end_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_da
     assert len(ran.err.strip().splitlines()) == 1
     assert text in ran.err
     assert "result.json" not in ran.files
+
+
+def test_one_image_ends_in_effects_without_intervals(
+    cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    listed = tmp_path / "one.txt"
+    labelled = next(
+        path for path in sorted((tiny_data.images.parents[1] / "labels/val").iterdir()) if path.read_text().strip()
+    )
+    listed.write_text(f"{tiny_data.images / labelled.stem}.png\n")
+    content = yaml.safe_load(tiny_data.yaml.read_text()) | {"val": str(listed)}
+    data = tmp_path / "one.yaml"
+    data.write_text(yaml.safe_dump(content))
+    for budget in ((), ("--budget", 1.0)):
+        ran = cli(
+            "sensitivity",
+            tiny_checkpoint,
+            "--data",
+            data,
+            "--granularity",
+            "block",
+            *budget,
+            out=tmp_path / str(len(budget)),
+        )
+        assert ran.code == 0, ran.err
+        for item in ran.result["results"]["items"]:
+            assert (item["effect_ci95"], item["images"], item["decided"]) == (None, 1, False)
+            assert item["effect_ci95_reason"] == "one image does not tell how images differ"

@@ -78,7 +78,7 @@ def test_a_cached_baseline_gives_the_same_interval(problem, no_detections):
     b = score(dataset, no_detections(dataset), dataset.names).matches
     resampling = Resampling(30, 100, 7)
     difference = mean_average_precision(a)[0] - mean_average_precision(b)[0]
-    cached = difference_interval(float(difference), bootstrap(a, resampling), bootstrap(b, resampling))
+    cached = difference_interval(float(difference), bootstrap(a, resampling), bootstrap(b, resampling), images=30)
     assert cached == paired_difference(a, b, resamples=100, seed=7)
 
 
@@ -107,3 +107,16 @@ def test_settings_are_checked():
             Resampling(*settings)
     with pytest.raises(ConfigError, match="images is 1"):
         split_halves(1)
+
+
+def test_an_interval_holds_what_was_measured():
+    resampled = np.linspace(0.1, 0.2, 101)
+    below, above = (difference_interval(value, resampled, np.zeros(101), images=9) for value in (0.05, 0.3))
+    assert (below.low, below.high) == (0.05, pytest.approx(0.1975))
+    assert (above.low, above.high) == (pytest.approx(0.1025), 0.3)
+
+
+def test_one_image_gives_no_interval():
+    one = one_object_per_image(np.random.default_rng(0), 1, skill=2.0, shift=np.zeros(1))
+    found = paired_difference(one, one, resamples=3)
+    assert (found.difference, found.low, found.high) == (0.0, -np.inf, np.inf)

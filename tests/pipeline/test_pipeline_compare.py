@@ -11,8 +11,10 @@ from tiny_detector import VALIDATION_IMAGES, TinyData
 
 from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
+from yoloqat.errors import DataError
 from yoloqat.evaluation import evaluate, mean_average_precision, split_halves, subset
 from yoloqat.pipeline.compare import compare_methods, methods_taken
+from yoloqat.pipeline.curve import settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import activation_quantizers, quantization_disabled
@@ -155,3 +157,33 @@ def test_a_single_image_leaves_the_choice_unconfirmed(
     )
     assert found["confirmed"] is None
     assert found["best"] in {str(method) for method in METHODS}
+
+
+def test_a_data_set_on_which_nothing_can_be_compared_is_refused_before_the_work(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    objects = [entry | {"iscrowd": 1} for entry in dataset.annotations["annotations"]]
+    crowds = replace(dataset, annotations=dataset.annotations | {"annotations": objects})
+    ptq = make_ptq(make_run())
+    forwards = Forwards(ptq)
+    with pytest.raises(DataError, match=f"no mAP can be compared on .*: all {len(objects)} objects are crowds"):
+        compare_methods(ptq, crowds, METHODS, CONFIG, run=make_run())
+    with pytest.raises(DataError, match=f"all {len(objects)} objects are crowds"):
+        settling_curve(ptq, METHODS[0], [2, 4], CONFIG, run=make_run(), dataset=crowds)
+    assert (forwards.collecting, forwards.others) == (0, 0)
+
+
+def test_one_image_has_drops_but_no_intervals(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
+    number = dataset.annotations["annotations"][0]["image_id"]
+    own = {
+        "images": [entry for entry in dataset.annotations["images"] if entry["id"] == number],
+        "annotations": [entry for entry in dataset.annotations["annotations"] if entry["image_id"] == number],
+    }
+    images = tuple(record for record in dataset.images if record.image_id == number)
+    alone = replace(dataset, images=images, annotations=dataset.annotations | own)
+    found = compare_methods(make_ptq(make_run()), alone, METHODS[:1], CONFIG, run=make_run())
+    (row,) = found["methods"]
+    assert row["drop"] == pytest.approx(found["baseline"]["map50_95"] - row["map50_95"])
+    assert row["drop_ci95"] is None
+    assert row["drop_ci95_reason"] == "one image does not tell how images differ"
+    assert found["confirmed"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from yoloqat.errors import OutputError
-from yoloqat.provenance import atomic_directory, atomic_path, files, scratch_directory, write_json, write_text
+from yoloqat.provenance import atomic_directory, atomic_path, files, finite, scratch_directory, write_json, write_text
 
 
 def no_space(*_, **__):
@@ -272,3 +273,12 @@ def test_json_has_no_nan(tmp_path, value):
         write_json(tmp_path / "r.json", {"map": value})
     assert json.loads((tmp_path / "r.json").read_text()) == {"old": True}
     assert names(tmp_path) == ["r.json"]
+
+
+def test_numbers_that_json_does_not_have_become_null_and_are_named():
+    value = {"methods": [{"drop": math.nan, "map": 0.5}, {"ci": (0.1, math.inf)}], 3: -math.inf, "name": "max"}
+    found, lost = finite(value)
+    assert found == {"methods": [{"drop": None, "map": 0.5}, {"ci": [0.1, None]}], 3: None, "name": "max"}
+    assert lost == {"methods[0].drop": "nan", "methods[1].ci[1]": "inf", "3": "-inf"}
+    assert math.isnan(value["methods"][0]["drop"])
+    assert finite({"a": [1, True, None, "nan"]}) == ({"a": [1, True, None, "nan"]}, {})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from yoloqat.detectors import TorchPredictor
 from yoloqat.evaluation import Resampling, bootstrap, evaluate
-from yoloqat.sensitivity.effects import Effect, tied
+from yoloqat.sensitivity.effects import Effect, tied, with_least_error
 from yoloqat.sensitivity.models import BASE, OTHER
 from yoloqat.sensitivity.outcome import evaluations, measured, rank_correlation
 from yoloqat.sensitivity.scan import work
@@ -104,3 +104,21 @@ def test_rank_correlation_counts_ranks_and_means_them_for_equals():
     assert rank_correlation([1, 2, 2, 3], [1, 3, 2, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
     assert rank_correlation([], []) is None
+
+
+def test_an_item_that_changed_nothing_is_known_no_better_than_its_images_tell():
+    spread = [effect(0.02, 0.01, images=8), effect(0.01, 0.02, images=20)]
+    found = with_least_error([*spread, effect(0.0, 0.0, images=8)])
+    pooled = (8 * 0.01**2 + 20 * 0.02**2 + 0.0) / 3
+    assert [one.error for one in found[:2]] == [0.01, 0.02]
+    assert found[2].error == pytest.approx(math.sqrt(pooled) / 8)
+    low, high = found[2].interval
+    assert low < 0 < high
+    assert not found[2].decided
+
+
+def test_one_image_has_no_interval_and_needs_no_number_of_images():
+    (found,) = with_least_error([effect(0.02, math.inf, images=1)])
+    assert found.interval == (-math.inf, math.inf)
+    assert found.images_needed is None
+    assert with_least_error([]) == []

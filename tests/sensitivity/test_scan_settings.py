@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from yoloqat.errors import ConfigError
+from yoloqat.errors import ConfigError, DataError
 from yoloqat.sensitivity.settings import ScanConfig
 
 
@@ -19,3 +19,8 @@ from yoloqat.sensitivity.settings import ScanConfig
 def test_unfit_values_are_refused(values, text):
     with pytest.raises(ConfigError, match=text):
         ScanConfig(**values)
+
+
+def test_a_metric_that_no_object_counts_for_is_refused(make_scanner):
+    with pytest.raises(DataError, match=r"metric is 'map_large' and no object of .* counts for it"):
+        make_scanner(metric="map_large")

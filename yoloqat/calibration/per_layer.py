@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -168,5 +169,6 @@ def _choice(name: str, tallies: Sequence[_Tally], methods: Sequence[MethodSpec],
             mend="name one method for all",
         )
     sums = [sum(column) for column in zip(*reached, strict=True)]
-    best = min(range(len(methods)), key=sums.__getitem__)
+    # an output beyond float32 has an error that is not finite
+    best = min(range(len(methods)), key=lambda index: sums[index] if math.isfinite(sums[index]) else math.inf)
     return Choice(methods[best], {str(method): value for method, value in zip(methods, sums, strict=True)})

@@ -48,6 +48,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         ("mAP large", metrics.map_large),
     ):
         shown.add_row(name, number(value))
+    if metrics.undefined:
+        reasons = dict.fromkeys(metrics.undefined.values())
+        shown.caption = "-: " + "; ".join(reasons)
     inputs = {"model": model.key, "data": options.dataset_input(dataset)}
     results = evaluation.to_dict()
     if args.task_metrics:

@@ -18,7 +18,7 @@ from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int
 from yoloqat.errors import OutputError
 from yoloqat.progress import Progress
-from yoloqat.provenance import environment, write_json
+from yoloqat.provenance import environment, finite, write_json
 
 SCHEMA = {"name": "yoloqat/result", "version": 1}
 
@@ -81,13 +81,16 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
         progress_bars(Console(stderr=True)) as progress,
         _performed(command, args, progress) as (outcome, device, threads),
     ):
+        results, lost = finite(outcome.results)  # hours of work must not end in a number that JSON does not have
+        if lost:
+            results["undefined"] = results.get("undefined", {}) | lost
         provenance = environment(device=device, threads=threads, seed=getattr(args, "seed", None))
         result = {
             "schema": SCHEMA,
             "command": command.name,
             "config": outcome.config,
             "provenance": provenance | {"command_line": shlex.join(["yoloqat", *argv]), "inputs": outcome.inputs},
-            "results": outcome.results,
+            "results": results,
         }
         write_json(args.out / "result.json", result)
     _show(outcome, result, args)

@@ -164,6 +164,7 @@ def _table(args: argparse.Namespace, found: ScanResult) -> Table:
         "rank",
         "effect",
         "95 % interval",
+        "images",
         "tied with",
         "SQNR dB",
     )
@@ -173,6 +174,7 @@ def _table(args: argparse.Namespace, found: ScanResult) -> Table:
             str(item["rank"]),
             f"{item['effect']:+.4f}",
             interval(item["effect_ci95"]),
+            str(item["images"]),
             str(item["tied_with"]),
             number(item["sqnr_db"], 1),
         )

@@ -76,6 +76,6 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def interval(bounds: list[float]) -> str:
-    """Return an interval for a table."""
-    return f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+def interval(bounds: list[float] | None) -> str:
+    """Return an interval for a table; a dash where there is none."""
+    return "-" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"

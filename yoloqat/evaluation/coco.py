@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from yoloqat.datasets import DetectionDataset
 
 ALL_AREAS = 0
 """Index of the area range that holds every object, in pycocotools' arrays."""
+
+LARGEST_SPAN = (0.0, 1e10)
+"""Areas between which an object counts at all, in square pixels, both included."""
 
 MOST_DETECTIONS = -1
 """Index of the largest number of detections (100), in pycocotools' arrays."""
@@ -34,6 +37,7 @@ class Metrics:
         map_large: mAP50-95 of larger objects.
         images: Number of scored images.
         per_class: Class name to ``map50_95``, ``map50`` and ``annotations`` (objects that are no crowd).
+        undefined: Name of each metric that is None to the reason.
     """
 
     map50_95: float | None
@@ -44,6 +48,7 @@ class Metrics:
     map_large: float | None
     images: int
     per_class: dict[str, dict[str, float | int | None]]
+    undefined: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as a JSON-able dict."""
@@ -89,6 +94,24 @@ def _mean(precision: NDArray[np.float64]) -> float | None:
     return float(valid.mean()) if valid.size else None
 
 
+def unscored(dataset: DetectionDataset) -> str | None:
+    """Return why no object of a data set counts, by the rules of pycocotools, or None where one does.
+
+    Args:
+        dataset: Images and labels.
+    """
+    objects = dataset.annotations["annotations"]
+    if not objects:
+        return "the data set has no object"
+    alone = [entry for entry in objects if not entry["iscrowd"]]
+    if not alone:
+        return f"all {len(objects)} objects are crowds"
+    low, high = LARGEST_SPAN
+    if not any(low <= entry["area"] <= high for entry in alone):
+        return f"the area of none of {len(alone)} objects is from {low:g} to {high:g}, e.g. {alone[0]['area']}"
+    return None
+
+
 def metrics_of(evaluator: Any, dataset: DetectionDataset) -> Metrics:
     """Read the metrics out of what :func:`run_cocoeval` returned."""
     stats = [None if value < 0 else float(value) for value in evaluator.stats[:6]]
@@ -104,4 +127,7 @@ def metrics_of(evaluator: Any, dataset: DetectionDataset) -> Metrics:
             "annotations": objects.count(category),
         }
     keys = ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large")
-    return Metrics(**dict(zip(keys, stats, strict=True)), images=len(dataset.images), per_class=per_class)
+    found = dict(zip(keys, stats, strict=True))
+    reason = unscored(dataset) or "no object of this size counts"
+    undefined = {key: reason for key, value in found.items() if value is None}
+    return Metrics(**found, images=len(dataset.images), per_class=per_class, undefined=undefined)

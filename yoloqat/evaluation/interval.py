@@ -6,6 +6,7 @@ what both models share, above all which images are hard; unpaired intervals are 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +20,18 @@ from yoloqat.evaluation.matching import Matches
 LEVEL = 95.0
 """Confidence of the intervals in percent."""
 
+ONE_IMAGE = "one image does not tell how images differ"
+"""Why there is no interval where every resample is the same."""
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference with its 95 % interval.
+    """A difference with its 95 % interval, which holds it.
 
     Attributes:
         difference: The difference on all images.
-        low: Lower end.
-        high: Upper end.
+        low: Lower end; minus infinity of one image.
+        high: Upper end; infinity of one image.
     """
 
     difference: float
@@ -84,7 +88,7 @@ def bootstrap(matches: Matches, resampling: Resampling) -> NDArray[np.float64]:
 
 
 def difference_interval(
-    difference: float, a: NDArray[np.float64], b: NDArray[np.float64], *, level: float = LEVEL
+    difference: float, a: NDArray[np.float64], b: NDArray[np.float64], *, images: int, level: float = LEVEL
 ) -> Interval:
     """Return the percentile interval of ``a - b`` around a measured difference.
 
@@ -92,6 +96,7 @@ def difference_interval(
         difference: The difference on all images.
         a: mAPs of one model by resample, from :func:`bootstrap`.
         b: mAPs of the other model on the same resamples.
+        images: How many images were resampled; of one there is no interval.
         level: Confidence in percent.
 
     Raises:
@@ -105,8 +110,11 @@ def difference_interval(
             expected="images with annotated objects",
             mend="score more images",
         )
+    if images < 2:
+        return Interval(difference, -math.inf, math.inf)
     low, high = np.percentile(valid, [50.0 - level / 2, 50.0 + level / 2])
-    return Interval(difference, float(low), float(high))
+    # where few images hold the objects, most resamples can lie on one side of what was measured
+    return Interval(difference, min(float(low), difference), max(float(high), difference))
 
 
 def paired_difference(a: Matches, b: Matches, *, resamples: int = 1000, seed: int = 0) -> Interval:
@@ -124,7 +132,8 @@ def paired_difference(a: Matches, b: Matches, *, resamples: int = 1000, seed: in
         )
     resampling = Resampling(len(a.image_ids), resamples, seed)
     difference = float(mean_average_precision(a)[0] - mean_average_precision(b)[0])
-    return difference_interval(difference, bootstrap(a, resampling), bootstrap(b, resampling))
+    resampled = bootstrap(a, resampling), bootstrap(b, resampling)
+    return difference_interval(difference, *resampled, images=resampling.images)
 
 
 def split_halves(images: int, seed: int = 0) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

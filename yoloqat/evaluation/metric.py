@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yoloqat.datasets import DetectionDataset
 from yoloqat.errors import ConfigError
-from yoloqat.evaluation.coco import Metrics
+from yoloqat.evaluation.coco import LARGEST_SPAN, Metrics
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 """The IoU thresholds of COCO, made as pycocotools makes them."""
@@ -75,7 +75,7 @@ class Metric:
     @property
     def area(self) -> tuple[float, float]:
         """The least and the largest area of objects that count, in square pixels, both included."""
-        return _AREAS.get(self.kind, (0.0, 1e10))
+        return _AREAS.get(self.kind, LARGEST_SPAN)
 
     def categories(self, dataset: DetectionDataset) -> list[int]:
         """Return the ids of the categories that are averaged over, rising.

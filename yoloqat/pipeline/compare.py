@@ -11,6 +11,7 @@ from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.evaluation import Evaluation, split_halves, subset
 from yoloqat.pipeline.drops import Baseline, drop_results, part_map
+from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import quantization_disabled
@@ -44,7 +45,12 @@ def compare_methods(
 
     Returns:
         The keys ``baseline``, ``methods``, ``best``, ``confirmed`` and more of the result of ``compare``.
+
+    Raises:
+        ConfigError: The image size does not fit the model.
+        DataError: The names of classes and categories do not match, or no object counts.
     """
+    check_scoring(ptq.detector.info, dataset, config)
     with quantization_disabled(ptq.detector.module):
         baseline = run.evaluate(
             ptq.predictor, dataset, config, label="float", model_key={"weights": ptq.detector.source.sha256}

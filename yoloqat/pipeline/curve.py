@@ -15,6 +15,7 @@ from yoloqat.calibration import Statistics, collect_stages
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.pipeline.drops import Baseline, drop_results
+from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import atomic_path
@@ -48,7 +49,9 @@ def settling_curve(
     Raises:
         ConfigError: The numbers do not rise or reach beyond the images.
         CalibrationError: A layer's input holds NaN or Inf.
+        DataError: The names of classes and categories do not match, or no object counts.
     """
+    check_scoring(ptq.detector.info, dataset, config)
     records = random.Random(ptq.config.seed).sample(ptq.records, len(ptq.records))  # noqa: S311 - no secret
     stages = collect_stages(
         ptq.detector,
@@ -111,9 +114,9 @@ def draw_curve(curve: Sequence[Mapping[str, Any]], figure: Figure) -> None:
     axes[0].legend()
     if scored:
         drops = [entry["drop"] for entry in curve]
-        spread = [[entry["drop"] - entry["drop_ci95"][0] for entry in curve]]
-        spread.append([entry["drop_ci95"][1] - entry["drop"] for entry in curve])
-        axes[1].errorbar(images, drops, yerr=np.abs(spread), fmt="o-", capsize=3)
+        ends = [entry["drop_ci95"] or 2 * [entry["drop"]] for entry in curve]
+        spread = [[drop - low, high - drop] for drop, (low, high) in zip(drops, ends, strict=True)]
+        axes[1].errorbar(images, drops, yerr=np.transpose(spread), fmt="o-", capsize=3)
         axes[1].set_ylabel("drop of mAP50-95")
     axes[-1].set_xscale("log", base=2)
     axes[-1].set_xticks(images, [str(number) for number in images])

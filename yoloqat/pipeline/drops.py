@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yoloqat.evaluation import Evaluation, Interval, Resampling, bootstrap, mean_average_precision, subset
-from yoloqat.evaluation.interval import difference_interval
+from yoloqat.evaluation.interval import ONE_IMAGE, difference_interval
 from yoloqat.evaluation.matching import Matches
 
 
@@ -27,14 +28,17 @@ class Baseline:
         self._resampled = bootstrap(matches, self._resampling)
 
     def drop(self, matches: Matches) -> Interval:
-        """Return the baseline's mAP50-95 minus that of ``matches``, with its 95 % paired interval."""
+        """Return the baseline's mAP50-95 minus that of ``matches``, with its 95 % paired interval, infinite of one image."""
         difference = self._map - float(mean_average_precision(matches)[0])
-        return difference_interval(difference, self._resampled, bootstrap(matches, self._resampling))
+        resampled = bootstrap(matches, self._resampling)
+        return difference_interval(difference, self._resampled, resampled, images=self._resampling.images)
 
 
 def drop_results(interval: Interval, name: str = "drop") -> dict[str, Any]:
-    """Return the result keys of a drop, or of another difference: its value, and its 95 % interval."""
-    return {name: interval.difference, f"{name}_ci95": [interval.low, interval.high]}
+    """Return the result keys of a drop, or of another difference: its value, and its 95 % interval or why there is none."""
+    if math.isfinite(interval.high - interval.low):
+        return {name: interval.difference, f"{name}_ci95": [interval.low, interval.high]}
+    return {name: interval.difference, f"{name}_ci95": None, f"{name}_ci95_reason": ONE_IMAGE}
 
 
 def part_map(evaluation: Evaluation, mask: NDArray[np.bool_]) -> float:

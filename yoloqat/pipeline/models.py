@@ -14,7 +14,8 @@ from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
 from yoloqat.engines.openvino_runtime import Hint
-from yoloqat.errors import ModelError
+from yoloqat.errors import DataError, ModelError
+from yoloqat.evaluation.coco import unscored
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import ModelInfo, Predictor
@@ -71,11 +72,19 @@ def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: Eva
 
     Raises:
         ConfigError: The image size does not fit the model.
-        DataError: The names of classes and categories do not match.
+        DataError: The names of classes and categories do not match, or no object counts, so that nothing can be compared.
     """
     check_fit(info, config)
-    if dataset is not None:
-        match_categories(dataset, info.names)
+    if dataset is None:
+        return
+    match_categories(dataset, info.names)
+    reason = unscored(dataset)
+    if reason is not None:
+        raise DataError(
+            f"no mAP can be compared on {dataset.labels_source}: {reason}",
+            expected="annotated objects that are no crowds",
+            mend="name other annotations",
+        )
 
 
 def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path | None = None) -> OpenModel:

@@ -301,11 +301,13 @@ def _write(rows: Sequence[Row], results: dict[str, Any], out: Path, *, top: int)
     items = results["items"]
     if items:
         buffer = io.StringIO()
-        columns = [name for name in items[0] if name not in ("quantizers", "layers", "effect_ci95")]
+        columns = [name for name in items[0] if name not in ("quantizers", "layers") and "_ci95" not in name]
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow([*columns, "effect_low", "effect_high", "quantizers"])
         for item in items:
-            writer.writerow([*(item[name] for name in columns), *item["effect_ci95"], " ".join(item["quantizers"])])
+            writer.writerow(
+                [*(item[name] for name in columns), *(item["effect_ci95"] or ("", "")), " ".join(item["quantizers"])]
+            )
         write_text(out / TABLE, buffer.getvalue())
     bars = [Bar(row.item.name, row.estimate, *row.interval) for row in rows]
     title = f"{results['mode']}, {results['granularity']}, {results['evaluated_images']} images"

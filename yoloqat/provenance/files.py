@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,31 @@ def write_text(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def finite(value: Any, path: str = "") -> tuple[Any, dict[str, str]]:
+    """Return a value as JSON can hold it, and where it could not: the path of each number that is not finite, and the number.
+
+    Args:
+        value: Nested dicts, lists and tuples; not changed.
+        path: Of the value itself.
+
+    Returns:
+        The same with null for NaN and infinity, and e.g. ``{"methods[0].drop": "nan"}``.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, {path: str(value)}
+    if isinstance(value, dict):
+        parts = {key: finite(part, f"{path}.{key}" if path else str(key)) for key, part in value.items()}
+        return {key: part for key, (part, _) in parts.items()}, _joined(lost for _, lost in parts.values())
+    if isinstance(value, list | tuple):
+        entries = [finite(part, f"{path}[{index}]") for index, part in enumerate(value)]
+        return [part for part, _ in entries], _joined(lost for _, lost in entries)
+    return value, {}
+
+
+def _joined(parts: Iterable[dict[str, str]]) -> dict[str, str]:
+    return {path: text for part in parts for path, text in part.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -25,7 +26,7 @@ class Bar:
         name: Its label.
         value: Its length.
         low: Lower end of its interval.
-        high: Upper end.
+        high: Upper end; both are infinite where there is none.
     """
 
     name: str
@@ -57,7 +58,8 @@ def draw_bars(bars: Sequence[Bar], path: Path, *, title: str, axis: str) -> None
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     rows = range(len(shown))
-    spread = [[bar.value - bar.low for bar in shown], [bar.high - bar.value for bar in shown]]
+    spread = np.array([[bar.value - bar.low for bar in shown], [bar.high - bar.value for bar in shown]])
+    spread[~np.isfinite(spread)] = 0.0  # an interval without ends is not drawn
     axes.barh(
         rows,
         [bar.value for bar in shown],

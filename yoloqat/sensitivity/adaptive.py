@@ -30,8 +30,9 @@ SURE = 0.98
 """Probability at which an item is accepted, and below one minus which it is rejected."""
 
 TRANSLATION = 1.0
-"""Standard errors by which the prior may move a measured effect at most. True effects have long tails, and a site that
-stands out must stay where it was measured (the limited translation of Efron and Morris, 1972)."""
+"""Standard errors by which the prior may move a measured effect at most: of the effect itself or of its distance to the other
+items, whichever is smaller. True effects have long tails, and a site that stands out must stay where it was measured (the
+limited translation of Efron and Morris, 1972)."""
 
 _LEAST = 1e-12
 
@@ -75,6 +76,7 @@ class Evidence:
     Attributes:
         names: The items.
         effects: Measured effects.
+        errors: Their standard errors over images.
         noise: By how much each effect differs on resampled images, shape (items, resamples), float64; the same resamples of
             images for all items.
         proxies: Numbers that rise with sensitivity, shape (items, proxies), float64; the one that fits best is used.
@@ -82,6 +84,7 @@ class Evidence:
 
     names: tuple[str, ...]
     effects: NDArray[np.float64]
+    errors: NDArray[np.float64]
     noise: NDArray[np.float64]
     proxies: NDArray[np.float64]
 
@@ -93,14 +96,12 @@ class Belief:
     Attributes:
         names: The items.
         means: Estimated effects.
-        errors: Standard errors of the measured effects, which the prior does not narrow.
         chances: Probability of belonging to the first k.
         first: The k.
     """
 
     names: tuple[str, ...]
     means: NDArray[np.float64]
-    errors: NDArray[np.float64]
     chances: NDArray[np.float64]
     first: int
 
@@ -132,16 +133,15 @@ def believe(evidence: Evidence, *, first: int) -> Belief:
     """
     # the noise that all items share moves them together: it neither ranks them nor tells how far they scatter
     variance = np.maximum((evidence.noise - evidence.noise.mean(axis=0)).var(axis=1), _LEAST)
-    errors = evidence.noise.std(axis=1)
     fits = [_prior(evidence.effects, variance, proxy) for proxy in evidence.proxies.T]
     predicted, spread = min(fits, key=lambda fit: _misfit(evidence.effects - fit[0], variance + fit[1]))
     trust = spread / (spread + variance)
     drawn_in = trust * evidence.effects + (1 - trust) * predicted
-    limit = TRANSLATION * np.sqrt(variance)
+    limit = TRANSLATION * np.minimum(np.sqrt(variance), evidence.errors)
     means = np.clip(drawn_in, evidence.effects - limit, evidence.effects + limit)
     drawn = means[:, None] + evidence.noise
     places = np.argsort(np.argsort(-drawn, axis=0, kind="stable"), axis=0)
-    return Belief(evidence.names, means, errors, (places < first).mean(axis=1), first)
+    return Belief(evidence.names, means, (places < first).mean(axis=1), first)
 
 
 def _misfit(left: NDArray[np.float64], variance: NDArray[np.float64]) -> float:

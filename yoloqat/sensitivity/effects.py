@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Effect:
     Attributes:
         value: The metric of the item on its images; None where they hold no object.
         effect: Metric of the finer model minus that of the coarser, of item and base on the same images.
-        error: Standard error of ``effect`` over images.
+        error: Standard error of ``effect`` over images; infinite of one image.
         images: Images it was measured on.
         influence: Each image's share in ``effect``, shape (images,), float64.
         positions: The images' positions in the ground truth.
@@ -43,7 +43,7 @@ class Effect:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the effect."""
+        """The 95 % interval of the effect; infinite of one image."""
         return self.effect - Z95 * self.error, self.effect + Z95 * self.error
 
     @property
@@ -55,9 +55,21 @@ class Effect:
     @property
     def images_needed(self) -> int | None:
         r"""Images on which an effect of this size would differ from zero: n (1.96 error / effect)^2; None for no effect."""
-        if self.effect == 0 or not math.isfinite(self.effect):
+        if self.effect == 0 or not math.isfinite(self.error):
             return None
         return math.ceil(self.images * (Z95 * self.error / self.effect) ** 2)
+
+
+def with_least_error(effects: Sequence[Effect]) -> list[Effect]:
+    """Return effects none of which has a smaller error than the images it was measured on can tell.
+
+    An item that changed nothing on the few images it saw has no spread of its own, which does not make its effect known: one
+    of n images might have differed as images differ for the other items. So the variance of an image is taken as at
+    least 1/n of the mean of all items.
+    """
+    known = [effect.images * effect.error**2 for effect in effects if math.isfinite(effect.error)]
+    pooled = math.fsum(known) / max(len(known), 1)
+    return [replace(effect, error=max(effect.error, math.sqrt(pooled) / max(effect.images, 1))) for effect in effects]
 
 
 class Measured:

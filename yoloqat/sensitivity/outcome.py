@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from yoloqat.datasets import DetectionDataset
 from yoloqat.evaluation import Detections, Evaluation, Resampling, bootstrap, score
-from yoloqat.evaluation.interval import difference_interval
+from yoloqat.evaluation.interval import ONE_IMAGE, difference_interval
 from yoloqat.sensitivity.adaptive import Belief
-from yoloqat.sensitivity.effects import Z95, Effect, Measured, tied
+from yoloqat.sensitivity.effects import Effect, Measured, tied, with_least_error
 from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.models import BASE, OTHER, item_is_finer
 from yoloqat.sensitivity.proxies import Noise, rank_correlation
@@ -35,7 +35,7 @@ class Row:
         item: What was switched.
         effect: What that did, as measured.
         estimate: The effect as it is shown: as measured, or in an adaptive scan drawn towards what the proxies predict.
-        interval: The 95 % interval of the estimate: by influence, or by bootstrap where that was asked for.
+        interval: The 95 % interval of the measured effect, by influence or by bootstrap; the estimate lies in it too.
         rank: One more than the number of items that lie wholly above it.
         tied_with: Items whose intervals overlap its own.
         noise: What quantization does to its tensors.
@@ -97,28 +97,29 @@ def rows_of(
         shares: By item.
         chosen: The chunks of each item that count.
     """
-    rows = []
-    for item in scanner.items:
-        findings = chosen_findings(study, item.name, None if chosen is None else chosen.get(item.name, ()))
-        if findings:
-            first = findings[min(findings)]
-            effect = known.effect(findings)
-            rows.append(
-                Row(
-                    item=item,
-                    effect=effect,
-                    estimate=effect.effect,
-                    interval=effect.interval,
-                    rank=0,
-                    tied_with=0,
-                    noise=noises[item.name],
-                    head_error=first.head_error,
-                    forward=sum(finding.forward for finding in findings.values()),
-                    scoring=sum(finding.scoring for finding in findings.values()),
-                    share=shares[item.name],
-                    changed=sum(finding.changed for finding in findings.values()),
-                )
-            )
+    found = {
+        item: findings
+        for item in scanner.items
+        if (findings := chosen_findings(study, item.name, None if chosen is None else chosen.get(item.name, ())))
+    }
+    effects = with_least_error([known.effect(findings) for findings in found.values()])
+    rows = [
+        Row(
+            item=item,
+            effect=effect,
+            estimate=effect.effect,
+            interval=effect.interval,
+            rank=0,
+            tied_with=0,
+            noise=noises[item.name],
+            head_error=findings[min(findings)].head_error,
+            forward=sum(finding.forward for finding in findings.values()),
+            scoring=sum(finding.scoring for finding in findings.values()),
+            share=shares[item.name],
+            changed=sum(finding.changed for finding in findings.values()),
+        )
+        for (item, findings), effect in zip(found.items(), effects, strict=True)
+    ]
     return ranked(rows)
 
 
@@ -157,21 +158,23 @@ def bootstrapped(
             bases[chunks] = bootstrap(known.matches(chunks=chunks), resampling)
         own = bootstrap(known.matches(findings), resampling)
         finer, coarser = (own, bases[chunks]) if known.sign > 0 else (bases[chunks], own)
-        interval = difference_interval(row.effect.effect, finer, coarser)
-        done.append(replace(row, interval=(interval.low, interval.high)))
+        found = difference_interval(row.effect.effect, finer, coarser, images=row.effect.images)
+        interval = (found.low, found.high) if found.low < found.high else row.effect.interval
+        done.append(replace(row, interval=interval))
     known.seconds += time.perf_counter() - start
     return ranked([*done, *rows[first:]])
 
 
 def believed(rows: Sequence[Row], belief: Belief) -> list[Row]:
-    """Return rows with the estimates of an adaptive scan, in the order of its belief."""
+    """Return rows with the estimates of an adaptive scan, in the order of its belief.
+
+    The prior moves estimates, not intervals: these are around what was measured, as wide as the images seen leave it open.
+    """
     own = {row.item.name: row for row in rows}
     found = []
     for index in belief.order():
         row = own[belief.names[index]]
-        mean, error = float(belief.means[index]), float(belief.errors[index])
-        interval = mean - Z95 * error, mean + Z95 * error
-        found.append(replace(row, estimate=mean, interval=interval, chance=float(belief.chances[index])))
+        found.append(replace(row, estimate=float(belief.means[index]), chance=float(belief.chances[index])))
     return _placed(found)
 
 
@@ -213,6 +216,7 @@ def row_results(row: Row, *, metric: str, gap: float | None, finer: bool, mode: 
         mode: Of the scan.
     """
     low, high = row.interval
+    bounded = math.isfinite(high - low)
     # in leave-one-out an item closes a part of the gap, or widens it where it is coarser than the base
     drop = (
         row.estimate
@@ -229,7 +233,8 @@ def row_results(row: Row, *, metric: str, gap: float | None, finer: bool, mode: 
         "value": row.effect.value,
         "drop": drop,
         "effect": row.estimate,
-        "effect_ci95": [low, high],
+        "effect_ci95": [low, high] if bounded else None,
+        "effect_ci95_reason": None if bounded else ONE_IMAGE,
         "measured_effect": row.effect.effect,
         "chance": row.chance,
         "decided": bool(low > 0 or high < 0),

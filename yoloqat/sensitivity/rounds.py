@@ -10,6 +10,7 @@ import numpy as np
 
 from yoloqat.sensitivity.adaptive import ROUNDS, Belief, Budget, Evidence, Round, believe, first_round, later_round
 from yoloqat.sensitivity.crew import Crew
+from yoloqat.sensitivity.effects import with_least_error
 from yoloqat.sensitivity.models import BASE, OTHER
 from yoloqat.sensitivity.outcome import chosen_findings, measured
 from yoloqat.sensitivity.scanner import Scanner
@@ -122,16 +123,18 @@ def evidence(
     known = measured(study, scanner)
     names = tuple(item.name for item in scanner.items)
     weights = np.random.default_rng(seed).poisson(1.0, size=(len(scanner.truth.image_ids), RESAMPLES))
-    effects, errors = np.zeros(len(names)), np.zeros(len(names))
+    found, head_errors = [], np.zeros(len(names))
     noise = np.zeros((len(names), RESAMPLES))
     for index, name in enumerate(names):
         findings = chosen_findings(study, name, chunks.get(name, set()))
-        effects[index] = known.effect(findings).effect
-        drawn = known.resampled(findings, weights) - effects[index]
+        found.append(known.effect(findings))
+        drawn = known.resampled(findings, weights) - found[index].effect
         noise[index] = np.where(np.isfinite(drawn), drawn, 0.0)
         # the first round's images alone: every item ran on them
         common = [findings[chunk].head_error for chunk in rounds[0].chunks]
-        errors[index] = math.fsum(common) / len(common)
+        head_errors[index] = math.fsum(common) / len(common)
     # losses rise with the size of errors rather than with their squares
-    proxies = np.sqrt(np.maximum(np.stack([errors, [nmse[name] for name in names]], axis=1), _FAINTEST))
-    return Evidence(names, effects, noise, proxies)
+    proxies = np.sqrt(np.maximum(np.stack([head_errors, [nmse[name] for name in names]], axis=1), _FAINTEST))
+    measured_effects = with_least_error(found)
+    effects, errors = (np.array([getattr(x, part) for x in measured_effects]) for part in ("effect", "error"))
+    return Evidence(names, effects, errors, noise, proxies)

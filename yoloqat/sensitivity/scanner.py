@@ -17,6 +17,7 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.detectors.predictor import forward_parts
+from yoloqat.errors import DataError
 from yoloqat.evaluation.detections import Detections
 from yoloqat.evaluation.ground_truth import GroundTruth
 from yoloqat.evaluation.image_matches import ImageMatches, pack
@@ -67,7 +68,7 @@ class Scanner:
     Raises:
         ConfigError: The image size does not fit the model, or the data set lacks the metric's class, or the bits of the site
             under test are those it has anyway.
-        DataError: Names of classes and categories do not match.
+        DataError: Names of classes and categories do not match, or no object counts for the metric.
         CalibrationError: A quantizer has no range.
         ModelError: Nothing is quantized.
         PatternError: A pattern of a group matches nothing.
@@ -90,6 +91,12 @@ class Scanner:
         self.base = base_switches(self.edges, scan)
         self.switches = item_switches(self.items, self.edges, scan)
         self.truth = GroundTruth.of(dataset, detector.info.names, Metric.parse(scan.metric))
+        if not self.truth.category_ids:
+            raise DataError(
+                f"metric is '{scan.metric}' and no object of {dataset.labels_source} counts for it",
+                expected="objects of its class and size",
+                mend="choose another with --metric, or name other annotations",
+            )
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
         self.chunks = plan_chunks(dataset, config, info=detector.info, device=device)
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
