@@ -25,9 +25,9 @@ from torch import nn
 
 from yoloqat.detectors import load_detector, torch_device, torch_threads
 from yoloqat.detectors.ultralytics_import import ultralytics_module
-from yoloqat.finetune import LossWeights
-from yoloqat.finetune.distill import DistillingCriterion, float_teacher
-from yoloqat.finetune.ranges import LearnedRanges, RangeGuard
+from yoloqat.finetuning import LossWeights
+from yoloqat.finetuning.distill import DistillingCriterion, float_teacher
+from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard
 from yoloqat.provenance import environment
 from yoloqat.quant import quantizers
 

@@ -1,1 +1,66 @@
-"""INT8 for YOLO detectors: calibrate, measure, export, build."""
+"""INT8 for YOLO detectors: calibrate, measure what it costs, find the noisy layers, export QDQ ONNX, build an engine.
+
+    import yoloqat as yq
+
+    detector = yq.load("yolov8n.pt")
+    data = yq.Dataset.from_yaml("coco.yaml")
+    statistics = yq.collect_statistics(detector, data.calibration(64))
+    quantized = yq.calibrate(detector, statistics, method="mse")
+    print(yq.paired_difference(yq.evaluate(detector, data), yq.evaluate(quantized, data)))
+
+The names below are imported when they are first used, so that importing yoloqat costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yoloqat.api import (
+        Dataset,
+        bench,
+        build_engine,
+        calibrate,
+        collect_statistics,
+        compare_methods,
+        evaluate,
+        export_onnx,
+        finetune,
+        lint,
+        load,
+        paired_difference,
+        rank_sensitivity,
+    )
+
+__all__ = [
+    "Dataset",
+    "__version__",
+    "bench",
+    "build_engine",
+    "calibrate",
+    "collect_statistics",
+    "compare_methods",
+    "evaluate",
+    "export_onnx",
+    "finetune",
+    "lint",
+    "load",
+    "paired_difference",
+    "rank_sensitivity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("yoloqat")
+    if name in __all__:
+        from yoloqat import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'yoloqat' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

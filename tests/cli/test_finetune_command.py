@@ -11,7 +11,7 @@ from tiny_detector import TinyData
 
 from yoloqat.cli import main
 from yoloqat.detectors import load_detector, save_checkpoint
-from yoloqat.finetune.keeper import weights_digest
+from yoloqat.finetuning.keeper import weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_unlabelled_images_are_enough_to_supervise(tiny_checkpoint: Path, tiny_d
 def test_an_interrupted_run_goes_on_when_the_line_is_typed_again(
     tiny_checkpoint: Path, data: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yoloqat.finetune.keeper import Keeper
+    from yoloqat.finetuning.keeper import Keeper
 
     line = ("finetune", tiny_checkpoint, "--data", data, "--epochs", 2, "--batch", 4, "--out", tmp_path)
     save = Keeper.save

@@ -22,12 +22,12 @@ from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept
 from yoloqat.errors import CheckFailedError, ModelError
-from yoloqat.finetune import LAST, EpochRow, FinetuneConfig, Keeper, LossWeights, TrainingState
-from yoloqat.finetune.distill import float_teacher
-from yoloqat.finetune.group import Group
-from yoloqat.finetune.keeper import weights_digest
-from yoloqat.finetune.training_data import training_file
-from yoloqat.finetune.ultralytics import finetune_ultralytics
+from yoloqat.finetuning import LAST, EpochRow, FinetuneConfig, Keeper, LossWeights, TrainingState
+from yoloqat.finetuning.distill import float_teacher
+from yoloqat.finetuning.group import Group
+from yoloqat.finetuning.keeper import weights_digest
+from yoloqat.finetuning.training_data import training_file
+from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.finetune_processes import Job, _Member, _raise, _Told
 from yoloqat.progress import Progress, silent

@@ -22,7 +22,7 @@ from yoloqat.config.sizes import square_side
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import load_detector, torch_device
 from yoloqat.errors import ConfigError
-from yoloqat.finetune import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
+from yoloqat.finetuning import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
 from yoloqat.pipeline.finetune import Scoring, check_quantized, finetune, float_detector
 from yoloqat.pipeline.finetune_trainers import Places, Trainer, supervised, ultralytics
 from yoloqat.pipeline.run import Run

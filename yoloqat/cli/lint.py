@@ -17,7 +17,7 @@ from rich.table import Table
 
 from yoloqat.cli.command import LightCommand, Outcome
 from yoloqat.cli.terminal import table
-from yoloqat.lint import TARGETS, Finding, lint_file, lint_results, to_sarif
+from yoloqat.linting import TARGETS, Finding, lint_file, lint_results, to_sarif
 from yoloqat.progress import Progress
 from yoloqat.provenance import file_sha256, write_json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class Quantization:
     calibration: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(repr=False)
 class Detector:
     """A detector with its batch-norms folded, ready to quantize, score and export.
 
@@ -87,6 +88,30 @@ class Detector:
     keep_float: dict[str, str] = field(default_factory=dict)
     not_rebuildable: str | None = None
     quantization: Quantization | None = None
+
+    def __repr__(self) -> str:
+        """Return the file's name, the task, the image size, and what is quantized."""
+        about = f"{Path(self.source.path).name}, {self.info.task}, {self.info.classes} classes, {self.imgsz} px"
+        if self.quantization is None:
+            return f"Detector({about}, float)"
+        config, calibration = self.quantization.config, self.quantization.calibration
+        method = calibration.get("method", {}).get("kind", "not calibrated")
+        bits = config.activations.bits
+        return f"Detector({about}, {len(self.quantization.layers)} layers at {bits} bits, {method})"
+
+    def save(self, path: str | Path) -> None:
+        """Write the detector as a checkpoint, whole or not at all.
+
+        Args:
+            path: The ``.safetensors`` file.
+
+        Raises:
+            ModelError: The module cannot be rebuilt from its own architecture description.
+            OutputError: The file cannot be written.
+        """
+        from yoloqat.detectors.checkpoint import save_checkpoint
+
+        save_checkpoint(self, Path(path))
 
     def check_rebuildable(self) -> None:
         """Check that the architecture description gives this module, so that it can be saved.

@@ -38,6 +38,14 @@ class Interval:
     low: float
     high: float
 
+    def to_dict(self) -> dict[str, float | list[float]]:
+        """Return it as a JSON-able dict: ``difference`` and ``ci95``."""
+        return {"difference": self.difference, "ci95": [self.low, self.high]}
+
+    def __str__(self) -> str:
+        """Return the difference and its interval with signs."""
+        return f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
 
 @dataclass(frozen=True)
 class Resampling:

@@ -24,9 +24,10 @@ from yoloqat.evaluation.matching import Matches, matches_of
 from yoloqat.evaluation.store import DetectionStore
 from yoloqat.predictor import Images, ModelInfo, Predictor
 from yoloqat.progress import Progress, silent
+from yoloqat.results import Table, number
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """What one evaluation found.
 
@@ -45,6 +46,24 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics and the source of the labels as a JSON-able dict."""
         return self.metrics.to_dict() | {"labels": self.labels_source}
+
+    def table(self) -> Table:
+        """Return the metrics of all classes together as a table."""
+        names = ("mAP50-95", "mAP50", "mAP75", "mAP small", "mAP medium", "mAP large")
+        metrics = self.metrics
+        values = (
+            *(metrics.map50_95, metrics.map50, metrics.map75),
+            *(metrics.map_small, metrics.map_medium, metrics.map_large),
+        )
+        rows = tuple((name, number(value)) for name, value in zip(names, values, strict=True))
+        return Table(f"{metrics.images} images, {self.labels_source}", ("metric", "value"), rows)
+
+    def __repr__(self) -> str:
+        """Return the table as text."""
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
 
 
 def evaluate(

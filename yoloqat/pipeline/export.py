@@ -19,7 +19,7 @@ from yoloqat.detectors.open_batch import open_batch
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
-from yoloqat.lint import lint_file, lint_results
+from yoloqat.linting import lint_file, lint_results
 from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run

@@ -13,7 +13,7 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation import Evaluation, split_halves, subset
-from yoloqat.finetune import EpochRow, FinetuneConfig, Keeper, SupervisionConfig, TrainingState
+from yoloqat.finetuning import EpochRow, FinetuneConfig, Keeper, SupervisionConfig, TrainingState
 from yoloqat.pipeline.drops import Baseline, drop_results, part_map
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import refuse_quantized

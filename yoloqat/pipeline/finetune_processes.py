@@ -23,10 +23,10 @@ from yoloqat.detectors import Detector, load_detector, torch_device, torch_threa
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.detectors.ultralytics_import import environment_kept
 from yoloqat.errors import CheckFailedError, YoloqatError
-from yoloqat.finetune import EpochRow, FinetuneConfig, Keeper
-from yoloqat.finetune.distill import float_teacher
-from yoloqat.finetune.group import Group
-from yoloqat.finetune.ultralytics import finetune_ultralytics
+from yoloqat.finetuning import EpochRow, FinetuneConfig, Keeper
+from yoloqat.finetuning.distill import float_teacher
+from yoloqat.finetuning.group import Group
+from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.pipeline.finetune import Scoring, float_detector, float_file, mark_finetuned
 from yoloqat.pipeline.run import Run
 from yoloqat.progress import Progress
@@ -45,7 +45,7 @@ class Job:
     Attributes:
         checkpoint: What is trained.
         floating: The float model's file, or None where it is still where the checkpoint says.
-        file: The data set YAML, from :func:`yoloqat.finetune.training_data.training_file`.
+        file: The data set YAML, from :func:`yoloqat.finetuning.training_data.training_file`.
         dataset: Images and labels to score on.
         evaluation: How to score.
         config: How to train.

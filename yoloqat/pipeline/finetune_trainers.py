@@ -13,12 +13,12 @@ from yoloqat.datasets.splits import read_dataset_file, split_images
 from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
-from yoloqat.finetune import FinetuneConfig, Keeper, SupervisionConfig, TrainingState
-from yoloqat.finetune.distill import float_teacher
-from yoloqat.finetune.norms import foldable
-from yoloqat.finetune.supervise import finetune_supervised
-from yoloqat.finetune.training_data import training_file
-from yoloqat.finetune.ultralytics import check_trainable, finetune_ultralytics, training_arguments
+from yoloqat.finetuning import FinetuneConfig, Keeper, SupervisionConfig, TrainingState
+from yoloqat.finetuning.distill import float_teacher
+from yoloqat.finetuning.norms import foldable
+from yoloqat.finetuning.supervise import finetune_supervised
+from yoloqat.finetuning.training_data import training_file
+from yoloqat.finetuning.ultralytics import check_trainable, finetune_ultralytics, training_arguments
 from yoloqat.pipeline.finetune import Train, float_file
 from yoloqat.pipeline.finetune_processes import Job, train_together
 from yoloqat.pipeline.run import Run, records_key

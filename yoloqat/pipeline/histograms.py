@@ -83,14 +83,28 @@ def load_named(path: Path, made_of: dict[str, Any]) -> Statistics:
         CalibrationError: The file cannot be read, or its statistics are not of this model, these images or these settings.
     """
     statistics = Statistics.load(path)
+    check_made_of(statistics, made_of, f"histograms '{path}'")
+    return statistics
+
+
+def check_made_of(statistics: Statistics, made_of: dict[str, Any], named: str) -> None:
+    """Check that statistics are of a model, images and settings.
+
+    Args:
+        statistics: Collected before.
+        made_of: From :func:`describe`.
+        named: What the statistics are called in the message.
+
+    Raises:
+        CalibrationError: They are of others.
+    """
     found = differences(statistics.made_of, made_of)
     if found:
         raise CalibrationError(
-            f"histograms '{path}' were collected with {'; '.join(found)}",
+            f"{named} were collected with {'; '.join(found)}",
             expected="the model, images and settings of this run",
             mend="name another file with --histograms, or leave it out to collect anew",
         )
-    return statistics
 
 
 def save_statistics(statistics: Statistics, path: Path, made_of: dict[str, Any]) -> Statistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import ImageSize, checked_imgsz
 from yoloqat.datasets import DetectionDataset, match_categories
-from yoloqat.detectors import TorchPredictor, load_detector
+from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
@@ -33,12 +34,14 @@ class OpenModel:
         imgsz: Size it was trained at or is fixed to: a side in pixels, or (height, width).
         engine: ``"torch"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
         key: JSON-able value that identifies the model's numbers.
+        name: What it is called in tables and on progress bars.
     """
 
     predictor: Predictor
     imgsz: ImageSize
     engine: str
     key: dict[str, Any]
+    name: str = ""
 
 
 def path_key(path: Path) -> dict[str, Any]:
@@ -87,11 +90,18 @@ def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: Eva
         )
 
 
-def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path | None = None) -> OpenModel:
+def _opened(detector: Detector, run: Run) -> OpenModel:
+    """Return a copy of a detector ready to run: to run it may move to another device."""
+    key, name = {"source": detector.source.sha256}, Path(detector.source.path).name
+    return OpenModel(TorchPredictor(copy.deepcopy(detector), device=run.device), detector.imgsz, "torch", key, name)
+
+
+def open_model(path: Path | Detector, run: Run, *, hint: Hint = "latency", cache_dir: Path | None = None) -> OpenModel:
     """Open any model that can be scored.
 
     Args:
-        path: ``.pt``, ``.safetensors``, ``.onnx``, ``.engine`` or an OpenVINO directory, or the bare name of weights
+        path: A detector, which is not changed, or a file:
+            ``.pt``, ``.safetensors``, ``.onnx``, ``.engine`` or an OpenVINO directory, or the bare name of weights
             that Ultralytics offers.
         run: Device and threads.
         hint: What OpenVINO compiles for.
@@ -101,6 +111,8 @@ def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path 
         ModelError: There is no such model, or it cannot be loaded.
         EngineError: Its engine cannot run it.
     """
+    if isinstance(path, Detector):
+        return _opened(path, run)
     if is_named(path):
         path = fetch_named(path.name)
     if not path.exists():
@@ -111,8 +123,11 @@ def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path 
         )
     if path.suffix in TORCH_SUFFIXES and path.is_file():
         detector = load_detector(path)
-        return OpenModel(TorchPredictor(detector, device=run.device), detector.imgsz, "torch", path_key(path))
+        return OpenModel(
+            TorchPredictor(detector, device=run.device), detector.imgsz, "torch", path_key(path), path.name
+        )
     predictor = open_engine(path, threads=run.threads, device=str(run.device), hint=hint, cache_dir=cache_dir)
     fixed = predictor.info.imgsz
     engine = "openvino" if path.is_dir() else "tensorrt" if path.suffix == ".engine" else "onnxruntime"
-    return OpenModel(predictor, checked_imgsz(fixed, low=1) if fixed else 640, engine, path_key(path))
+    imgsz = checked_imgsz(fixed, low=1) if fixed else 640
+    return OpenModel(predictor, imgsz, engine, path_key(path), path.name)

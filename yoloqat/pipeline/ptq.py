@@ -27,7 +27,7 @@ from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.scoring import check_fit
-from yoloqat.pipeline.histograms import describe, file_name, find_statistics, load_named, save_statistics
+from yoloqat.pipeline.histograms import check_made_of, describe, file_name, find_statistics, load_named, save_statistics
 from yoloqat.pipeline.run import Run, records_key
 
 
@@ -59,8 +59,10 @@ class Ptq:
         histograms: File of the statistics: read where it exists, written where not. None looks for statistics of the same
             making among the results, and keeps them there.
         candidates: What the method per-layer chooses among.
+        statistics: Those that were collected before on the same detector and images; None collects them when they are needed.
 
     Raises:
+        CalibrationError: ``statistics`` are of another detector or of other images or settings.
         ModelError: The detector is quantized already, or its description does not give it.
         ConfigError: The image size is no multiple of the stride, or the patterns leave no layer to quantize.
         PatternError: An ignore pattern matches no layer.
@@ -78,6 +80,7 @@ class Ptq:
         run: Run,
         histograms: Path | None = None,
         candidates: Sequence[MethodSpec] = CANDIDATES,
+        statistics: Statistics | None = None,
     ) -> None:
         refuse_quantized(detector)
         detector.check_rebuildable()  # before long work whose result could not be saved
@@ -99,7 +102,9 @@ class Ptq:
         self._candidates = tuple(candidates)
         self._run = run
         self._offered = records
-        self._statistics: Statistics | None = None
+        if statistics is not None:
+            check_made_of(statistics, self._made_of(), "the statistics")
+        self._statistics = statistics
 
     @cached_property
     def records(self) -> tuple[ImageRecord, ...]:
@@ -143,7 +148,7 @@ class Ptq:
             OutputError: They cannot be written.
         """
         if self._statistics is None:
-            made_of = describe(self.detector, self.records, self.config, imgsz=self.imgsz, batch=self.batch)
+            made_of = self._made_of()
             if self.histograms is not None and self.histograms.exists():
                 self._statistics = load_named(self.histograms, made_of)
                 return self._statistics
@@ -154,6 +159,9 @@ class Ptq:
                 self.histograms = self.histograms or self._run.out / file_name(made_of)
                 self._statistics = save_statistics(self._collected(), self.histograms, made_of)
         return self._statistics
+
+    def _made_of(self) -> dict[str, Any]:
+        return describe(self.detector, self.records, self.config, imgsz=self.imgsz, batch=self.batch)
 
     def _collected(self) -> Statistics:
         return collect_statistics(

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_detector import NAMES, TinyData
+
+from yoloqat.datasets.splits import read_dataset_file, split_images
+from yoloqat.datasets.yolo_labels import label_path
+from yoloqat.errors import DataError
+from yoloqat.finetuning.training_data import training_file
+
+
+def test_images_and_labels_are_reached_through_links(tiny_data: TinyData, tmp_path: Path) -> None:
+    for _ in range(2):  # a second call finds the links of the first
+        file = training_file(tiny_data.yaml, tmp_path / "links", NAMES)
+    spec = read_dataset_file(file)
+    assert spec.names == NAMES
+    for split, folder in (("train", tiny_data.train), ("val", tiny_data.images)):
+        images = split_images(getattr(spec, split), spec.root, split)
+        assert [path.resolve() for path in images] == sorted(folder.resolve().iterdir())
+        assert all(tmp_path in path.parents for path in images)
+    validation = split_images(spec.val, spec.root, "val")
+    assert all(label_path(path).is_file() for path in validation)
+    assert len({label_path(path).parent for path in validation}) == 1
+    assert tmp_path in label_path(validation[0]).parent.with_suffix(".cache").parents
+
+
+def test_directories_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        folder = tmp_path / place / "images" / "train"
+        folder.mkdir(parents=True)
+        (folder / "0.jpg").write_bytes(b"")
+    source = tmp_path / "data.yaml"
+    source.write_text(
+        yaml.safe_dump({"train": ["a/images/train", "b/images/train"], "val": "a/images/train", "names": NAMES})
+    )
+    spec = read_dataset_file(training_file(source, tmp_path / "links", NAMES))
+    found = {path.resolve().parents[2].name for path in split_images(spec.train, spec.root, "train")}
+    assert found == {"a", "b"}
+
+
+def test_classes_in_another_order_are_refused(tiny_data: TinyData, tmp_path: Path) -> None:
+    names = {0: "box", 1: "disc", 2: "star"}
+    with pytest.raises(
+        DataError, match="has the classes disc, box, star; expected the detector's, in its order: box, disc"
+    ):
+        training_file(tiny_data.yaml, tmp_path, names)
+
+
+def test_a_missing_split_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "data.yaml"
+    source.write_text(yaml.safe_dump({"val": "images", "names": NAMES}))
+    with pytest.raises(DataError, match=r"data set '.*data.yaml' has no train split"):
+        training_file(source, tmp_path / "links", NAMES)

@@ -1,0 +1,213 @@
+"""The public API: its names, its results, and that nothing it is given changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_detector import TinyData
+
+import yoloqat as yq
+from yoloqat.config import EvalConfig, ExportConfig, QuantConfig, QuantScheme
+from yoloqat.detectors import Detector
+from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
+from yoloqat.finetuning import SupervisionConfig
+from yoloqat.pipeline.bench import BenchConfig
+from yoloqat.pipeline.engine import BuildConfig
+from yoloqat.sensitivity.settings import ScanConfig
+from yoloqat.sensitivity.switching import state_hash
+
+NAMES = [
+    "Dataset",
+    "__version__",
+    "bench",
+    "build_engine",
+    "calibrate",
+    "collect_statistics",
+    "compare_methods",
+    "evaluate",
+    "export_onnx",
+    "finetune",
+    "lint",
+    "load",
+    "paired_difference",
+    "rank_sensitivity",
+]
+"""A name that is added here stays; one that is taken away breaks what users wrote."""
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: TinyData) -> yq.Dataset:
+    return yq.Dataset.from_yaml(tiny_data.yaml, calibration_images=tiny_data.train)
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model: Path) -> Detector:
+    return yq.load(str(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def statistics(detector: Detector, data: yq.Dataset) -> yq.api.CollectedStatistics:
+    return yq.collect_statistics(detector, data.calibration(4), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def calibrated(detector: Detector, statistics: yq.api.CollectedStatistics) -> Detector:
+    return yq.calibrate(detector, statistics, "mse", device="cpu")
+
+
+def test_the_names_are_frozen() -> None:
+    assert yq.__all__ == NAMES
+    assert set(NAMES) <= set(dir(yq))
+    assert all(getattr(yq, name) is not None for name in NAMES)
+    assert sorted(yq.api.__all__) == [name for name in NAMES if name != "__version__"]
+
+
+def test_a_name_that_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match="module 'yoloqat' has no attribute 'quantise'"):
+        _ = yq.quantise
+
+
+def test_importing_costs_nothing() -> None:
+    code = "import sys, yoloqat; yoloqat.__version__; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & {"torch", "numpy", "onnx", "ultralytics", "yoloqat.api"}
+
+
+def test_a_function_keeps_its_name_whatever_was_imported_before() -> None:
+    code = "import yoloqat.linting, yoloqat.finetuning, yoloqat as yq; print(callable(yq.lint), callable(yq.finetune))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "True"]
+
+
+def test_detectors_and_results_say_what_they_are(
+    detector: Detector, calibrated: Detector, statistics: yq.api.CollectedStatistics
+) -> None:
+    assert repr(detector) == "Detector(tiny.pt, detect, 3 classes, 64 px, float)"
+    layers = len(calibrated.quantization.layers)
+    assert repr(calibrated) == f"Detector(tiny.pt, detect, 3 classes, 64 px, {layers} layers at 8 bits, mse)"
+    assert str(statistics).splitlines()[1].split() == ["quantizer", "lowest", "highest"]
+    assert statistics.to_dict()["calibration_images"] == 4
+    assert "<table>" in statistics._repr_html_()
+
+
+def test_a_calibrated_copy_is_made_and_saved(
+    detector: Detector, calibrated: Detector, data: yq.Dataset, tmp_path: Path
+) -> None:
+    assert detector.quantization is None
+    calibrated.save(tmp_path / "model.safetensors")
+    loaded = yq.load(tmp_path / "model.safetensors")
+    assert state_hash(loaded.module) == state_hash(calibrated.module)
+    first, second = (yq.evaluate(model, data, device="cpu") for model in (calibrated, tmp_path / "model.safetensors"))
+    assert first.to_dict() == second.to_dict()
+    assert yq.paired_difference(first, second).to_dict() == {"difference": 0.0, "ci95": [0.0, 0.0]}
+    assert repr(first).splitlines()[2].split() == ["mAP50-95", f"{first.metrics.map50_95:.4f}"]
+    assert "<table>" in first._repr_html_()
+
+
+def test_nothing_that_goes_in_is_changed(
+    detector: Detector, statistics: yq.api.CollectedStatistics, calibrated: Detector, data: yq.Dataset, tmp_path: Path
+) -> None:
+    before = state_hash(detector.module), state_hash(calibrated.module)
+    formats = [value.stride() for value in calibrated.module.state_dict().values()]
+    yq.evaluate(calibrated, data, device="cpu")
+    compared = yq.compare_methods(detector, statistics, data, methods=["max", "mse"], device="cpu")
+    assert [row["method"] for row in compared["methods"]] == ["max", "mse"]
+    assert "float" in repr(compared)
+    ranked = yq.rank_sensitivity(calibrated, data, scan=ScanConfig(granularity="block"), device="cpu")
+    assert {item["images"] for item in ranked["items"]} == {len(data.validation.images)}
+    exported = yq.export_onnx(calibrated, tmp_path / "model.onnx", data=data)
+    assert (exported.failed, exported["node_max_steps"] <= 1) == (None, True)
+    assert (state_hash(detector.module), state_hash(calibrated.module)) == before
+    assert [value.stride() for value in calibrated.module.state_dict().values()] == formats
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
+
+
+def test_other_bits_need_no_other_statistics(detector: Detector, statistics: yq.api.CollectedStatistics) -> None:
+    six = QuantConfig(activations=QuantScheme(bits=6), weights=QuantScheme(bits=6, axis=0, narrow_range=True))
+    found = yq.calibrate(detector, statistics, "max", quant=six, device="cpu")
+    assert "at 6 bits, max" in repr(found)
+
+
+def test_statistics_of_other_quantizers_are_refused(detector: Detector, statistics: yq.api.CollectedStatistics) -> None:
+    other = QuantConfig(merge="tensor")
+    with pytest.raises(CalibrationError, match="the statistics were collected with other tensors at "):
+        yq.calibrate(detector, statistics, quant=other, device="cpu")
+
+
+def test_a_quantized_detector_is_not_calibrated_again(calibrated: Detector, data: yq.Dataset) -> None:
+    with pytest.raises(ModelError, match=r"tiny.pt' is quantized already"):
+        yq.collect_statistics(calibrated, data.calibration(2), device="cpu")
+
+
+def test_a_float_detector_is_not_ranked(detector: Detector, data: yq.Dataset) -> None:
+    with pytest.raises(ModelError, match=r"tiny.pt' is a float model"):
+        yq.rank_sensitivity(detector, data, device="cpu")
+    with pytest.raises(ModelError, match=r"tiny.pt' is a float model"):
+        yq.finetune(detector, data, device="cpu")
+
+
+def test_fine_tuning_gives_the_best_detector(calibrated: Detector, data: yq.Dataset) -> None:
+    before = state_hash(calibrated.module)
+    training = SupervisionConfig(epochs=1, batch=4, imgsz=64)
+    found = yq.finetune(calibrated, data, training=training, device="cpu")
+    assert found.detector.quantization is not None
+    assert "best epoch" in repr(found)
+    assert len(found["epochs"]) == 1
+    assert state_hash(calibrated.module) == before
+
+
+def test_an_engine_is_built_linted_and_timed(
+    calibrated: Detector, detector: Detector, data: yq.Dataset, tmp_path: Path
+) -> None:
+    path = yq.export_onnx(calibrated, tmp_path / "model.onnx").path
+    found = yq.lint(path)
+    assert found["errors"] == 0
+    assert f"0 errors, {found['warnings']} warnings" in repr(found)
+    built = yq.build_engine(path, tmp_path / "engine", data=data, device="cpu")
+    assert built.path == tmp_path / "engine" / "model_openvino"
+    assert built["map_engine"] == pytest.approx(yq.evaluate(built.path, data, device="cpu").metrics.map50_95)
+    timed = yq.bench([detector, path, built.path], config=BenchConfig(rounds=2, warmup=1), device="cpu")
+    assert [item["engine"] for item in timed["items"]] == ["torch", "onnxruntime", "openvino"]
+    assert timed["items"][0]["speedup"] == 1.0
+    assert "speed-up" in repr(timed)
+
+
+def test_ranges_for_onnx_runtime_come_from_the_data(tiny_onnx: Path, data: yq.Dataset, tmp_path: Path) -> None:
+    config = BuildConfig(engine="onnxruntime")
+    with pytest.raises(ConfigError, match="engine is 'onnxruntime' and no images to measure ranges on are named"):
+        yq.build_engine(tiny_onnx, tmp_path, config=config, device="cpu")
+    images = yq.Dataset.from_images(data.calibration_source)
+    small = yq.Dataset(calibration_source=images.calibration_source)
+    with pytest.raises(DataError, match="images to calibrate on and 64 were asked for"):
+        yq.build_engine(tiny_onnx, tmp_path, config=config, data=small, device="cpu")
+
+
+def test_mistakes_are_named(detector: Detector, data: yq.Dataset, tiny_data: TinyData, tiny_onnx: Path) -> None:
+    with pytest.raises(DataError, match=f"the images in '{tiny_data.train}' have no labels"):
+        yq.evaluate(detector, yq.Dataset.from_images(tiny_data.train), device="cpu")
+    with pytest.raises(ConfigError, match=r"calibration images are not named \(calibration_images is None\)"):
+        yq.Dataset.from_coco(tiny_data.images, "labels.json").calibration(2)
+    with pytest.raises(ConfigError, match="target is 'tensorrt-7'; expected one of tensorrt-10, tensorrt-11"):
+        yq.lint(tiny_onnx, target="tensorrt-7")
+    with pytest.raises(ConfigError, match="engine is 'tflite'"):
+        BuildConfig(engine="tflite")
+    with pytest.raises(ConfigError, match="imgsz is 65"):
+        yq.evaluate(detector, data, config=EvalConfig(imgsz=65), device="cpu")
+    with pytest.raises(ConfigError, match=r"model '.*tiny.pt' is named twice"):
+        yq.bench([detector, detector], device="cpu")
+
+
+def test_the_thread_count_comes_back(detector: Detector, data: yq.Dataset) -> None:
+    before = torch.get_num_threads()
+    yq.evaluate(detector, data, device="cpu")
+    assert torch.get_num_threads() == before
+
+
+def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> None:
+    found = yq.export_onnx(detector, tmp_path / "float.onnx", config=ExportConfig(imgsz=96))
+    assert "96 px" in repr(found)
+    assert found["quantized_convolutions"] == 0

@@ -1,0 +1,505 @@
+"""The public functions: each takes artifacts and frozen settings, changes nothing in place, and needs no directory.
+
+They run the stages that the command line runs, in a temporary directory that is removed afterwards. Device names are those
+of ``--device``: ``"auto"`` (a GPU where there is one), ``"cpu"`` or a CUDA index.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yoloqat.calibration import Statistics
+from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig
+from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
+from yoloqat.config.sizes import ImageSize, square_side
+from yoloqat.datasets import ImageRecord
+from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint, torch_device, torch_threads
+from yoloqat.errors import ConfigError
+from yoloqat.evaluation import Evaluation, Interval
+from yoloqat.evaluation import paired_difference as _paired_difference
+from yoloqat.finetuning import BEST, FinetuneConfig, SupervisionConfig
+from yoloqat.linting import TARGETS, Target, lint_file, lint_results
+from yoloqat.pipeline import tables
+from yoloqat.pipeline.bench import BenchConfig, BenchResult, bench_models
+from yoloqat.pipeline.compare import compare_methods as _compare_methods
+from yoloqat.pipeline.data import Dataset
+from yoloqat.pipeline.engine import BuildConfig, BuildResult, build_and_score, unnamed_images
+from yoloqat.pipeline.export_check import ExportResult, export_and_check
+from yoloqat.pipeline.finetune import Scoring, check_quantized, float_detector
+from yoloqat.pipeline.finetune import finetune as _finetune
+from yoloqat.pipeline.finetune_trainers import supervised, ultralytics
+from yoloqat.pipeline.models import open_model
+from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
+from yoloqat.progress import Progress, silent
+from yoloqat.results import Result
+from yoloqat.sensitivity.settings import ScanConfig
+
+__all__ = [
+    "Dataset",
+    "bench",
+    "build_engine",
+    "calibrate",
+    "collect_statistics",
+    "compare_methods",
+    "evaluate",
+    "export_onnx",
+    "finetune",
+    "lint",
+    "load",
+    "paired_difference",
+    "rank_sensitivity",
+]
+
+
+@contextmanager
+def _scratch(device: str, progress: Progress) -> Iterator[Run]:
+    """Give a run whose files go to a directory that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="yoloqat-") as folder, torch_threads(None) as threads:
+        yield Run(Path(folder), torch_device(device), threads, progress)
+
+
+def load(path: str | Path) -> Detector:
+    """Load a detector that runs in torch.
+
+    Args:
+        path: A ``.pt`` of Ultralytics or of the original YOLOv5 and YOLOv7, a yoloqat checkpoint, or the bare name of weights
+            that Ultralytics offers, such as ``yolov8n.pt``. Nothing in the file is executed.
+
+    Raises:
+        ModelError: There is no such file, or it cannot be loaded.
+    """
+    return load_detector(Path(path))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CollectedStatistics(Result):
+    """What one pass over the calibration images found: enough for every method.
+
+    Attributes:
+        statistics: A histogram for every quantizer of activations.
+        records: The images.
+        quant: What was quantized, and so where the quantizers sit.
+        config: How the images were chosen and counted.
+        imgsz: Image size in pixels.
+        batch: Images per forward.
+    """
+
+    statistics: Statistics
+    records: tuple[ImageRecord, ...]
+    quant: QuantConfig
+    config: CalibrationConfig
+    imgsz: ImageSize
+    batch: int
+
+
+def collect_statistics(
+    detector: Detector,
+    images: Sequence[ImageRecord],
+    *,
+    quant: QuantConfig | None = None,
+    config: CalibrationConfig | None = None,
+    imgsz: ImageSize | None = None,
+    batch: int = EvalConfig.batch,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> CollectedStatistics:
+    """Run calibration images through the float model and collect a histogram for every quantizer.
+
+    Args:
+        detector: A float detector; not changed.
+        images: From :meth:`Dataset.calibration`.
+        quant: What to quantize; None takes the defaults, symmetric 8 bits.
+        config: Bins and sampling; None takes the defaults.
+        imgsz: Image size in pixels; None takes the detector's own.
+        batch: Images per forward.
+        device: Where it runs.
+        progress: Told of every finished batch.
+
+    Raises:
+        CalibrationError: A layer's input holds NaN or Inf.
+        ConfigError: A setting does not fit the model.
+        DataError: An image does not decode.
+        ModelError: The detector is quantized already.
+        PatternError: A pattern matches no layer.
+    """
+    quant, config = quant or QuantConfig(), replace(config or CalibrationConfig(), images=len(images))
+    size = detector.imgsz if imgsz is None else imgsz
+    with _scratch(device, progress) as run:
+        ptq = Ptq(copy.deepcopy(detector), images, quant=quant, calibration=config, imgsz=size, batch=batch, run=run)
+        found = ptq.statistics
+    ranges = {name: [histogram.low, histogram.high] for name, histogram in found.histograms.items()}
+    results = {"calibration_images": found.images, "calibration_seconds": found.seconds, "ranges": ranges}
+    title = f"{Path(detector.source.path).name}, {len(ranges)} activation scales, {found.images} images"
+    return CollectedStatistics(
+        results, (tables.ranges_table(title, ranges),), found, tuple(images), quant, config, size, batch
+    )
+
+
+def _quantized(
+    detector: Detector,
+    statistics: CollectedStatistics,
+    quant: QuantConfig | None,
+    run: Run,
+    methods: Sequence[MethodSpec],
+) -> Ptq:
+    """Return a swapped copy of a detector with the statistics that were collected on it.
+
+    Raises:
+        CalibrationError: They were collected on another detector, or with other settings.
+    """
+    return Ptq(
+        copy.deepcopy(detector),
+        statistics.records,
+        quant=quant or statistics.quant,
+        calibration=statistics.config,
+        imgsz=statistics.imgsz,
+        batch=statistics.batch,
+        run=run,
+        candidates=[method for method in methods if method.kind != PER_LAYER] or DEFAULT_METHODS[:-1],
+        statistics=statistics.statistics,
+    )
+
+
+def calibrate(
+    detector: Detector,
+    statistics: CollectedStatistics,
+    method: str | MethodSpec = "mse",
+    *,
+    quant: QuantConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Detector:
+    """Return a calibrated copy of a float detector.
+
+    Args:
+        detector: The detector that the statistics were collected on.
+        statistics: From :func:`collect_statistics`.
+        method: ``"max"``, ``"entropy"``, ``"mse"``, ``"percentile-99.9"`` or ``"per-layer"``.
+        quant: Another bit width or weight scheme than the statistics were collected with; None takes theirs.
+        device: Where `per-layer` runs.
+        progress: Told of every finished quantizer.
+
+    Returns:
+        A new detector; ``.save(path)`` writes its checkpoint.
+
+    Raises:
+        CalibrationError: The statistics are of another detector or of other quantizers.
+        ConfigError: The method is unknown.
+    """
+    spec = MethodSpec.parse(method) if isinstance(method, str) else method
+    with _scratch(device, progress) as run:
+        ptq = _quantized(detector, statistics, quant, run, ())
+        ptq.apply(spec)
+    return ptq.detector
+
+
+def evaluate(
+    model: Detector | str | Path,
+    data: Dataset,
+    *,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score a model by COCO mAP.
+
+    Args:
+        model: A detector, or the file of any model: ``.pt``, checkpoint, ``.onnx``, OpenVINO directory, ``.engine``.
+        data: With labels.
+        config: Image size, batch and suppression; None takes the defaults at the model's own image size.
+        device: Where it runs.
+        progress: Told of every finished batch.
+
+    Raises:
+        ConfigError: The image size or batch does not fit the model.
+        DataError: Class names do not match, or an image or a label cannot be read.
+        ModelError: The file cannot be loaded, or the model's outputs are unfit.
+    """
+    with _scratch(device, progress) as run:
+        opened = open_model(model if isinstance(model, Detector) else Path(model), run)
+        return run.evaluate(
+            opened.predictor,
+            data.validation,
+            config or EvalConfig(imgsz=opened.imgsz),
+            label=opened.name,
+            model_key=opened.key,
+        )
+
+
+def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Return mAP50-95 of ``a`` minus that of ``b`` with its 95 % interval, by a paired bootstrap over the images.
+
+    Args:
+        a: From :func:`evaluate`; the float model, so that a drop is positive.
+        b: Another model on the same images.
+        resamples: Bootstrap resamples.
+        seed: Seeds them.
+
+    Raises:
+        DataError: The two were scored on different images.
+    """
+    return _paired_difference(a.matches, b.matches, resamples=resamples, seed=seed)
+
+
+def compare_methods(
+    detector: Detector,
+    statistics: CollectedStatistics,
+    data: Dataset,
+    *,
+    methods: Sequence[str | MethodSpec] = DEFAULT_METHODS,
+    quant: QuantConfig | None = None,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Result:
+    """Score every calibration method, computed from one collection, beside the float model.
+
+    Args:
+        detector: The float detector that the statistics were collected on; not changed.
+        statistics: From :func:`collect_statistics`.
+        data: With labels.
+        methods: What to compare.
+        quant: As in :func:`calibrate`.
+        config: How to score; None takes the defaults at the image size of the statistics.
+        device: Where it runs.
+        progress: Told of every finished step.
+
+    Returns:
+        The results of ``yoloqat compare``.
+
+    Raises:
+        YoloqatError: As :func:`calibrate` and :func:`evaluate`.
+    """
+    specs = [MethodSpec.parse(method) if isinstance(method, str) else method for method in methods]
+    config = config or EvalConfig(imgsz=statistics.imgsz)
+    with _scratch(device, progress) as run:
+        ptq = _quantized(detector, statistics, quant, run, specs)
+        results = _compare_methods(ptq, data.validation, specs, config, run=run, seed=statistics.config.seed)
+    bits = (quant or statistics.quant).activations.bits
+    title = f"{Path(detector.source.path).name}, {len(ptq.layers)} layers at {bits} bits"
+    return Result(results, tables.comparison_tables(title, results))
+
+
+def rank_sensitivity(
+    detector: Detector,
+    data: Dataset,
+    *,
+    scan: ScanConfig | None = None,
+    options: ScanOptions | None = None,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Result:
+    """Rank layers by what they cost in COCO mAP, one switched at a time.
+
+    Args:
+        detector: Calibrated; not changed.
+        data: With labels.
+        scan: What to switch; None takes leave-one-out by layer.
+        options: Cost, workers, seed; None scans everything in this process.
+        config: How to score; None takes the defaults at the detector's own image size.
+        device: Where it runs.
+        progress: Told of every finished piece.
+
+    Returns:
+        The results of ``yoloqat sensitivity``.
+
+    Raises:
+        CalibrationError: A quantizer has no range.
+        YoloqatError: As :func:`evaluate`.
+    """
+    check_quantized(detector, Path(detector.source.path))
+    with _scratch(device, progress) as run:
+        checkpoint = run.out / "model.safetensors"
+        save_checkpoint(detector, checkpoint)
+        results = run_scan(
+            checkpoint,
+            data.validation,
+            config or EvalConfig(imgsz=detector.imgsz),
+            scan=scan or ScanConfig(),
+            options=options or ScanOptions(),
+            run=run,
+        ).results
+    return Result(results, (tables.ranking_table(Path(detector.source.path).name, results),))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FinetuneResult(Result):
+    """What fine-tuning gave.
+
+    Attributes:
+        detector: The best epoch's detector; the calibrated one where no epoch was better.
+    """
+
+    detector: Detector
+
+
+def finetune(
+    detector: Detector,
+    data: Dataset,
+    *,
+    training: FinetuneConfig | SupervisionConfig | None = None,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> FinetuneResult:
+    """Fine-tune a calibrated detector under fake quantization (QAT), and score every epoch.
+
+    Args:
+        detector: Calibrated; not changed.
+        data: A data set YAML with a training split; with a :class:`SupervisionConfig` images without labels do to train on.
+        training: How to train: on Ultralytics' trainer, or layer by layer without labels; None takes the defaults.
+        config: How epochs are scored; None takes the defaults at the detector's own image size.
+        device: Where it runs.
+        progress: Told of every finished step.
+
+    Raises:
+        ConfigError: The images to train on are not named, or a setting does not fit the model.
+        ModelError: The detector is not quantized.
+    """
+    check_quantized(detector, Path(detector.source.path))
+    if training is None:
+        side = square_side(detector.imgsz, reason="training", mend="pass training=FinetuneConfig(imgsz=...)")
+        training = FinetuneConfig(imgsz=side)
+    config = config or EvalConfig(imgsz=detector.imgsz)
+    trained = copy.deepcopy(detector)
+    with _scratch(device, progress) as run:
+        teacher = float_detector(trained)
+        if isinstance(training, SupervisionConfig):
+            trainer = supervised(training, data.calibration_source)
+        else:
+            trainer = ultralytics(training, data.yaml)
+        results = _finetune(
+            trained,
+            teacher,
+            trainer.bind(trained, teacher, run),
+            Scoring(data.validation, config, run),
+            config=trainer.config,
+            inputs={"checkpoint": detector.source.sha256, "images": trainer.images_key()},
+        )
+        best = load_checkpoint(run.out / BEST)
+    return FinetuneResult(results, (tables.training_table(Path(detector.source.path).name, results),), best)
+
+
+def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
+    """Find what is wrong with a QDQ ONNX file of any tool, without a GPU.
+
+    Args:
+        path: The file.
+        target: What will read it: ``"tensorrt-10"`` or ``"tensorrt-11"``.
+
+    Returns:
+        The results of ``yoloqat lint``: counts and findings.
+
+    Raises:
+        ConfigError: The target is unknown.
+        ModelError: It is no ONNX file.
+    """
+    known = {entry.name: entry for entry in TARGETS}
+    found = known.get(target) if isinstance(target, str) else target
+    if found is None:
+        raise ConfigError(f"target is {target!r}", expected=f"one of {', '.join(known)}", mend="choose one")
+    results = lint_results(lint_file(Path(path), target=found))
+    return Result(results, (tables.findings_table(str(path), results),))
+
+
+def export_onnx(
+    detector: Detector,
+    path: str | Path,
+    *,
+    config: ExportConfig | None = None,
+    data: Dataset | None = None,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Write a detector as ONNX, with Q/DQ pairs where it is quantized; lint the file, and compare it with the detector.
+
+    Args:
+        detector: Calibrated, or float; not changed.
+        path: The file to write.
+        config: Image size, batch, opset, FP16, suppression; None takes the defaults at the detector's own image size.
+        data: With labels; None compares nothing.
+        progress: Told of every finished step.
+
+    Returns:
+        The results of ``yoloqat export``; ``failed`` says why a check did not pass.
+
+    Raises:
+        CalibrationError: A quantizer has no range.
+        ConfigError: A setting does not fit the detector.
+        ExportError: The detector cannot be written.
+        OutputError: The file cannot be written.
+    """
+    config = config or ExportConfig(imgsz=detector.imgsz)
+    with _scratch("cpu", progress) as run:
+        dataset = None if data is None else data.validation
+        return export_and_check(copy.deepcopy(detector), Path(path), config, run=run, dataset=dataset)
+
+
+def build_engine(
+    onnx: str | Path,
+    out: str | Path | None = None,
+    *,
+    config: BuildConfig | None = None,
+    data: Dataset | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> BuildResult:
+    """Build an engine from an ONNX file, say what of it runs in INT8, and score it where there are labels.
+
+    Args:
+        onnx: A QDQ file.
+        out: The directory that takes the engine; None takes the file's own.
+        config: The runtime and its settings; None takes OpenVINO.
+        data: Scores the engine where it has labels, and gives the images on which ONNX Runtime's ranges are measured.
+        device: Where a float model or a TensorRT engine runs.
+        progress: Told of every finished step.
+
+    Returns:
+        The results of ``yoloqat build``, and the engine's ``path``.
+
+    Raises:
+        DependencyError: The runtime is not installed.
+        EngineError: It cannot build or run the model.
+        YoloqatError: As :func:`evaluate`.
+    """
+    onnx, labelled = Path(onnx), data is not None and data.labelled
+    with _scratch(device, progress) as run:
+        return build_and_score(
+            onnx,
+            onnx.absolute().parent if out is None else Path(out),
+            config or BuildConfig(),
+            run=run,
+            dataset=data.validation if data is not None and labelled else None,
+            records=unnamed_images if data is None else data.calibration,
+        )
+
+
+def bench(
+    models: Sequence[Detector | str | Path],
+    *,
+    config: BenchConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> BenchResult:
+    """Time several models in one run, interleaved, on the same images.
+
+    Args:
+        models: Detectors, or the files of any models; the first is what the speed-up is over.
+        config: Sizes, counts, mode; None takes the defaults.
+        device: Where torch and ONNX Runtime run.
+        progress: Told of every round.
+
+    Raises:
+        ConfigError: A model is named twice, or two differ in image size or batch.
+        ModelError: A file cannot be loaded.
+    """
+    named = [model if isinstance(model, Detector) else Path(model) for model in models]
+    with _scratch(device, progress) as run:
+        return bench_models(named, config or BenchConfig(), run=run)

@@ -1,0 +1,26 @@
+"""What is wrong with a QDQ ONNX file, found from the file alone: no engine, no GPU, no torch."""
+
+from yoloqat.linting.finding import Finding, Severity
+from yoloqat.linting.registry import RULES
+from yoloqat.linting.rule import Rule, Source
+from yoloqat.linting.run import lint_file, lint_model, lint_results
+from yoloqat.linting.sarif import to_sarif
+from yoloqat.linting.tables import rules_table
+from yoloqat.linting.target import TARGETS, TENSORRT_10, TENSORRT_11, Target
+
+__all__ = [
+    "RULES",
+    "TARGETS",
+    "TENSORRT_10",
+    "TENSORRT_11",
+    "Finding",
+    "Rule",
+    "Severity",
+    "Source",
+    "Target",
+    "lint_file",
+    "lint_model",
+    "lint_results",
+    "rules_table",
+    "to_sarif",
+]

@@ -1,0 +1,176 @@
+"""The weighted layers of a graph, and which of their inputs are quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from yoloqat.linting.index import STANDARD, Index, attribute, label, permutation
+from yoloqat.linting.sites import Site
+from yoloqat.onnx_graph.graph import CONVOLUTIONS, LAYER_OPS
+
+_VIEWS = frozenset({"Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+_CHOICES = frozenset({"Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"})
+_POOLS = frozenset({"MaxPool", "GlobalMaxPool"})
+MOVES = _VIEWS | _CHOICES | _POOLS
+"""What only moves values: codes pass through it unchanged, and the engine moves Q and DQ across it.
+
+Source: TensorRT documentation, Q/DQ propagation: an operator commutes with Q and DQ where Q(Op(x)) == Op(Q(x)).
+"""
+_RESIZES = frozenset({"Resize", "Upsample"})
+
+
+def moves(node: onnx.NodeProto) -> bool:
+    """Return whether ``node`` passes the values of its first input on unchanged."""
+    if node.op_type in _RESIZES:
+        mode = next((entry.s for entry in node.attribute if entry.name == "mode"), b"nearest")
+        return bool(mode == b"nearest")
+    return node.op_type in MOVES
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, transposed convolution, Gemm or MatMul.
+
+    Attributes:
+        name: Name of the node.
+        node: The node.
+        data: Name of the activation that it reads.
+        weight: Name of its weight, or of a MatMul's second activation.
+        bias: Name of its bias, empty where it has none.
+        data_quantized: Whether the activation is dequantized, directly or before what only moves values.
+        weight_quantized: Whether the weight is.
+        weight_constant: Whether the weight follows from constants alone.
+        weight_site: What dequantizes the weight.
+        weight_axis: Axis of the output channels in the tensor that ``weight_site`` reads; None where unknown.
+        shape: Shape of the weight as the node reads it; None where unknown.
+        group: Number of groups of a convolution, 1 elsewhere.
+    """
+
+    name: str
+    node: onnx.NodeProto
+    data: str
+    weight: str
+    bias: str
+    data_quantized: bool
+    weight_quantized: bool
+    weight_constant: bool
+    weight_site: Site | None
+    weight_axis: int | None
+    shape: tuple[int, ...] | None
+    group: int
+
+    @property
+    def quantized(self) -> bool:
+        """Whether both inputs are quantized, so that an engine can run it in integers."""
+        return self.data_quantized and self.weight_quantized
+
+    @property
+    def convolution(self) -> bool:
+        """Whether it is a convolution or a transposed one."""
+        return self.node.op_type in CONVOLUTIONS
+
+    @property
+    def channels(self) -> tuple[int, int] | None:
+        """Input and output channels of a convolution; None elsewhere or where unknown."""
+        if not self.convolution or self.shape is None or len(self.shape) < 3:
+            return None
+        first, second = self.shape[:2]
+        if self.node.op_type == "ConvTranspose":
+            return first, second * self.group
+        return second * self.group, first
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each group of a convolution has a single input channel."""
+        return self.group > 1 and self.channels is not None and self.channels[0] == self.group
+
+
+def dequantized_tensors(index: Index, sites: Mapping[str, Site]) -> frozenset[str]:
+    """Return the tensors that hold dequantized values: what a DequantizeLinear gives, and what only moves it.
+
+    Args:
+        index: The graph.
+        sites: The graph's sites by the tensor they give.
+    """
+    found: set[str] = set()
+    for node in index.nodes:
+        if not node.output:
+            continue
+        site = sites.get(node.output[0])
+        if site is not None:
+            found.update([site.result] if not site.quantizes else [])
+        elif moves(node) and node.input and node.input[0] in found:
+            found.update(node.output)
+        elif node.op_type == "Concat":
+            read = [name for name in node.input if name not in index.constant]
+            if read and all(name in found for name in read):
+                found.update(node.output)
+    return frozenset(found)
+
+
+def _output_axis(node: onnx.NodeProto, rank: int, *, first: bool) -> int:
+    """Return the axis of the output channels in the weight, as ``node`` reads it."""
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    if node.op_type == "MatMul":
+        return rank - 2 if first else rank - 1
+    return 0
+
+
+def _weight(
+    index: Index, layer: onnx.NodeProto, tensor: str, sites: Mapping[str, Site]
+) -> tuple[Site | None, int | None]:
+    """Return what dequantizes a weight, and the axis of its output channels there."""
+    shape = index.shape(tensor)
+    axis = None if shape is None else _output_axis(layer, len(shape), first=tensor == layer.input[0])
+    while (node := index.made.get(tensor)) is not None and node.input:
+        site = sites.get(tensor)
+        if site is not None:
+            return (None if site.quantizes else site), axis
+        if node.op_type == "Transpose" and axis is not None and shape is not None:
+            order = permutation(node, len(shape))
+            axis = order[axis] if order else None
+        elif node.op_type not in ("Identity", "Cast"):
+            axis = None
+        tensor = node.input[0]
+    return None, None
+
+
+def find_layers(index: Index, sites: Mapping[str, Site], dequantized: frozenset[str]) -> tuple[Layer, ...]:
+    """Return the weighted layers of a graph, in its order.
+
+    Args:
+        index: The graph.
+        sites: The graph's sites by the tensor they give.
+        dequantized: What :func:`dequantized_tensors` returns.
+    """
+    found = []
+    for node in index.nodes:
+        if node.op_type not in LAYER_OPS or node.domain not in STANDARD or len(node.input) < 2 or not node.output:
+            continue
+        data, weight = node.input[0], node.input[1]
+        if node.op_type == "MatMul" and data in index.constant:
+            data, weight = weight, data
+        site, axis = _weight(index, node, weight, sites) if weight in index.constant else (None, None)
+        found.append(
+            Layer(
+                name=label(node),
+                node=node,
+                data=data,
+                weight=weight,
+                bias=node.input[2] if len(node.input) > 2 else "",
+                data_quantized=data in dequantized,
+                weight_quantized=site is not None or weight in dequantized,
+                weight_constant=weight in index.constant,
+                weight_site=site,
+                weight_axis=axis,
+                shape=index.shape(weight),
+                group=attribute(node, "group", 1),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,103 @@
+"""The lint itself: a model or a file in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+
+from yoloqat.errors import ModelError
+from yoloqat.linting.finding import Finding, Severity
+from yoloqat.linting.graph import prepare
+from yoloqat.linting.registry import RULES
+from yoloqat.linting.target import TENSORRT_10, Target
+
+_EXPECTED = "an ONNX file"
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file with its external data, whatever its graph is worth.
+
+    Raises:
+        ModelError: The file or its external data cannot be read, or it is no ONNX file.
+    """
+    if path.exists() and not path.is_file():  # a device may have no end
+        raise ModelError(f"'{path}' is no regular file", expected=_EXPECTED, mend="check the path")
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read '{path}' ({error.strerror or error})", expected=_EXPECTED, mend="check the path"
+        ) from error
+    except (DecodeError, ValueError) as error:
+        raise ModelError(
+            f"'{path}' is no ONNX file ({error})", expected=_EXPECTED, mend="export it again, it may be cut off"
+        ) from error
+    if not model.ir_version and not model.opset_import:
+        raise ModelError(
+            f"'{path}' has no IR version and no operators", expected=_EXPECTED, mend="export it again, it may be empty"
+        )
+    try:
+        onnx.load_external_data_for_model(model, str(path.absolute().parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(
+            f"external data of '{path}' cannot be read ({error})",
+            expected="the files that it names, in its directory",
+            mend="copy them beside it",
+        ) from error
+    return model
+
+
+def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[Finding]:
+    """Apply all rules to a model; nothing is run and the model is not changed.
+
+    Args:
+        model: Anybody's model; external data must be loaded.
+        target: What will read the file.
+
+    Returns:
+        Findings in the order of :data:`yoloqat.linting.RULES`: errors, then warnings, then notes. A rule gives one
+        finding for each kind of trouble, with all nodes that have it.
+    """
+    graph = prepare(model, target)
+    return [
+        Finding(rule.id, rule.severity, hit.nodes, hit.message, rule.mend)
+        for rule in RULES
+        for hit in rule.check(graph)
+    ]
+
+
+def lint_file(path: Path, *, target: Target = TENSORRT_10) -> list[Finding]:
+    """Read an ONNX file and apply all rules.
+
+    Args:
+        path: The file; external data lies beside it.
+        target: What will read the file.
+
+    Raises:
+        ModelError: The file cannot be read or is no ONNX file.
+    """
+    return lint_model(read_model(path), target=target)
+
+
+def count(findings: Sequence[Finding], severity: Severity) -> int:
+    """Return how many of ``findings`` are of ``severity``."""
+    return sum(finding.severity is severity for finding in findings)
+
+
+def lint_results(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return findings as the JSON-able part of a result.
+
+    Returns:
+        ``errors``, ``warnings`` and ``notes`` are counts of findings; ``findings`` is a list of
+        ``{rule, severity, nodes, message, mend}``.
+    """
+    return {
+        "errors": count(findings, Severity.ERROR),
+        "warnings": count(findings, Severity.WARNING),
+        "notes": count(findings, Severity.NOTE),
+        "findings": [finding.to_dict() for finding in findings],
+    }

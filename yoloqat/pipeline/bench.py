@@ -1,0 +1,171 @@
+"""Several models timed in one run, interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yoloqat.config import EvalConfig
+from yoloqat.config.sizes import ImageSize, sides, size_text
+from yoloqat.detectors import Detector
+from yoloqat.engines import OpenVINOPredictor, bench
+from yoloqat.engines.cores import pinned
+from yoloqat.engines.latency import Mode
+from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
+from yoloqat.engines.ort_build import KEY as TWIN_KEY
+from yoloqat.engines.tensorrt import TensorRTPredictor
+from yoloqat.errors import ConfigError
+from yoloqat.evaluation.scoring import check_fit
+from yoloqat.pipeline.models import OpenModel, open_model
+from yoloqat.pipeline.run import Run
+from yoloqat.provenance import environment
+from yoloqat.results import Result, Table
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """How models are timed.
+
+    Attributes:
+        imgsz: Size of the images; None takes the models' own.
+        batch: Images per call.
+        mode: ``"latency"``: one call at a time; ``"throughput"``: as many at once as an engine holds best.
+        rounds: Timed calls of each model.
+        warmup: Untimed calls of each first.
+        cache_dir: Where OpenVINO keeps compiled models; None for nowhere.
+    """
+
+    imgsz: ImageSize | None = None
+    batch: int = 1
+    mode: Mode = "latency"
+    rounds: int = 50
+    warmup: int = 5
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BenchResult(Result):
+    """Latencies, with what was timed.
+
+    Attributes:
+        imgsz: Size of the images that every model got.
+        inputs: What identifies each model.
+    """
+
+    imgsz: ImageSize
+    inputs: dict[str, Any]
+
+
+def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run: Run) -> BenchResult:
+    """Time models in turn on the same images.
+
+    Args:
+        models: Detectors, or the files of any models.
+        config: Sizes, counts, mode.
+        run: Device, threads, who watches.
+
+    Returns:
+        The results of ``yoloqat bench``; the speed-up is over the first model.
+
+    Raises:
+        ConfigError: A model is named twice, or two differ in image size or batch.
+        ModelError: A file cannot be loaded.
+    """
+    names = [str(model.source.path if isinstance(model, Detector) else model) for model in models]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ConfigError(f"model '{repeated}' is named twice", expected="different models", mend="name each once")
+    with pinned(run.threads) as cores:
+        opened = {
+            name: open_model(model, run, hint=config.mode, cache_dir=config.cache_dir)
+            for name, model in zip(names, models, strict=True)
+        }
+        own = {model.imgsz for model in opened.values()}
+        imgsz = max(own, key=sides) if config.imgsz is None else config.imgsz
+        scoring = EvalConfig(imgsz=imgsz, batch=config.batch)
+        for model in opened.values():  # fixed sizes are compared by `bench`, which names the model
+            check_fit(replace(model.predictor.info, imgsz=None), scoring)
+        channels = max(model.predictor.info.channels for model in opened.values())
+        images = np.random.default_rng(0).random((config.batch, channels, *sides(scoring.imgsz)), dtype=np.float32)
+        predictors = {name: model.predictor for name, model in opened.items()}
+        timed = bench(
+            predictors,
+            images,
+            warmup=config.warmup,
+            rounds=config.rounds,
+            mode=config.mode,
+            progress=run.progress,
+        )
+    known = environment(device=str(run.device), threads=run.threads)
+    machine = {"processor": known["processor"], "cores": cores, "device": known["device"], "threads": run.threads}
+    items = []
+    for model, item in zip(opened.values(), timed, strict=True):
+        items.append(
+            {
+                "artifact": item.artifact,
+                "engine": model.engine,
+                "precision": precision_of(item.artifact, model),
+                "batch": item.batch,
+                "latency_ms": item.latency_ms,
+                "images_per_second": item.images_per_second,
+                "speedup": timed[0].latency_ms["p50"] / item.latency_ms["p50"],
+                "spread": item.spread,
+                "requests": item.requests,
+                "device": "cpu" if model.engine == "openvino" else str(run.device),
+            }
+        )
+    results = {"items": items, "machine": machine}
+    on_device = "" if run.device.type == "cpu" else f", {run.device}"
+    title = (
+        f"{config.mode}, batch {config.batch}, {size_text(scoring.imgsz)} px, {config.rounds} rounds interleaved, "
+        f"{run.threads} threads of {known['processor']}{on_device}"
+    )
+    return BenchResult(results, (_table(title, items),), scoring.imgsz, {name: m.key for name, m in opened.items()})
+
+
+def _table(title: str, items: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for item in items:
+        latencies = [f"{item['latency_ms'][name]:.1f}" for name in ("p50", "p95", "p99")]
+        rows.append(
+            (
+                str(Path(*Path(item["artifact"]).resolve().parts[-2:])),  # the whole path is in the results
+                item["engine"],
+                item["precision"],
+                *latencies,
+                f"{item['images_per_second']:.1f}",
+                f"{item['speedup']:.2f} x",
+                f"{100 * item['spread']:.0f} %",
+            )
+        )
+    columns = ("model", "engine", "precision", "p50 ms", "p95 ms", "p99 ms", "images/s", "speed-up", "spread")
+    return Table(title, columns, tuple(rows), left=(1, 2))
+
+
+def precision_of(name: str, model: OpenModel) -> str:
+    """Return what a model computes in, by the engine's own account where it gives one.
+
+    Args:
+        name: The model's file.
+        model: The model, open.
+    """
+    path, predictor = Path(name), model.predictor
+    if path.suffix == ".safetensors":
+        return "fake quant"
+    if isinstance(predictor, OpenVINOPredictor):
+        found = predictor.precision
+        return (
+            f"int8 {len(found.int8_convolutions)}/{len(found.convolutions)}" if found.int8_convolutions else "float32"
+        )
+    if isinstance(predictor, TensorRTPredictor):
+        layers = predictor.layers
+        counts = f"int8 {len(layers.precision.int8_convolutions)}/{len(layers.precision.convolutions)}"
+        return counts if layers.detailed and layers.precision.convolutions else "not told"
+    source = load_onnx(path) if path.suffix == ".onnx" else None
+    if source is None or not quantized_layers(source):
+        return "float32"
+    return "integer twin" if TWIN_KEY in properties(source) else "QDQ"

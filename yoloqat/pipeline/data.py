@@ -1,0 +1,100 @@
+"""A data set as the stages take it: images with labels to score on, and images to calibrate on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from yoloqat.config import CalibrationConfig
+from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
+from yoloqat.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a data set lies; its files are read when they are first needed.
+
+    Attributes:
+        yaml: An Ultralytics data set YAML, or None.
+        images: A directory of images, instead of ``yaml``.
+        annotations: The COCO json of ``images``, or None where they have no labels.
+        calibration_source: What calibration images are taken from: a YAML, whose training split it is, or a directory.
+    """
+
+    yaml: Path | None = None
+    images: Path | None = None
+    annotations: Path | None = None
+    calibration_source: Path | None = None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *, calibration_images: str | Path | None = None) -> Dataset:
+        """Take an Ultralytics data set YAML.
+
+        Args:
+            path: The YAML.
+            calibration_images: A directory to calibrate on instead of the training split.
+        """
+        return cls(yaml=Path(path), calibration_source=Path(calibration_images or path))
+
+    @classmethod
+    def from_coco(
+        cls, images: str | Path, annotations: str | Path, *, calibration_images: str | Path | None = None
+    ) -> Dataset:
+        """Take a COCO pair.
+
+        Args:
+            images: Directory of the validation images.
+            annotations: Their COCO json.
+            calibration_images: Directory of the images to calibrate on; validation images are never taken unless they are
+                named here.
+        """
+        source = None if calibration_images is None else Path(calibration_images)
+        return cls(images=Path(images), annotations=Path(annotations), calibration_source=source)
+
+    @classmethod
+    def from_images(cls, directory: str | Path) -> Dataset:
+        """Take images without labels, to calibrate on."""
+        return cls(images=Path(directory), calibration_source=Path(directory))
+
+    @property
+    def labelled(self) -> bool:
+        """True where there are labels to score against."""
+        return self.yaml is not None or self.annotations is not None
+
+    @cached_property
+    def validation(self) -> DetectionDataset:
+        """The images to score on, with their labels.
+
+        Raises:
+            DataError: There are no labels, or a file is missing or malformed.
+        """
+        if not self.labelled:
+            raise DataError(
+                f"the images in '{self.images}' have no labels",
+                expected="a data set YAML, or a COCO json beside them",
+                mend="use Dataset.from_yaml or Dataset.from_coco to score a model",
+            )
+        return load_dataset(self.yaml, images=self.images, annotations=self.annotations)
+
+    def calibration(
+        self, count: int = CalibrationConfig.images, *, seed: int = 0, select: str = CalibrationConfig.select
+    ) -> tuple[ImageRecord, ...]:
+        """Choose calibration images.
+
+        Args:
+            count: How many.
+            seed: Seeds the choice.
+            select: ``"random"`` or ``"first"``, as :func:`yoloqat.datasets.calibration_images` describes them.
+
+        Raises:
+            ConfigError: No images to calibrate on were named, or an argument is out of range.
+            DataError: There are too few, or the data set has no training split.
+        """
+        if self.calibration_source is None:
+            raise ConfigError(
+                f"calibration images are not named (calibration_images is {self.calibration_source})",
+                expected="a directory of images, because validation images are not calibrated on unless you name them",
+                mend="pass calibration_images",
+            )
+        return calibration_images(self.calibration_source, count, seed, select=select)

@@ -1,0 +1,206 @@
+"""An ONNX file to an engine of any runtime, with the map of what runs in INT8 and, where there is a data set, its mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yoloqat.config import EvalConfig
+from yoloqat.config.checks import check_choice
+from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
+from yoloqat.engines.dispatch import cuda_index
+from yoloqat.engines.openvino import SPLIT_ABOVE
+from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
+from yoloqat.errors import ConfigError
+from yoloqat.pipeline.build import build_results, float_source, score_engine
+from yoloqat.pipeline.build_ort import build_twin, twin_results
+from yoloqat.pipeline.build_tensorrt import build_engine_file
+from yoloqat.pipeline.models import check_scoring, onnx_info
+from yoloqat.pipeline.run import Run
+from yoloqat.predictor import Predictor
+from yoloqat.results import Result, Table, interval, number, signed
+
+OPENVINO, TWIN, ENGINE = "model_openvino", "model_ort.onnx", "model.engine"
+ENGINES = ("openvino", "onnxruntime", "tensorrt")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """How an engine is built.
+
+    Attributes:
+        engine: The runtime, one of :data:`ENGINES`.
+        split_above: Of OpenVINO: split a convolution in two where more than this share of its pairs of products can overflow
+            on processors without VNNI; 0 makes every sum exact.
+        tensorrt: Of TensorRT: what its builder is told.
+
+    Raises:
+        ConfigError: There is no such runtime.
+    """
+
+    engine: str = ENGINES[0]
+    split_above: float = SPLIT_ABOVE
+    tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
+
+    def __post_init__(self) -> None:
+        """Check the runtime's name."""
+        check_choice("engine", self.engine, ENGINES)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BuildResult(Result):
+    """An engine that was built.
+
+    Attributes:
+        path: Its file or directory.
+        lines: Command lines that build the same elsewhere.
+    """
+
+    path: Path
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a builder gets: the ONNX file, where the engine goes, settings, images to measure ranges on, whether it is scored."""
+
+    onnx: Path
+    out: Path
+    config: BuildConfig
+    records: Callable[[], Sequence[ImageRecord]]
+    scored: bool
+    run: Run
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a builder gives; no predictor where nothing is scored and loading needs more than building."""
+
+    name: str
+    predictor: Predictor | None
+    results: dict[str, Any]
+    rows: Sequence[tuple[str, str]]
+    lines: Sequence[str] = ()
+
+
+def _openvino(work: _Work) -> _Built:
+    path, threads = work.out / OPENVINO, work.run.threads
+    built = build_openvino(work.onnx, path, threads=threads, split_above=work.config.split_above)
+    results, rows = build_results(built), []
+    if built.saturates and results["quantized_convolutions"]:
+        rows.append(("this processor's 8-bit sums saturate", "guarded against"))
+    if built.split:
+        rows.append(("layers split in two against overflow", str(len(built.split))))
+    return _Built(OPENVINO, OpenVINOPredictor(path, threads=threads), results, rows)
+
+
+def _onnxruntime(work: _Work) -> _Built:
+    records = work.records()
+    built = build_twin(work.onnx, work.out / TWIN, records, run=work.run)
+    rows = [("ranges measured", f"{len(built.measured)} on {len(records)} images")]
+    return _Built(TWIN, OnnxPredictor(work.out / TWIN, threads=work.run.threads), twin_results(built), rows)
+
+
+def _load_both() -> Any:
+    """Import TensorRT and what its runtime needs too, so that a missing package is named before the build."""
+    load_cuda()
+    return load_tensorrt()
+
+
+def _tensorrt(work: _Work) -> _Built:
+    path, load = work.out / ENGINE, _load_both if work.scored else load_tensorrt
+    built = build_engine_file(work.onnx, path, work.config.tensorrt, run=work.run, load=load)
+    rows = [("reformats added", str(len(built.layers.reformats))), ("TensorRT", built.version)]
+    rows += [("shapes", f"{built.profile.low} to {built.profile.high}")] if built.profile.dynamic else []
+    lines = [f"{line}  (the same plan by TensorRT {major})" for major, line in built.trtexec.items()]
+    predictor = TensorRTPredictor(path, device=cuda_index(str(work.run.device))) if work.scored else None
+    return _Built(ENGINE, predictor, engine_results(built), rows, lines)
+
+
+_BUILDERS = {"openvino": _openvino, "onnxruntime": _onnxruntime, "tensorrt": _tensorrt}
+
+
+def unnamed_images() -> Sequence[ImageRecord]:
+    """Stand where no images to measure ranges on were named.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise ConfigError(
+        "engine is 'onnxruntime' and no images to measure ranges on are named",
+        expected="calibration images: the file does not tell the ranges between its quantized layers",
+        mend="name a data set with a training split, or a directory of images",
+    )
+
+
+def build_and_score(
+    onnx: Path,
+    out: Path,
+    config: BuildConfig,
+    *,
+    run: Run,
+    dataset: DetectionDataset | None = None,
+    scoring: EvalConfig | None = None,
+    floating: Path | None = None,
+    records: Callable[[], Sequence[ImageRecord]] = unnamed_images,
+) -> BuildResult:
+    """Build an engine from an ONNX file, and score it beside the float model where there is a data set.
+
+    Args:
+        onnx: A QDQ file, or a float one to compare with.
+        out: The directory that takes the engine: ``model_openvino/``, ``model_ort.onnx`` or ``model.engine``.
+        config: The runtime and its settings.
+        run: Threads, device, where finished parts are kept.
+        dataset: The validation images; None scores nothing.
+        scoring: How to score; None takes the defaults at the file's image size.
+        floating: The float model to compare with; None takes the one that the file names as its source, if it is there.
+        records: Gives the images on which ONNX Runtime's ranges are measured.
+
+    Returns:
+        The results of ``yoloqat build``.
+
+    Raises:
+        ConfigError: A setting does not fit the file.
+        DependencyError: The runtime is not installed.
+        EngineError: It cannot build or run the model.
+        ModelError: A file cannot be read.
+        OutputError: The engine cannot be written.
+    """
+    info = onnx_info(onnx)
+    scoring = scoring or EvalConfig(imgsz=info.imgsz or EvalConfig.imgsz)
+    if dataset is not None:
+        check_scoring(info, dataset, scoring)
+    floating = float_source(onnx, floating)
+    built = _BUILDERS[config.engine](_Work(onnx, out, config, records, dataset is not None, run))
+    path, results = out / built.name, dict(built.results)
+    share = results["int8_mac_share"]
+    rows = [
+        ("convolutions in INT8", f"{results['int8_convolutions']} of {results['convolutions']}"),
+        ("quantized convolutions", str(results["quantized_convolutions"])),
+        ("quantized multiply-adds in INT8", "-" if share is None else f"{100 * share:.1f} %"),
+        *built.rows,
+    ]
+    if dataset is not None and built.predictor is not None:
+        source = path if config.engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
+        engine = f"{config.engine}, {config.split_above}" if config.engine == "openvino" else config.engine
+        qfloat = onnx if results["quantized_convolutions"] else None
+        found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=engine, qfloat=qfloat)
+        results |= found
+        rows += _score_rows(found)
+    table = Table(str(path), ("what", "value"), tuple(rows))
+    return BuildResult(results, (table,), path, tuple(built.lines))
+
+
+def _score_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("mAP50-95 engine", number(found["map_engine"]))]
+    if found["drop"] is not None:
+        rows.append(("mAP50-95 float", number(found["map_float"])))
+        rows.append(("drop, 95 % interval", f"{signed(found['drop'])} {interval(found['drop_ci95'])}"))
+    if found["qfloat_difference"] is not None:
+        rows.append(("mAP50-95 QFloat (the file, as written)", number(found["map_qfloat"])))
+        gap = f"{signed(found['qfloat_difference'])} {interval(found['qfloat_difference_ci95'])}"
+        rows.append(("QFloat minus engine, 95 % interval", gap))
+    return rows

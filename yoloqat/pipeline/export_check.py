@@ -1,0 +1,108 @@
+"""An export with its lint and, where there is a data set, the proof that the file computes what the detector does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yoloqat.config import EvalConfig, ExportConfig
+from yoloqat.config.sizes import sides, size_text
+from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import Detector
+from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
+from yoloqat.pipeline.models import check_scoring
+from yoloqat.pipeline.run import Run
+from yoloqat.results import Result, Table, interval, number, signed
+
+MAX_STEPS, MAX_FLIP_SHARE = 1, 0.001
+MAX_FLIP_SHARE_HALF = 0.05
+"""With FP16, whose 11 digits put a value of integer 100 up to a twentieth of a step elsewhere."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExportResult(Result):
+    """What was exported and how it compares.
+
+    Attributes:
+        path: The file.
+        failed: Why the file is not what was promised; None where lint and comparison pass.
+    """
+
+    path: Path
+    failed: str | None
+
+
+def export_and_check(
+    detector: Detector,
+    path: Path,
+    config: ExportConfig,
+    *,
+    run: Run,
+    dataset: DetectionDataset | None = None,
+    scoring: EvalConfig | None = None,
+) -> ExportResult:
+    """Write a detector as ONNX, lint the file, and compare it with the detector where there is a data set.
+
+    Args:
+        detector: Calibrated, or float.
+        path: The file to write.
+        config: Image size, batch, opset, FP16 and suppression.
+        run: Where finished parts are kept.
+        dataset: The validation images; None compares nothing.
+        scoring: How to score; None takes the defaults at the file's image size.
+
+    Returns:
+        The results of ``yoloqat export``.
+
+    Raises:
+        ConfigError: A setting does not fit the detector or the data set.
+        ExportError: The detector cannot be written as QDQ.
+        OutputError: The file cannot be written.
+    """
+    scoring = scoring or EvalConfig(imgsz=config.imgsz, batch=config.batch)
+    check_scoring(replace(detector.info, imgsz=sides(config.imgsz)), dataset, scoring)
+    if dataset is not None:
+        check_parity_images(dataset, config.batch)
+    report = export_onnx(detector, path, config)
+    lint = lint_export(path)
+    results = {
+        "quantized_convolutions": report.quantized_convolutions,
+        "convolutions": report.convolutions,
+        "shared_quantizers": report.aliases,
+        **lint,
+    }
+    errors, warnings = lint["lint"]["errors"], lint["lint"]["warnings"]
+    rows = [
+        ("quantized convolutions", f"{report.quantized_convolutions} of {report.convolutions}"),
+        ("lint", f"{errors} errors, {warnings} warnings"),
+    ]
+    affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
+    failed = None
+    if affine:  # the lint reads for TensorRT, which a file with zero-points is not for
+        rows.append(("TensorRT", "takes no zero-points: build with --engine openvino"))
+    elif errors:
+        failed = f"lint found {errors} errors in '{path}'; see 'lint_findings' in result.json"
+    if dataset is not None and detector.quantization is not None:
+        found = verify_export(detector, path, dataset, scoring, run=run, batch=config.batch)
+        results |= found
+        counts = " and ".join(str(count) for count in found["thread_counts"])
+        rows += [
+            ("largest difference of an integer in steps, node by node", f"{found['node_max_steps']}"),
+            ("integers that differ, node by node", f"{100 * found['node_flip_share']:.4f} %"),
+            ("mAP50-95 QFloat", number(found["map_qfloat"])),
+            ("mAP50-95 ONNX Runtime", number(found["map_onnx"])),
+            (
+                "difference, 95 % interval",
+                f"{signed(found['map_difference'])} {interval(found['map_difference_ci95'])}",
+            ),
+            (f"thread noise (threads {counts})", number(found["thread_noise"])),
+        ]
+        share = MAX_FLIP_SHARE_HALF if config.half else MAX_FLIP_SHARE
+        if found["node_max_steps"] > MAX_STEPS or found["node_flip_share_worst"] > share:
+            failed = (
+                f"integers differ by up to {found['node_max_steps']} steps and on "
+                f"{100 * found['node_flip_share_worst']:.3f} % of a tensor; expected at most {MAX_STEPS} step and "
+                f"{100 * share} %; see 'nodes' in result.json"
+            )
+    title = f"{path}, opset {config.opset}, batch {config.batch}, {size_text(config.imgsz)} px"
+    return ExportResult(results, (Table(title, ("check", "value"), tuple(rows)),), path, failed)
