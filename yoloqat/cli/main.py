@@ -25,6 +25,7 @@ from yoloqat.cli import (
     finetune,
     inspect,
     lint,
+    options,
     sensitivity,
 )
 from yoloqat.cli.command import Command, Outcome
@@ -119,6 +120,7 @@ def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int
         run = Run(out, torch_device(device), threads, progress)
         outcome = command.run(args, run)
         result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
+        result["results"] = outcome.results | options.skipped_count(args)
         write_json(out / "result.json", result)
         run.forget_parts()
     console = Console()
@@ -127,6 +129,8 @@ def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int
     else:
         for table in outcome.tables:
             console.print(table)
+        for line in options.skipped_line(args):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         written = ", ".join(str(out / name) for name in (*outcome.files, "result.json"))
         console.print(f"wrote {written}", highlight=False, soft_wrap=True)
         for line in outcome.next:
