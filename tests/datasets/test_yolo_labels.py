@@ -142,6 +142,14 @@ def test_labels_that_are_no_regular_file_are_not_taken_for_none(tmp_path, make):
         read_labels([ImageRecord(tmp_path / "a.png", 1, 10, 20)], {0: "cat"})
 
 
+def test_a_file_larger_than_any_label_file_is_never_read(tmp_path):
+    path = tmp_path / "a.txt"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(DataError, match=re.escape(f"label file '{path}' is larger than any")):
+        label_rows(path, 1)
+
+
 @pytest.mark.parametrize(
     ("points", "objects"),
     [("0.5 0.5 2", 1), ("0 0 0", 1), ("0.5 1.5 2", None), ("0.5 -0.5 0", None), ("0.5 0.5 nan", None)],

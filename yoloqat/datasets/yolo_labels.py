@@ -16,6 +16,10 @@ TOLERANCE = 0.01
 """How far a coordinate may lie outside [0, 1]; rounding in other tools gives a little."""
 
 
+MAX_BYTES = 1 << 26
+"""The most bytes of a label file: a million objects."""
+
+
 def label_path(image: Path) -> Path:
     """Return the label file of an image: the last ``images`` in its path becomes ``labels``, the extension ``.txt``."""
     parts = list(image.parts)
@@ -42,14 +46,14 @@ def label_rows(
     Raises:
         DataError: The file cannot be read, or a line is malformed.
     """
-    if not path.is_file():
-        if path.is_symlink() or path.exists():
-            raise DataError(
-                f"label file '{path}' is no regular file",
-                expected="a text file, or none for an image without objects",
-                mend="put the labels in its place, or remove it",
-            )
+    if not path.is_symlink() and not path.exists():
         return []
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        raise DataError(
+            f"label file '{path}' is {'larger than any' if path.is_file() else 'no regular file'}",
+            expected=f"a text file of at most {MAX_BYTES} bytes, or none for an image without objects",
+            mend="put the labels in its place, or remove it",
+        )
     rows: dict[tuple[float, ...], tuple[int, tuple[float, ...]]] = {}
     for line in read_text(path, "label file").splitlines():
         if not line.strip():
