@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 GREY = (114, 114, 114)
 PALETTE = ((230, 57, 70), (29, 122, 204), (42, 157, 80), (233, 134, 30), (131, 78, 190), (0, 150, 155))
@@ -136,7 +136,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--cache", type=Path, help="where OpenVINO keeps the compiled model (default: nowhere)")
     args = parser.parse_args(argv)
     model, names, size = load(args.model, args.threads, args.cache)
-    image = Image.open(args.image).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(args.image)).convert("RGB")
     pixels, scale, (left, top) = letterbox(image, size)
     found = detections(model(pixels), len(names), args.conf, args.iou)
     found[:, :4] = (found[:, :4] - [left, top, left, top]) / scale

@@ -47,6 +47,22 @@ def test_boxes_are_drawn_where_objects_are(detect, kind, image, tmp_path, reques
     assert 0 < changed.mean() < 0.9
 
 
+def test_an_image_stored_turned_is_drawn_upright(detect, tiny_onnx, image, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = tmp_path / "turned.png"
+    Image.open(image).transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    lines, pixels = [], []
+    for name, path in (("a", image), ("b", turned)):
+        out = tmp_path / f"{name}.png"
+        capsys.readouterr()
+        detect.run([str(tiny_onnx), str(path), "--out", str(out), "--threads", "1", "--conf", "0.05"])
+        lines.append(capsys.readouterr().out.splitlines()[:-1])
+        pixels.append(np.asarray(Image.open(out)))
+    assert lines[0] == lines[1] != []
+    np.testing.assert_array_equal(*pixels)
+
+
 def test_suppression_is_the_evaluators(detect):
     rng = np.random.default_rng(0)
     raw = np.concatenate([rng.uniform(10, 54, (2, 80)), rng.uniform(5, 30, (2, 80)), rng.uniform(0, 1, (1, 80))])

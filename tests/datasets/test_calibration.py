@@ -37,3 +37,27 @@ def test_a_yaml_without_a_training_split_is_told(tmp_path):
 def test_the_number_is_checked(yolo_yaml):
     with pytest.raises(ConfigError, match="calib-images is 0"):
         calibration_images(yolo_yaml, 0)
+
+
+def test_others_are_chosen_in_the_place_of_images_that_do_not_decode(yolo_yaml):
+    train = yolo_yaml.parent / "images" / "train"
+    whole = calibration_images(yolo_yaml, 2, seed=3)
+    assert calibration_images(yolo_yaml, 2, seed=3, skipped=[]) == whole
+    whole[0].path.write_bytes(b"no image")
+    skipped = []
+    chosen = calibration_images(yolo_yaml, 2, seed=3, skipped=skipped)
+    assert skipped == [whole[0].path]
+    assert len(chosen) == 2
+    assert whole[1].path in [image.path for image in chosen]
+    assert whole[0].path not in [image.path for image in chosen]
+    found = calibration_images(train, 2, select="first", skipped=[])
+    assert [image.path for image in found] == sorted(set(train.iterdir()) - {whole[0].path})[:2]
+
+
+def test_too_few_that_decode_are_told_with_both_numbers(yolo_yaml):
+    for number in (0, 2):
+        (yolo_yaml.parent / "images" / "train" / f"{number}.JPG").write_bytes(b"")
+    message = f"only 2 of the 4 images of '{yolo_yaml}' decode and 3 were asked for"
+    with pytest.raises(DataError, match=re.escape(message)):
+        calibration_images(yolo_yaml, 3, skipped=[])
+    assert len(calibration_images(yolo_yaml, 1, select="range", skipped=[])) == 2

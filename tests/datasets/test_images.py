@@ -138,6 +138,17 @@ def test_a_pipe_and_a_device_are_never_opened(tmp_path):
                 read(path)
 
 
+def test_a_file_larger_than_any_image_is_never_read(tmp_path):
+    path = tmp_path / "a.png"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    for read in (image_size, decode):
+        with pytest.raises(
+            DataError, match=re.escape(f"image '{path}' cannot be read (it has {1 << 40} bytes, more than")
+        ):
+            read(path)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("a\0b.png", "null byte"), ("a" * 5000 + ".png", "File name too long"), ("\ud800.png", "surrogates not allowed")],

@@ -112,3 +112,33 @@ def test_the_real_yaml_is_scored_against_its_json(real_dir):
     assert len(dataset.images) == 220
     assert dataset.labels_source.endswith("instances_val2017_exact.json")
     assert any(entry["iscrowd"] for entry in dataset.annotations["annotations"])
+
+
+@pytest.mark.parametrize("labels", ["txt", "json", "pair"])
+def test_images_that_do_not_decode_are_left_out_with_their_labels_where_asked(yolo_yaml, labels):
+    root = yolo_yaml.parent
+    bad = root / "images" / "val" / "0.png"
+    arguments = {"data": yolo_yaml}
+    if labels != "txt":
+        file = root / "annotations" / "instances_val.json"
+        file.parent.mkdir()
+        boxes = [{"image_id": n, "category_id": 4, "bbox": [0, 0, 4, 4]} for n in (10, 11)]
+        file.write_text(json.dumps(coco(["0.png", "1.png", "2.png"], annotations=boxes)))
+        if labels == "pair":
+            arguments = {"images": root / "images" / "val", "annotations": file}
+    bad.write_bytes(bad.read_bytes()[:45])
+    skipped = []
+    dataset = load_dataset(**arguments, skipped=skipped)
+    assert skipped == [bad]
+    assert [image.path.name for image in dataset.images] == ["1.png", "2.png"]
+    kept = {image.image_id for image in dataset.images}
+    assert {entry["image_id"] for entry in dataset.annotations["annotations"]} <= kept
+    assert {entry["id"] for entry in dataset.annotations["images"]} == kept
+
+
+def test_a_data_set_of_which_nothing_decodes_is_told(yolo_yaml):
+    for path in (yolo_yaml.parent / "images" / "val").iterdir():
+        path.write_bytes(b"")
+    first = yolo_yaml.parent / "images" / "val" / "0.png"
+    with pytest.raises(DataError, match=re.escape(f"none of 3 images decodes, e.g. not '{first}'")):
+        load_dataset(yolo_yaml, skipped=[])

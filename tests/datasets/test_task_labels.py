@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -66,17 +67,37 @@ def test_an_object_without_keypoints_has_no_line():
 @pytest.mark.parametrize(
     ("task", "line", "kpt_shape"),
     [
-        ("obb", "0 .1 .1 .2 .1 .2 .2 .1 .2", None),
-        ("segment", "0 .1 .1 .2 .1 .2 .2", None),
-        ("pose", "0 .1 .1 .2 .1 .2 .2 2", (1, 3)),
+        ("obb", "0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.25937", None),
+        ("segment", "0 0.1 0.1 0.2 0.1 0.2 0.2", None),
+        ("pose", "0 0.1 0.1 0.2 0.1 0.2 0.2 2.0", (1, 3)),
     ],
 )
 def test_label_files_are_taken_as_they_are(tmp_path, task, line, kpt_shape):
     (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / "1.txt").write_text(f"{line}\n{line}\n")
+    other = line.replace("0 ", "0.0\t", 1).replace(" 0.", "  .")  # the same numbers
+    (tmp_path / "labels" / "1.txt").write_text(f"{line}\n{other}\n")
     (tmp_path / "labels" / "2.txt").write_text("1 .5 .5 .1 .1\n")
     found = task_labels(dataset({"image_id": 1}, kpt_shape=kpt_shape, folder=tmp_path), task, MODEL)
     assert {record.image_id: lines for record, lines in found.items()} == {1: (f"1{line[1:]}",)}
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "value"),
+    [
+        ("segment", "segmentation", [[10, 10, 30, 10, 30]]),
+        ("segment", "segmentation", [10, 10, 30, 10, 30, 20]),
+        ("segment", "segmentation", [[10, 10, 30, "10", 30, 20]]),
+        ("segment", "segmentation", [[10, 10, 30, float("nan"), 30, 20]]),
+        ("pose", "keypoints", [10, 10]),
+        ("pose", "keypoints", [10, 10, 2]),
+        ("pose", "keypoints", [10, 10, 2, 0, 0, None]),
+        ("pose", "keypoints", {"x": 1}),
+    ],
+)
+def test_malformed_labels_of_a_json_are_named(task, key, value):
+    shown = value[0] if key == "segmentation" else value
+    with pytest.raises(DataError, match=re.escape(f"annotation 1 of image 2 has the {key} {shown!r}")):
+        task_labels(dataset({"image_id": 2, key: value}, kpt_shape=(2, 3)), task, MODEL)
 
 
 def test_unfit_names_are_refused():

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def _performed(command: Command | LightCommand, args: argparse.Namespace, progre
     if isinstance(command, LightCommand):
         yield command.run(args, args.out, progress), "cpu", args.threads or os.cpu_count() or 1
         return
+    from yoloqat.cli import options
     from yoloqat.detectors import torch_device, torch_threads
     from yoloqat.pipeline.run import Run
 
@@ -52,7 +54,9 @@ def _performed(command: Command | LightCommand, args: argparse.Namespace, progre
         device = torch_device(names[0])
         args.device = ",".join([str(device), *names[1:]])
         run = Run(args.out, device, threads, progress)
-        yield command.run(args, run), str(device), threads
+        outcome = command.run(args, run)
+        results = outcome.results | options.skipped_count(args)
+        yield replace(outcome, results=results, notes=options.skipped_line(args)), str(device), threads
         run.forget_parts()
 
 
@@ -107,6 +111,8 @@ def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace) ->
         return
     for table in outcome.tables:
         console.print(table)
+    for line in outcome.notes:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     written = ", ".join(str(args.out / name) for name in (*outcome.files, "result.json"))
     console.print(f"wrote {written}", highlight=False, soft_wrap=True)
     for line in outcome.next:

@@ -130,6 +130,7 @@ def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: Ev
                 patience=args.patience,
             ),
             args.train_images_dir or args.data,
+            options.skipped_images(args),
         )
     rates = parse_rates(args.lr0)
     if len(rates) > 1 or args.train_images_dir is not None:
@@ -152,7 +153,7 @@ def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: Ev
         arguments=tuple(args.train),
     )
     places = Places(devices, args.model, dataset, evaluation) if len(devices) > 1 else None
-    return ultralytics(config, args.data, args.float, places=places)
+    return ultralytics(config, args.data, args.float, places=places, skipped=options.skipped_images(args))
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:

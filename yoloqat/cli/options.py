@@ -23,6 +23,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data", type=Path, metavar="YAML", help="data set YAML of Ultralytics")
     group.add_argument("--images", type=Path, metavar="DIR", help="images of a COCO json, instead of --data")
     group.add_argument("--annotations", type=Path, metavar="JSON", help="that COCO json")
+    group.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="leave out images that do not decode, and count them, instead of refusing them",
+    )
 
 
 def image_size(text: str) -> ImageSize:
@@ -184,7 +189,9 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
             expected="a directory of images, because validation images are not calibrated on unless you name them",
             mend="add --calib-images-dir DIR",
         )
-    return calibration_images(source, args.calib_images, args.seed, select=args.calib_select)
+    return calibration_images(
+        source, args.calib_images, args.seed, select=args.calib_select, skipped=skipped_images(args)
+    )
 
 
 def dataset(args: argparse.Namespace) -> DetectionDataset | None:
@@ -204,7 +211,32 @@ def required_dataset(args: argparse.Namespace) -> DetectionDataset:
     Raises:
         DataError: None was named, or it cannot be loaded.
     """
-    return load_dataset(args.data, images=args.images, annotations=args.annotations)
+    return load_dataset(args.data, images=args.images, annotations=args.annotations, skipped=skipped_images(args))
+
+
+def skipped_images(args: argparse.Namespace) -> list[Path] | None:
+    """Return the list of a run that takes the images that do not decode; None where they are refused."""
+    if not getattr(args, "skip_bad_images", False):
+        return None
+    if not hasattr(args, "skipped"):
+        args.skipped = []
+    skipped: list[Path] = args.skipped
+    return skipped
+
+
+def skipped_count(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how many images the run left out because they do not decode, and which, for its result; empty where refused."""
+    skipped = skipped_images(args)
+    if skipped is None:
+        return {}
+    files = sorted(set(map(str, skipped)))
+    return {"skipped_images": len(files), "skipped_image_files": files}
+
+
+def skipped_line(args: argparse.Namespace) -> list[str]:
+    """Return the line that tells a person of the images that were left out; none where there are none."""
+    files = skipped_count(args).get("skipped_image_files")
+    return [f"left out images that do not decode: {len(files)}, e.g. '{files[0]}'"] if files else []
 
 
 def data_line(args: argparse.Namespace) -> list[str]:

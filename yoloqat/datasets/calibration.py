@@ -7,7 +7,7 @@ from pathlib import Path
 
 from yoloqat.config.calibration import SELECTIONS
 from yoloqat.config.checks import check_choice, check_int
-from yoloqat.datasets.images import find_images, image_size
+from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.records import ImageRecord
 from yoloqat.datasets.splits import read_dataset_file, split_images
 from yoloqat.errors import DataError
@@ -16,7 +16,9 @@ CANDIDATES = 4
 """Images that are looked at for each that a choice by range keeps."""
 
 
-def calibration_images(source: Path, count: int, seed: int = 0, *, select: str = "random") -> tuple[ImageRecord, ...]:
+def calibration_images(
+    source: Path, count: int, seed: int = 0, *, select: str = "random", skipped: list[Path] | None = None
+) -> tuple[ImageRecord, ...]:
     """Choose ``count`` images from a data set's training split, or from a directory.
 
     The choice depends on the sorted file paths and the seed alone.
@@ -27,6 +29,7 @@ def calibration_images(source: Path, count: int, seed: int = 0, *, select: str =
         seed: Seeds the choice.
         select: ``"random"``; ``"first"`` for the first by path; ``"range"`` for the random candidates of a choice by what
             they bring to the activations, :data:`CANDIDATES` times as many where there are so many.
+        skipped: Takes the images that do not decode, in whose place others are chosen; None takes the choice unread.
 
     Returns:
         The chosen images, sorted by path, with image ids from 1.
@@ -44,11 +47,23 @@ def calibration_images(source: Path, count: int, seed: int = 0, *, select: str =
             expected=f"at least {count}",
             mend=f"set --calib-images to {len(paths)} or less",
         )
-    if select == "range":
-        count = min(CANDIDATES * count, len(paths))
-    # a reproducible choice, no secret
-    chosen = sorted(paths)[:count] if select == "first" else sorted(random.Random(seed).sample(paths, count))  # noqa: S311
-    return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(chosen, start=1))
+    wanted = min(CANDIDATES * count, len(paths)) if select == "range" else count
+    generator = random.Random(seed)  # noqa: S311 - a reproducible choice, no secret
+    chosen: list[Path] = []
+    rest = sorted(paths) if select == "first" else paths
+    while len(chosen) < wanted and rest:
+        number = min(wanted - len(chosen), len(rest))
+        drawn = rest[:number] if select == "first" else generator.sample(rest, number)
+        chosen += readable_images(drawn, skipped)
+        seen = set(drawn)
+        rest = [path for path in rest if path not in seen] if len(chosen) < wanted else []
+    if len(chosen) < count:
+        raise DataError(
+            f"only {len(chosen)} of the {len(paths)} images of '{source}' decode and {count} were asked for",
+            expected=f"at least {count}",
+            mend=f"restore them, or set --calib-images to {len(chosen)} or less",
+        )
+    return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(sorted(chosen), start=1))
 
 
 def _training_images(path: Path) -> list[Path]:

@@ -24,6 +24,9 @@ EXTENSIONS = frozenset({".avif", ".bmp", ".dng", ".jp2", ".jpeg", ".jpg", ".mpo"
 MAX_PIXELS = 178_956_970
 """The most pixels of an image; Pillow takes more for a decompression bomb, and Ultralytics leaves such an image out."""
 
+MAX_BYTES = 1 << 31
+"""The most bytes of an image file: as many pixels of 16 bits in four channels would take fewer."""
+
 _ORIENTATION = 0x0112
 _TIFF_SIDES = (0x0100, 0x0101)
 
@@ -122,8 +125,12 @@ def _decodes(path: Path) -> bool:
 def _opened(path: Path) -> BinaryIO:
     """Open a regular file; a pipe or a device is never opened, for it may never end."""
     try:
-        reason = "" if stat.S_ISREG(path.stat().st_mode) else "it is no regular file"
-        if not reason:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            reason = "it is no regular file"
+        elif status.st_size > MAX_BYTES:
+            reason = f"it has {status.st_size} bytes, more than {MAX_BYTES}"
+        else:
             return path.open("rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

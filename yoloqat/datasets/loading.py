@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.datasets.coco_json import match_files, read_coco, restricted
-from yoloqat.datasets.images import image_size
+from yoloqat.datasets.images import image_size, readable_images
 from yoloqat.datasets.records import DetectionDataset, ImageRecord
 from yoloqat.datasets.splits import DatasetFile, checked_images, read_dataset_file, split_images
 from yoloqat.datasets.yolo_labels import read_labels
@@ -15,7 +15,11 @@ from yoloqat.errors import DataError
 
 
 def load_dataset(
-    data: Path | None = None, *, images: Path | None = None, annotations: Path | None = None
+    data: Path | None = None,
+    *,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    skipped: list[Path] | None = None,
 ) -> DetectionDataset:
     """Load the validation split of a data set with its labels.
 
@@ -25,6 +29,8 @@ def load_dataset(
             else from the YOLO label files beside the images.
         images: Directory of the images of a COCO json, instead of ``data``.
         annotations: That COCO json.
+        skipped: Takes the images that do not decode, which are left out with their labels; every image is decoded once for
+            that. None takes them all unread.
 
     Returns:
         The images, sorted by path, and their labels.
@@ -33,9 +39,9 @@ def load_dataset(
         DataError: A file is missing or malformed, or the data set is empty, inconsistent or without labels.
     """
     if data is not None and images is None and annotations is None:
-        return _from_yaml(data)
+        return _from_yaml(data, skipped)
     if data is None and images is not None and annotations is not None:
-        return _from_pair(images, annotations)
+        return _from_pair(images, annotations, skipped)
     given = {"data": data, "images": images, "annotations": annotations}
     raise DataError(
         f"the data set is {', '.join(f'{key} {value}' for key, value in given.items() if value) or 'not named'}",
@@ -44,7 +50,7 @@ def load_dataset(
     )
 
 
-def _from_yaml(path: Path) -> DetectionDataset:
+def _from_yaml(path: Path, skipped: list[Path] | None) -> DetectionDataset:
     spec = read_dataset_file(path)
     if not spec.val:
         raise DataError(
@@ -56,9 +62,10 @@ def _from_yaml(path: Path) -> DetectionDataset:
     json_file = _json_of(spec)
     if json_file is not None:
         content = read_coco(json_file)
-        found = _from_json(content, paths, match_files(content, paths, str(json_file)), json_file)
+        found = _from_json(content, paths, match_files(content, paths, str(json_file)), json_file, skipped)
         return replace(found, kpt_shape=spec.kpt_shape)
-    records = [ImageRecord(file, number, *image_size(file)) for number, file in enumerate(paths, start=1)]
+    kept = _readable(paths, skipped)
+    records = [ImageRecord(file, number, *image_size(file)) for number, file in enumerate(kept, start=1)]
     return DetectionDataset(
         tuple(records),
         spec.names,
@@ -76,7 +83,7 @@ def _json_of(spec: DatasetFile) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _from_pair(images: Path, annotations: Path) -> DetectionDataset:
+def _from_pair(images: Path, annotations: Path, skipped: list[Path] | None) -> DetectionDataset:
     content = read_coco(annotations)
     if not images.is_dir():
         raise DataError(
@@ -85,12 +92,19 @@ def _from_pair(images: Path, annotations: Path) -> DetectionDataset:
     paths = [images / entry["file_name"] for entry in content["images"]]
     entry_of = dict(zip(paths, content["images"], strict=True))
     ordered = checked_images(paths, f"annotation file '{annotations}'")
-    return _from_json(content, ordered, [entry_of[path] for path in ordered], annotations)
+    return _from_json(content, ordered, [entry_of[path] for path in ordered], annotations, skipped)
 
 
 def _from_json(
-    content: dict[str, Any], paths: list[Path], entries: list[dict[str, Any]], source: Path
+    content: dict[str, Any],
+    paths: list[Path],
+    entries: list[dict[str, Any]],
+    source: Path,
+    skipped: list[Path] | None,
 ) -> DetectionDataset:
+    entry_of = dict(zip(paths, entries, strict=True))
+    paths = _readable(paths, skipped)
+    entries = [entry_of[path] for path in paths]
     labels = restricted(content, entries)
     if not labels["annotations"]:
         raise DataError(
@@ -104,6 +118,17 @@ def _from_json(
     by_id = sorted(labels["categories"], key=lambda category: int(category["id"]))
     names = {index: category["name"] for index, category in enumerate(by_id)}
     return DetectionDataset(records, names, labels, str(source))
+
+
+def _readable(paths: list[Path], skipped: list[Path] | None) -> list[Path]:
+    kept = readable_images(paths, skipped)
+    if not kept:
+        raise DataError(
+            f"none of {len(paths)} images decodes, e.g. not '{paths[0]}'",
+            expected="whole image files",
+            mend="restore the images",
+        )
+    return kept
 
 
 def _size(path: Path, entry: dict[str, Any]) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from yoloqat.datasets.categories import match_categories
+from yoloqat.datasets.coco_json import is_number
 from yoloqat.datasets.records import DetectionDataset, ImageRecord
-from yoloqat.datasets.splits import read_text
-from yoloqat.datasets.yolo_labels import label_path
+from yoloqat.datasets.yolo_labels import label_path, label_rows
+from yoloqat.errors import DataError
 
 
 def task_labels(dataset: DetectionDataset, task: str, names: dict[int, str]) -> dict[ImageRecord, tuple[str, ...]]:
@@ -28,36 +29,30 @@ def task_labels(dataset: DetectionDataset, task: str, names: dict[int, str]) -> 
         Each image's lines, ``class x1 y1 x2 y2 ...`` or ``class x y width height x1 y1 v1 ...``, as fractions of the image.
 
     Raises:
-        DataError: The names do not match the data set's categories.
+        DataError: The names do not match the data set's categories, or a label is malformed.
     """
     class_of = {category: index for index, category in match_categories(dataset, names).items()}
     key = {"segment": "segmentation", "pose": "keypoints"}.get(task)
     entries = dataset.annotations["annotations"]
     if key is not None and any(entry.get(key) for entry in entries):
         return _from_json(dataset, task, class_of)
-    found = {record: tuple(_lines(record)) for record in dataset.images}
+    ids = sorted(int(entry["id"]) for entry in dataset.annotations["categories"])
+    found = {record: label_rows(label_path(record.path), len(ids), dataset.kpt_shape) for record in dataset.images}
     return {
-        record: tuple(_renumbered(line, class_of) for line in lines)
-        for record, lines in found.items()
-        if all(_fits(len(line.split()), task, dataset.kpt_shape) for line in lines)
+        record: tuple(_line(class_of[ids[index]], map(repr, numbers)) for index, numbers in rows)
+        for record, rows in found.items()
+        if all(_fits(1 + len(numbers), task, dataset.kpt_shape) for _, numbers in rows)
     }
 
 
-def _renumbered(line: str, class_of: dict[int, int]) -> str:
-    index, _, rest = line.partition(" ")
-    return f"{class_of[int(index)]} {rest}"
+def _line(index: int, numbers: Iterable[str]) -> str:
+    return " ".join([str(index), *numbers])
 
 
 def _fits(fields: int, task: str, kpt_shape: tuple[int, int] | None) -> bool:
     if task == "pose":
         return kpt_shape is not None and fields == 5 + kpt_shape[0] * kpt_shape[1]
     return fields == 9 if task == "obb" else fields >= 7 and fields % 2 == 1
-
-
-def _lines(record: ImageRecord) -> Iterable[str]:
-    path = label_path(record.path)
-    text = read_text(path, "label file") if path.is_file() else ""
-    return dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _from_json(dataset: DetectionDataset, task: str, class_of: dict[int, int]) -> dict[ImageRecord, tuple[str, ...]]:
@@ -68,11 +63,10 @@ def _from_json(dataset: DetectionDataset, task: str, class_of: dict[int, int]) -
         record = records[entry["image_id"]]
         if entry["iscrowd"]:
             continue
-        numbers = (_polygon if task == "segment" else _keypoints)(entry, record)
+        numbers = _polygon(entry, record) if task == "segment" else _keypoints(entry, record, dataset.kpt_shape)
         if numbers:
-            lines[record.image_id].append(
-                " ".join([str(class_of[entry["category_id"]]), *(f"{number:.6f}" for number in numbers)])
-            )
+            fields = (f"{number:.6f}" for number in numbers)
+            lines[record.image_id].append(_line(class_of[entry["category_id"]], fields))
         elif task == "segment":
             incomplete.add(record.image_id)
     return {
@@ -85,7 +79,8 @@ def _from_json(dataset: DetectionDataset, task: str, class_of: dict[int, int]) -
 def _polygon(entry: dict[str, Any], record: ImageRecord) -> list[float] | None:
     """Return one ring around all parts of an object: from its first corner to each further part and back again."""
     parts = entry.get("segmentation")
-    parts = [part for part in parts if len(part) >= 6] if isinstance(parts, list) else []
+    parts = [_numbers(entry, "segmentation", part, 2) for part in parts] if isinstance(parts, list) else []
+    parts = [part for part in parts if len(part) >= 6]
     if not parts:
         return None
     ring = list(parts[0])
@@ -94,10 +89,10 @@ def _polygon(entry: dict[str, Any], record: ImageRecord) -> list[float] | None:
     return _fractions(ring, (record.width, record.height))
 
 
-def _keypoints(entry: dict[str, Any], record: ImageRecord) -> list[float] | None:
-    points = entry.get("keypoints")
-    if not points or not entry.get("num_keypoints", 1):
+def _keypoints(entry: dict[str, Any], record: ImageRecord, kpt_shape: tuple[int, int] | None) -> list[float] | None:
+    if not entry.get("keypoints") or not entry.get("num_keypoints", 1):
         return None
+    points = _numbers(entry, "keypoints", entry["keypoints"], 3 if kpt_shape is None else 3 * kpt_shape[0])
     x, y, width, height = entry["bbox"]
     box = _fractions([x + width / 2, y + height / 2, width, height], (record.width, record.height))
     rows = [points[start : start + 3] for start in range(0, len(points), 3)]
@@ -106,6 +101,16 @@ def _keypoints(entry: dict[str, Any], record: ImageRecord) -> list[float] | None
         for px, py, seen in rows
         for number in (*_fractions([px, py], (record.width, record.height)), float(seen))
     ]
+
+
+def _numbers(entry: dict[str, Any], key: str, values: Any, step: int) -> list[float]:
+    if not isinstance(values, list) or len(values) % step or not all(map(is_number, values)):
+        raise DataError(
+            f"annotation {entry['id']} of image {entry['image_id']} has the {key} {values!r:.80}",
+            expected=f"a list of {step}, or a multiple of it, finite numbers",
+            mend="mend the annotation file",
+        )
+    return values
 
 
 def _fractions(numbers: Sequence[float], size: tuple[int, int]) -> list[float]:

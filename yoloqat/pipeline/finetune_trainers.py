@@ -8,7 +8,7 @@ from pathlib import Path
 
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, ImageRecord
-from yoloqat.datasets.images import find_images, image_size
+from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.splits import read_dataset_file, split_images
 from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import batch_norms
@@ -55,11 +55,12 @@ def unnamed(source: Path | None) -> ConfigError:
     )
 
 
-def training_images(source: Path | None) -> tuple[ImageRecord, ...]:
+def training_images(source: Path | None, skipped: list[Path] | None = None) -> tuple[ImageRecord, ...]:
     """Return all images of a data set's training split, or of a directory.
 
     Args:
         source: A data set YAML, a directory of images, or None where neither was named.
+        skipped: Takes the images that do not decode, which are left out; None refuses those whose head is broken.
 
     Raises:
         ConfigError: There is no source.
@@ -74,7 +75,8 @@ def training_images(source: Path | None) -> tuple[ImageRecord, ...]:
         if not spec.train:
             raise DataError(f"data set '{source}' has no train split", expected="images to train on", mend="add train:")
         paths = split_images(spec.train, spec.root, "train")
-    return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(paths, start=1))
+    kept = readable_images(paths, skipped)
+    return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(kept, start=1))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ class Places:
 
 
 def ultralytics(
-    config: FinetuneConfig, data: Path | None, floating: Path | None = None, *, places: Places | None = None
+    config: FinetuneConfig,
+    data: Path | None,
+    floating: Path | None = None,
+    *,
+    places: Places | None = None,
+    skipped: list[Path] | None = None,
 ) -> Trainer:
     """Return Ultralytics' own trainer on a data set YAML.
 
@@ -105,6 +112,7 @@ def ultralytics(
         floating: The float model's file, whose batch-norms are kept where ``config`` says so; None where it is still where the
             checkpoint says.
         places: For several processes; None trains in this one.
+        skipped: Takes the images that do not decode, which Ultralytics leaves out; None refuses those whose head is broken.
     """
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
@@ -154,18 +162,24 @@ def ultralytics(
 
         return train
 
-    return Trainer(config, lambda: training_images(data), bind)
+    return Trainer(config, lambda: training_images(data, skipped), bind)
 
 
-def supervised(config: SupervisionConfig, source: Path | None) -> Trainer:
-    """Return the trainer that distils layer by layer, on a data set YAML's training split or a directory of images."""
+def supervised(config: SupervisionConfig, source: Path | None, skipped: list[Path] | None = None) -> Trainer:
+    """Return the trainer that distils layer by layer.
+
+    Args:
+        config: How it trains.
+        source: A data set YAML, whose training split is taken, or a directory of images.
+        skipped: Takes the images that do not decode, which are left out; None refuses them.
+    """
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
         def train(keeper: Keeper, state: TrainingState | None) -> None:
             finetune_supervised(
                 detector,
                 teacher.module,
-                training_images(source),
+                training_images(source, skipped),
                 config,
                 keeper=keeper,
                 device=run.device,
@@ -175,4 +189,4 @@ def supervised(config: SupervisionConfig, source: Path | None) -> Trainer:
 
         return train
 
-    return Trainer(config, lambda: training_images(source), bind)
+    return Trainer(config, lambda: training_images(source, skipped), bind)
