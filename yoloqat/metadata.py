@@ -56,7 +56,7 @@ def checked_names(source: str, value: object, *, mend: str) -> dict[int, str]:
     if not names or not whole or set(names) != set(range(len(names))):
         raise unfit(source, "names", value, expected="class names numbered from 0 without gaps", mend=mend)
     for index, name in names.items():
-        if isinstance(name, bool) or not isinstance(name, str | int | float) or not _writable(str(name)):
+        if isinstance(name, bool) or not isinstance(name, str | int | float) or not writable(str(name)):
             raise unfit(source, f"names[{index}]", name, expected="a name of characters that can be written", mend=mend)
     return {index: str(names[index]) for index in range(len(names))}
 
@@ -69,10 +69,11 @@ def _index(key: object) -> object:
     return key if isinstance(key, int) else None
 
 
-def _writable(text: str) -> bool:
+def writable(text: str) -> bool:
+    """Return whether a text can be written to a file and to a terminal: half of a surrogate pair cannot."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:
         return False
     return "\0" not in text
 
