@@ -127,7 +127,7 @@ def test_the_safetensors_of_someone_else_is_told(saved, metadata, message):
     [
         ({"schema": "other"}, r"has the schema and version \('other', 2\)"),
         ({"version": 1}, r"has the schema and version \('yoloqat/checkpoint', 1\)"),
-        ({"family": "yolov99"}, "is of the family 'yolov99'"),
+        ({"family": "yolov99"}, "metadata 'family' of '.*' is 'yolov99'; expected one of"),
         ({"names": "removed", "source": "removed"}, "lacks names, source"),
         ({"quantization": None}, r"do not fit its architecture \(.*Unexpected key"),
     ],

@@ -10,18 +10,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from yoloqat.config import QuantConfig, from_dict, to_dict
+from yoloqat.config import to_dict
 from yoloqat.detectors import anchor, ultralytics
-from yoloqat.detectors.detector import Detector, Quantization, Source, apply_quantization
+from yoloqat.detectors.description import check_tensors, read_description
+from yoloqat.detectors.detector import Detector, apply_quantization
 from yoloqat.errors import ModelError
+from yoloqat.metadata import unfit
 from yoloqat.provenance import atomic_path
-from yoloqat.quant.graph import PlacementPlan
 
 SCHEMA = "yoloqat/checkpoint"
 VERSION = 2
 _KEY = "yoloqat"
 _FAMILIES = {ultralytics.FAMILY: ultralytics} | dict.fromkeys(anchor.FAMILIES, anchor)
-_REQUIRED = ("family", "architecture", "names", "imgsz", "source", "quantization")
 
 
 def save_checkpoint(detector: Detector, path: Path) -> None:
@@ -64,28 +64,29 @@ def save_checkpoint(detector: Detector, path: Path) -> None:
             raise OSError(None, f"{error}") from error
 
 
-def _description(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     mend = "pass a file that `yoloqat calibrate` wrote"
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise ModelError(f"'{path}' cannot be loaded ({error})", expected="a yoloqat checkpoint", mend=mend) from error
     try:
-        description = json.loads(text or "{}")
-    except ValueError:
-        description = None
-    if not isinstance(description, dict):
+        data = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
         raise ModelError(f"'{path}' has damaged metadata", expected="a JSON object", mend=mend)
-    found = (description.get("schema"), description.get("version"))
+    found = (data.get("schema"), data.get("version"))
     if found != (SCHEMA, VERSION):
-        raise ModelError(f"'{path}' has the schema and version {found}", expected=f"{(SCHEMA, VERSION)}", mend=mend)
-    missing = [key for key in _REQUIRED if key not in description]
-    if missing or description["family"] not in _FAMILIES:
-        odd = f"lacks {', '.join(missing)}" if missing else f"is of the family {description['family']!r}"
-        raise ModelError(f"the metadata of '{path}' {odd}", expected=f"a detector of {', '.join(_FAMILIES)}", mend=mend)
-    return description, tensors
+        raise ModelError(
+            f"'{path}' has the schema and version {found!r:.120}", expected=f"{(SCHEMA, VERSION)}", mend=mend
+        )
+    family = data.get("family")
+    if not isinstance(family, str) or family not in _FAMILIES:
+        raise unfit(str(path), "family", family, expected=f"one of {', '.join(_FAMILIES)}", mend=mend)
+    return data, tensors
 
 
 def load_checkpoint(path: Path) -> Detector:
@@ -94,27 +95,25 @@ def load_checkpoint(path: Path) -> Detector:
     Raises:
         ModelError: The file is no yoloqat checkpoint, or its tensors do not fit its architecture.
     """
-    description, tensors = _description(path)
-    architecture = description["architecture"]
-    family = _FAMILIES[description["family"]]
+    data, tensors = _read(path)
+    described = read_description(str(path), data)
+    family = _FAMILIES[data["family"]]
     detector: Detector = family.detector_from_module(
-        family.build(architecture),
-        architecture,
-        Source(**description["source"]),
-        names={int(index): name for index, name in description["names"].items()},
-        imgsz=description["imgsz"],
+        family.build(described.architecture),
+        described.architecture,
+        described.source,
+        names=described.names,
+        imgsz=described.imgsz,
     )
-    stored = description["quantization"]
-    if stored is not None:
-        config = from_dict(QuantConfig, stored["config"])
-        placement = PlacementPlan.from_dict(stored["placement"])
-        apply_quantization(detector, Quantization(config, tuple(stored["layers"]), placement, stored["calibration"]))
+    if described.quantization is not None:
+        apply_quantization(detector, described.quantization)
+    check_tensors(str(path), tensors, detector.module)
     try:
         detector.module.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(
             f"the tensors of '{path}' do not fit its architecture ({' '.join(str(error).split())[:300]})",
             expected="the tensors of the same Ultralytics version",
-            mend=f"calibrate '{description['source']['path']}' again",
+            mend=f"calibrate '{described.source.path:.200}' again",
         ) from error
     return detector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 
 from yoloqat.engines.onnx_checks import check_graph
 from yoloqat.errors import ModelError
+from yoloqat.metadata import checked_info, unfit
 from yoloqat.predictor import ModelInfo
 
 _MEND_EXPORT = "export it with yoloqat or Ultralytics"
@@ -50,22 +52,8 @@ def properties(model: onnx.ModelProto) -> dict[str, str]:
 def _literal(source: str, key: str, text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-        raise ModelError(
-            f"metadata {key!r} of '{source}' is {text!r}", expected="a Python literal", mend=_MEND_EXPORT
-        ) from error
-
-
-def _names(source: str, value: Any) -> dict[int, str]:
-    names = dict(enumerate(value)) if isinstance(value, list | tuple) else value
-    keys = sorted(names) if isinstance(names, dict) and all(isinstance(key, int) for key in names) else None
-    if not keys or keys != list(range(len(keys))):
-        raise ModelError(
-            f"metadata 'names' of '{source}' is {value!r}",
-            expected="class names numbered from 0 without gaps",
-            mend=_MEND_EXPORT,
-        )
-    return {key: str(names[key]) for key in keys}
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise unfit(source, key, text, expected="a Python literal", mend=_MEND_EXPORT) from error
 
 
 def model_info(source: str, props: Mapping[str, str], shape: tuple[int | None, ...]) -> ModelInfo:
@@ -73,37 +61,45 @@ def model_info(source: str, props: Mapping[str, str], shape: tuple[int | None, .
 
     Args:
         source: The file, named in errors.
-        props: Metadata; ``names`` is required, ``stride``, ``task``, ``end2end`` and ``args`` may be absent.
+        props: Metadata, each the text of a Python literal but for ``task``; see :func:`described_info`.
         shape: Shape of the image input, (batch, channels, height, width), None where any size is taken.
 
     Raises:
         ModelError: ``names`` is missing, an entry is malformed, or the input is no batch of images.
     """
-    if "names" not in props:
-        raise ModelError(
-            f"'{source}' has the metadata {sorted(props)}", expected="class names under 'names'", mend=_MEND_EXPORT
-        )
+    literals = ("names", "stride", "end2end", "args", "imgsz", "channels")
+    values = {key: _literal(source, key, props[key]) for key in literals if key in props}
+    return described_info(source, values | {"task": props.get("task")}, shape)
+
+
+def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | None, ...]) -> ModelInfo:
+    """Return what the entries of Ultralytics' metadata and the input's shape tell.
+
+    Args:
+        source: The file, named in errors.
+        values: ``names`` is required; ``stride``, ``task``, ``end2end``, ``args``, ``imgsz`` and ``channels`` may be absent. The
+            size is that of the shape: ``imgsz`` must only be a possible one.
+        shape: Shape of the image input, (batch, channels, height, width), None where any size is taken.
+
+    Raises:
+        ModelError: ``names`` is missing, an entry is malformed, or the input is no batch of images.
+    """
+    arguments = values.get("args")
+    if not isinstance(arguments, dict | None):
+        raise unfit(source, "args", arguments, expected="a dict", mend=_MEND_EXPORT)
     if len(shape) != 4:
         raise ModelError(
             f"the input of '{source}' has {len(shape)} dimensions",
             expected="images of 4: batch, channels, height, width",
             mend=_MEND_EXPORT,
         )
-    arguments = _literal(source, "args", props.get("args", "{}"))
-    stride = _literal(source, "stride", props.get("stride", "32"))
-    if not isinstance(stride, int) or stride < 1:
-        raise ModelError(f"metadata 'stride' of '{source}' is {stride!r}", expected="a whole number", mend=_MEND_EXPORT)
-    suppressed = isinstance(arguments, dict) and bool(arguments.get("nms", False))
-    height, width = shape[2], shape[3]
-    return ModelInfo(
-        names=_names(source, _literal(source, "names", props["names"])),
-        stride=stride,
-        task=props.get("task", "detect"),
-        end2end=suppressed or bool(_literal(source, "end2end", props.get("end2end", "False"))),
-        imgsz=(height, width) if height is not None and width is not None else None,
-        batch=shape[0],
-        channels=shape[1] or 3,
-    )
+    checked_info(source, values, mend=_MEND_EXPORT)
+    batch, channels, height, width = shape
+    fixed = {"batch": batch, "imgsz": None if height is None or width is None else (height, width)}
+    if channels is not None:
+        fixed["channels"] = channels
+    info = checked_info(source, {**values, **fixed}, mend=_MEND_EXPORT)
+    return replace(info, end2end=info.end2end or bool((arguments or {}).get("nms")))
 
 
 def input_shape(model: onnx.ModelProto) -> tuple[int | None, ...]:

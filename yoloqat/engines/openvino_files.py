@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from yoloqat.engines import openvino_import
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.onnx_file import described_info, input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
+from yoloqat.metadata import checked_info
 from yoloqat.predictor import ModelInfo
 
 SCHEMA = {"name": "yoloqat-openvino", "version": 1}
@@ -24,6 +25,18 @@ XML, METADATA, ULTRALYTICS = "model.xml", "metadata.json", "metadata.yaml"
 _OWN = "yoloqat"
 READ_SECONDS = 300
 """How long OpenVINO may read a file: it takes seconds for the largest detectors."""
+_MAX_ENTRIES = 1 << 18
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    yaml.YAMLError,
+)
+"""What YAML's reader raises of damaged files: some of its types fail in Python's own ways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +137,7 @@ def write_metadata(directory: Path, info: ModelInfo, props: Mapping[str, str], *
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -152,30 +165,25 @@ def _read_own(path: Path) -> OpenVINOFile:
     sidecar = path / METADATA
     try:
         metadata = json.loads(sidecar.read_text(encoding="utf-8"))
-        info = _info_from_json(metadata["info"])
+        values = dict(metadata["info"])
         quantized = tuple(str(name) for name in metadata["quantized_layers"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="a directory that yoloqat built",
             mend="build it again with yoloqat build --engine openvino",
         ) from error
+    info = checked_info(str(sidecar), values, mend="build it again with yoloqat build --engine openvino")
     return OpenVINOFile(read_model(str(path), str(path / XML)), info, quantized)
-
-
-def _info_from_json(data: dict[str, Any]) -> ModelInfo:
-    fields = dict(data)
-    fields["names"] = {int(key): str(name) for key, name in fields["names"].items()}
-    fields["imgsz"] = None if fields["imgsz"] is None else (int(fields["imgsz"][0]), int(fields["imgsz"][1]))
-    return ModelInfo(**fields)
 
 
 def _read_ultralytics(path: Path) -> OpenVINOFile:
     sidecar, found = path / ULTRALYTICS, sorted(path.glob("*.xml"))
     try:
         values = yaml.safe_load(sidecar.read_text(encoding="utf-8"))
-        props = {str(key): str(value) for key, value in values.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        if not isinstance(values, dict) or not _of_sane_size(values):
+            raise ValueError(f"not a mapping of at most {_MAX_ENTRIES} entries")
+    except _UNREADABLE as error:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="an OpenVINO directory that yoloqat or Ultralytics wrote",
@@ -186,5 +194,22 @@ def _read_ultralytics(path: Path) -> OpenVINOFile:
             f"'{path}' holds {len(found)} .xml files", expected="the one of the model", mend="export it again"
         )
     model = read_model(str(path), str(found[0]))
-    shape = tuple(None if side.is_dynamic else side.get_length() for side in model.input(0).get_partial_shape())
-    return OpenVINOFile(model, model_info(str(path), props, shape), ())
+    try:
+        shape = tuple(None if side.is_dynamic else side.get_length() for side in model.input(0).get_partial_shape())
+    except RuntimeError as error:
+        raise ModelError(
+            f"'{found[0]}' has no input of a known number of dimensions ({error})",
+            expected="images: batch, channels, height, width",
+            mend="export it again",
+        ) from error
+    return OpenVINOFile(model, described_info(str(sidecar), values, shape), ())
+
+
+def _of_sane_size(value: Any) -> bool:
+    """Return whether a value has few entries: of a YAML, names for parts already given may stand for billions."""
+    waiting, seen = [value], 0
+    while waiting and seen <= _MAX_ENTRIES:
+        part = waiting.pop()
+        seen += 1
+        waiting += [*part.keys(), *part.values()] if isinstance(part, dict) else part if isinstance(part, list) else []
+    return not waiting

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
+from odd_values import damaged, made
 
 from yoloqat.detectors.ultralytics_import import ultralytics_module
-from yoloqat.engines.tensorrt.header import engine_metadata, read_engine, write_engine
+from yoloqat.engines.tensorrt.header import engine_metadata, header_info, read_engine, split_header, write_engine
 from yoloqat.errors import ModelError
 
 PROPS = {
@@ -83,5 +85,23 @@ def test_missing_file(tmp_path):
 def test_header_without_sizes_or_names(tmp_path):
     with pytest.raises(ModelError, match=r"has the sizes \{'batch': 2, 'imgsz': None\}"):
         read_engine(written(tmp_path / "a.engine", imgsz=None))
-    with pytest.raises(ModelError, match=r"a\.engine' has the metadata \['stride'"):
+    with pytest.raises(ModelError, match=r"a\.engine' has the metadata \['imgsz', 'stride'"):
         read_engine(written(tmp_path / "a.engine", names=None, args=None, end2end=None))
+
+
+def test_whatever_a_header_says_ends_in_a_model_or_in_one_line(tmp_path):
+    good = split_header(written(tmp_path / "a.engine").read_bytes())[0]
+    rng = random.Random(0)
+    for _ in range(500):
+        info = made(lambda: header_info("a.engine", damaged(good, rng)))
+        assert info is None or info.channels > 0
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"names": ' + "1" * 5000 + "}", "\x00", "{"])
+def test_a_header_that_is_no_json_is_none(tmp_path, text):
+    path = tmp_path / "a.engine"
+    path.write_bytes(len(text).to_bytes(4, "little") + text.encode() + b"the plan")
+    with pytest.raises(
+        ModelError, match=rf"'{path}' of {len(text) + 12} bytes does not begin with a header and a plan"
+    ):
+        read_engine(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yoloqat.engines.onnx_file import model_info
+from yoloqat.engines.onnx_file import described_info
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import atomic_path
@@ -20,7 +20,7 @@ from yoloqat.provenance import atomic_path
 KEY = "yoloqat"
 SCHEMA = 1
 _LENGTH = 4
-_LITERALS = ("stride", "names", "args", "end2end")
+_LITERALS = ("stride", "names", "args", "end2end", "imgsz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def engine_metadata(
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -92,7 +92,7 @@ def split_header(data: bytes) -> tuple[dict[str, Any] | None, bytes]:
     end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
     try:
         metadata = json.loads(data[_LENGTH:end]) if _LENGTH < end <= len(data) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     return (metadata, data[end:]) if isinstance(metadata, dict) else (None, data)
 
@@ -129,27 +129,20 @@ def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
     Raises:
         ModelError: The class names are missing, or an entry is malformed.
     """
-    props = {key: repr(_plain(key, metadata[key])) for key in _LITERALS if metadata.get(key) is not None}
-    arguments = metadata.get("args")
-    channels = int(metadata.get("channels") or 3)
-    shape: tuple[int | None, ...] = (None, channels, None, None)
+    values = {
+        key: _value(text) if isinstance(text, str) else text for key, text in metadata.items() if key in _LITERALS
+    }
+    arguments, channels = values.get("args"), metadata.get("channels")
+    shape: tuple[Any, ...] = (None, channels, None, None)
     if not (isinstance(arguments, dict) and arguments.get("dynamic")):
         try:
-            height, width = (int(side) for side in metadata["imgsz"])
-            shape = (int(metadata["batch"]), channels, height, width)
+            height, width = metadata["imgsz"]
+            shape = (metadata["batch"], channels, height, width)
         except (KeyError, TypeError, ValueError) as error:
             found = {key: metadata.get(key) for key in ("batch", "imgsz")}
             raise ModelError(
-                f"the header of '{source}' has the sizes {found}",
+                f"the header of '{source}' has the sizes {found!r:.120}",
                 expected="'batch' and 'imgsz' as (height, width)",
                 mend="build it again with yoloqat build --engine tensorrt",
             ) from error
-    return model_info(source, props | {"task": str(metadata.get("task", "detect"))}, shape)
-
-
-def _plain(key: str, value: Any) -> Any:
-    """Return an entry as Python would have it: JSON turns whole-number keys into text, Ultralytics may write literals."""
-    value = _value(value) if isinstance(value, str) else value
-    if key == "names" and isinstance(value, dict):
-        return {int(name) if str(name).isdecimal() else name: text for name, text in value.items()}
-    return value
+    return described_info(source, values | {"task": metadata.get("task")}, shape)
