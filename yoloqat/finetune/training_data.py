@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from yoloqat.datasets.splits import DatasetFile, read_dataset_file, split_images
 from yoloqat.datasets.yolo_labels import label_path
@@ -43,6 +44,19 @@ def training_file(data: Path, folder: Path, names: dict[int, str]) -> Path:
     target = folder / "data.yaml"
     write_text(target, json.dumps(content | {"names": {str(index): name for index, name in names.items()}}) + "\n")
     return target
+
+
+def training_data(file: Path) -> dict[str, Any]:
+    """Return what Ultralytics' trainer wants to know of a data set, read from what :func:`training_file` wrote.
+
+    Ultralytics' own reader would also run a script that the file names, and fetch a font for plots.
+
+    Args:
+        file: From :func:`training_file`.
+    """
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    names = {int(index): name for index, name in content["names"].items()}
+    return content | {"path": Path(content["path"]), "names": names, "nc": len(names), "channels": 3}
 
 
 def _images(spec: DatasetFile, split: str) -> list[Path]:
