@@ -147,11 +147,6 @@ def another_activation(model):
     model.model[0].act = nn.ReLU()
 
 
-def unknown_module(model):
-    model.yaml = copy.deepcopy(model.yaml)
-    model.yaml["backbone"][0][2] = "Own"
-
-
 def deeper_description(model):
     model.yaml = copy.deepcopy(model.yaml)
     model.yaml["backbone"][2][1] = 2
@@ -164,7 +159,6 @@ def deeper_description(model):
         (with_less, "'model.0.bn.num_batches_tracked' is only in its architecture description"),
         (with_more, "'model.0.bn.more' is missing from its architecture description"),
         (another_activation, "its outputs differ from those of its architecture description with the same weights"),
-        (unknown_module, r"the architecture of .* cannot be built \(KeyError\('Own'\)\)"),
         (deeper_description, "'model.2.cv2.conv.weight' has shape|'model.2.m.1.*' is only in"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -237,7 +231,7 @@ def other_zip(path, tiny_model):
         (lambda path, _: torch_file(path, {"model": Own()}), r"cannot be loaded \(it holds .*Own"),
         (lambda path, _: torch_file(path, {"weights": torch.ones(1)}), "holds no Ultralytics model"),
         (lambda path, _: torch_file(path, {"model": {"a": torch.ones(1)}, "ema": None}), "holds no Ultralytics model"),
-        (lambda path, _: torch_file(path, torch.ones(1)), r"cannot be loaded \('Tensor' object"),
+        (lambda path, _: torch_file(path, torch.ones(1)), "holds no Ultralytics model"),
         (lambda path, _: torch_file(path, {"model": nn.Conv2d(1, 1, 1)}), "holds no Ultralytics model"),
     ],
 )
@@ -251,9 +245,20 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path, tiny_model, write, reaso
 
 
 def test_an_architecture_that_cannot_be_built_is_told():
-    architecture = {**ARCHITECTURE, "yaml": {"backbone": [], "head": [], "yaml_file": "own.yaml"}}
-    with pytest.raises(ModelError, match=r"the architecture of 'own.yaml' cannot be built"):
-        build(architecture)
+    yaml = copy.deepcopy(ARCHITECTURE["yaml"]) | {"yaml_file": "own.yaml"}
+    yaml["head"][1][3] = [7]  # concatenates along a seventh dimension
+    with pytest.raises(ModelError, match=r"the architecture of 'own.yaml' cannot be built \(IndexError"):
+        build({**ARCHITECTURE, "yaml": yaml})
+
+
+def test_a_description_that_cannot_be_built_leaves_nothing_behind():
+    block = ultralytics_module("nn.modules.conv").Conv
+    before = block.default_act
+    yaml = copy.deepcopy(ARCHITECTURE["yaml"]) | {"activation": "nn.ReLU()"}
+    yaml["head"][1][3] = [7]
+    with pytest.raises(ModelError, match="cannot be built"):
+        build({**ARCHITECTURE, "yaml": yaml})
+    assert block.default_act is before
 
 
 def test_building_does_not_change_the_description():

@@ -1,10 +1,8 @@
-"""Ultralytics detectors: loaded without running pickled code, rebuilt from their own description, batch-norms folded."""
+"""Ultralytics detectors: read as data, rebuilt from their own checked description, batch-norms folded."""
 
 from __future__ import annotations
 
-import pickle
-import tempfile
-import zipfile
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,70 +12,34 @@ import torch
 from torch import nn
 
 from yoloqat.config.sizes import ImageSize
+from yoloqat.detectors.architecture import checked
+from yoloqat.detectors.bounds import SIDE, check_size
 from yoloqat.detectors.detector import Detector, Source
+from yoloqat.detectors.ultralytics_file import class_names, recorded_model
 from yoloqat.detectors.ultralytics_import import quiet, ultralytics_module
+from yoloqat.detectors.ultralytics_layers import TASKS, VOCABULARY
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import file_sha256
 
 FAMILY = "ultralytics"
 
-TASKS = {"detect": "DetectionModel", "segment": "SegmentationModel", "pose": "PoseModel", "obb": "OBBModel"}
-"""The tasks whose boxes can be scored, with the class of `ultralytics.nn.tasks` that builds them."""
+_UNBUILT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What layers raise that do not fit each other or their arguments."""
 
 _BRANCHES = ("cv2", "cv3", "cv4", "one2one_cv2", "one2one_cv3", "one2one_cv4")
 """Branches of the Detect head and its subclasses; the last convolution of each gives the predictions."""
-
-
-@contextmanager
-def _neutral_name(path: Path) -> Iterator[Path]:
-    """Give a link to ``path`` whose name means nothing: for a yolov5s.pt, e.g., Ultralytics would download another model."""
-    with tempfile.TemporaryDirectory(prefix="yoloqat-") as folder:
-        link = Path(folder) / "weights.pt"
-        link.symlink_to(path.resolve())
-        yield link
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """Return in a few words why a checkpoint cannot be loaded."""
-    try:
-        foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
-        return "the file is damaged"
-    if any(name.startswith("models.") for name in foreign):  # the package of the original repositories
-        return "it holds the original YOLOv5/YOLOv7 classes"
-    known = ("torch.", "ultralytics.", "collections.", "builtins.")
-    unknown = [name for name in foreign if not name.startswith(known)]
-    text = str(error).splitlines() or [type(error).__name__]
-    return f"it holds {', '.join(unknown[:3])}" if unknown else text[0]
-
-
-def _checkpoint_model(path: Path) -> nn.Module:
-    """Return the pickled model of an Ultralytics checkpoint, unpickled against an allow-list."""
-    tasks = ultralytics_module("nn.tasks")
-    mend = "pass a .pt that Ultralytics trained for detection"
-    if not zipfile.is_zipfile(path):  # torch.save has written zip archives since 1.6
-        raise ModelError(f"'{path}' is not a PyTorch checkpoint", expected="a .pt file of Ultralytics", mend=mend)
-    try:
-        with quiet(), _neutral_name(path) as neutral:
-            checkpoint, _ = tasks.torch_safe_load(neutral, safe_only=True)
-    except (
-        OSError,
-        TypeError,
-        RuntimeError,
-        ModuleNotFoundError,
-        AttributeError,
-        EOFError,
-        pickle.UnpicklingError,
-        KeyError,
-    ) as error:
-        raise ModelError(
-            f"'{path}' cannot be loaded ({_reason(path, error)})", expected="an Ultralytics checkpoint", mend=mend
-        ) from error
-    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
-    if not isinstance(model, nn.Module) or not isinstance(getattr(model, "yaml", None), dict):
-        raise ModelError(f"'{path}' holds no Ultralytics model", expected="keys 'model' or 'ema'", mend=mend)
-    return model.float().eval()
 
 
 def batch_norms(path: Path) -> dict[str, nn.BatchNorm2d]:
@@ -87,45 +49,53 @@ def batch_norms(path: Path) -> dict[str, nn.BatchNorm2d]:
         ModelError: The file is no such checkpoint.
     """
     block = ultralytics_module("nn.modules.conv").Conv
-    found = _checkpoint_model(path).named_modules()
+    found = recorded_model(path).named_modules()
     named = {f"{name}.conv": getattr(child, "bn", None) for name, child in found if isinstance(child, block)}
     return {name: norm for name, norm in named.items() if isinstance(norm, nn.BatchNorm2d)}
 
 
-def _task(model: nn.Module, path: Path) -> str:
-    kind = type(model).__name__  # the attribute `task` is not enough: RT-DETR's is 'detect' too
-    task = next((task for task, name in TASKS.items() if name == kind), None)
-    if task is None:
-        raise ModelError(
-            f"'{path}' is a {kind}",
-            expected=f"one of {', '.join(TASKS.values())}",
-            mend="pass a model of one of these",
-        )
-    return task
+@contextmanager
+def _activation_kept() -> Iterator[None]:
+    """Bring back the default activation of Ultralytics, which a description that fails to be built leaves changed."""
+    block = ultralytics_module("nn.modules.conv").Conv
+    kept = block.default_act
+    try:
+        yield
+    finally:
+        block.default_act = kept
 
 
 def build(architecture: dict[str, Any]) -> nn.Module:
     """Build an Ultralytics module with fresh weights from its description.
 
     Args:
-        architecture: Keys ``task``, ``yaml`` (Ultralytics' model dict), ``channels`` and ``classes``.
+        architecture: Keys ``task``, ``yaml`` (Ultralytics' model dict), ``channels`` and ``classes``. It is checked against a
+            closed vocabulary first, see :mod:`yoloqat.detectors.architecture`.
 
     Returns:
         The module in evaluation mode, batch-norms not folded.
 
     Raises:
-        ModelError: The installed Ultralytics cannot build that description.
+        ModelError: The description says what none may, is too large, or the installed Ultralytics cannot build it.
     """
-    kind = getattr(ultralytics_module("nn.tasks"), TASKS[architecture["task"]])
+    clean = checked(architecture, VOCABULARY)
+    tasks = ultralytics_module("nn.tasks")
+    kind = getattr(tasks, TASKS[clean["task"]])
+    yaml, channels, classes = clean["yaml"], clean["channels"], clean["classes"]
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's state stays
-            model: nn.Module = kind(
-                architecture["yaml"], ch=architecture["channels"], nc=architecture["classes"], verbose=False
-            )
-    except (KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        with (
+            quiet(),
+            _activation_kept(),
+            torch.random.fork_rng(devices=[]),
+        ):  # initial weights; the caller's state stays
+            with torch.device("meta"):
+                layers, _ = tasks.parse_model(copy.deepcopy(yaml) | {"nc": classes}, channels, verbose=False)
+            check_size(layers.eval(), channels)
+            model: nn.Module = kind(yaml, ch=channels, nc=classes, verbose=False)
+    except _UNBUILT as error:
         raise ModelError(
-            f"the architecture of {architecture['yaml'].get('yaml_file', 'this model')!r} cannot be built ({error!r})",
-            expected="modules that the installed Ultralytics knows",
+            f"the architecture of {yaml.get('yaml_file', 'this model')!r} cannot be built ({error!r:.300})",
+            expected="layers that fit each other, as the installed Ultralytics makes them",
             mend="install the Ultralytics version that trained it",
         ) from error
     return model.float().eval()
@@ -225,42 +195,64 @@ def detector_from_module(
     module = _prepare(module)
     head = module.model[-1]  # type: ignore[index]
     end2end = bool(getattr(head, "end2end", False))
+    architecture = checked(architecture, VOCABULARY)
     info = ModelInfo(
         names=names, stride=stride, task=architecture["task"], end2end=end2end, channels=architecture["channels"]
     )
     return Detector(module, info, imgsz, FAMILY, architecture, source, keep_float=_head_layers(module))
 
 
+def _check_runs(model: nn.Module, channels: int, path: Path) -> int:
+    """Check that a recorded model runs, and within bounds; return its largest stride in pixels."""
+    layers: Any = model.model
+    try:
+        stride = int(torch.as_tensor(model.stride).max())
+        if not 1 <= stride <= SIDE:
+            raise ValueError(f"a stride of {stride} pixels")
+        check_size(copy.deepcopy(layers).to("meta"), channels)
+        with torch.inference_mode():
+            _predictions(model, torch.zeros(1, channels, 2 * stride, 2 * stride))
+    except _UNBUILT as error:
+        raise ModelError(
+            f"the model in '{path}' cannot be run ({error!r:.300})",
+            expected="one as Ultralytics trains it",
+            mend="pass the checkpoint as it was trained, not changed by hand",
+        ) from error
+    return stride
+
+
 def load_ultralytics(path: Path) -> Detector:
-    """Load an Ultralytics ``.pt`` for detection or segmentation.
+    """Load an Ultralytics ``.pt`` for detection, segmentation, poses or rotated boxes.
 
     Args:
-        path: The checkpoint. Its pickled code is not run: only known classes are reconstructed.
+        path: The checkpoint. It is read as data: nothing in it is run.
 
     Returns:
         The detector, rebuilt from its own architecture description where that gives the same model.
 
     Raises:
-        ModelError: The file is no such checkpoint, or is for another task.
+        ModelError: The file is no such checkpoint, is for another task, or its description says what none may.
     """
-    model = _checkpoint_model(path)
-    task = _task(model, path)
-    yaml = dict(model.yaml)  # type: ignore[arg-type]
-    listed: Any = model.names
-    listed = listed if isinstance(listed, dict) else dict(enumerate(listed))  # old checkpoints hold a list
-    names = {int(index): str(name) for index, name in listed.items()}
-    architecture = {
-        "task": task,
+    model = recorded_model(path)
+    names = class_names(model, path)
+    yaml: Any = model.yaml
+    described = {
+        "task": next(task for task, name in TASKS.items() if name == type(model).__name__),
         "yaml": yaml,
-        "channels": int(yaml.get("channels", yaml.get("ch", 3))),
+        "channels": yaml.get("channels", yaml.get("ch", 3)),
         "classes": len(names),
     }
+    try:
+        architecture = checked(described, VOCABULARY)
+    except ModelError as error:
+        raise ModelError(f"'{path}': {error.what}", expected=error.expected, mend=error.mend) from error
     arguments = getattr(model, "args", None)
     imgsz = arguments.get("imgsz", 640) if isinstance(arguments, dict) else 640
     source = Source(str(path), file_sha256(path))
+    stride = _check_runs(model, architecture["channels"], path)
     try:
         rebuilt = build(architecture)
-        difference = _difference(model, rebuilt, int(max(model.stride)), architecture["channels"])  # type: ignore[arg-type]
+        difference = _difference(model, rebuilt, stride, architecture["channels"])
     except ModelError as error:
         rebuilt, difference = model, str(error)
     detector = detector_from_module(
@@ -268,7 +260,7 @@ def load_ultralytics(path: Path) -> Detector:
         architecture,
         source,
         names=names,
-        imgsz=imgsz if isinstance(imgsz, int) else 640,
+        imgsz=imgsz if type(imgsz) is int and imgsz > 0 else 640,
     )
     detector.not_rebuildable = difference
     return detector

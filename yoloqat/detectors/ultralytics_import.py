@@ -15,8 +15,13 @@ from types import ModuleType
 
 import torch  # noqa: F401 - loaded first, so that its thread pools are set up from the user's environment
 
-QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
-"""What Ultralytics reads at import: no pip, no network, no greeting."""
+QUIET = {
+    "ULTRALYTICS_SAFE_LOAD": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",
+    "YOLO_VERBOSE": "false",
+}
+"""What Ultralytics reads at import: no pickled code and no evaluated text, no pip, no network, no greeting."""
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from yoloqat.finetuning.randomness import epoch_seeds, seed_everything
 from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard
 from yoloqat.finetuning.settings import FinetuneConfig
 from yoloqat.finetuning.state import TrainingState
+from yoloqat.finetuning.training_data import training_data
 from yoloqat.progress import Progress, silent
 
 TRAINERS = {"detect": ("detect", "DetectionTrainer"), "segment": ("segment", "SegmentationTrainer")}
@@ -73,6 +75,10 @@ class QatHooks:
     model: Any
     ema: Any
     args: Any
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Return the data set without fetching or running anything; Ultralytics calls this when it is made."""
+        return training_data(Path(str(self.args.data)))
 
     def _setup_ddp(self) -> None:
         """Connect to the other processes, on CPUs too."""

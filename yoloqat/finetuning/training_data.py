@@ -48,6 +48,19 @@ def training_file(data: Path, folder: Path, names: dict[int, str], *, channels: 
     return target
 
 
+def training_data(file: Path) -> dict[str, Any]:
+    """Return what Ultralytics' trainer wants to know of a data set, read from what :func:`training_file` wrote.
+
+    Ultralytics' own reader would also run a script that the file names, and fetch a font for plots.
+
+    Args:
+        file: From :func:`training_file`.
+    """
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    names = {int(index): name for index, name in content["names"].items()}
+    return content | {"path": Path(content["path"]), "names": names, "nc": len(names), "channels": 3}
+
+
 def _images(spec: DatasetFile, split: str) -> list[Path]:
     sources = spec.train if split == "train" else spec.val
     if not sources:

@@ -169,10 +169,10 @@ def test_a_fused_model_is_refused(tmp_path, model):
         (described(nc=None), "'.*a.pt' has 3 class names and nc None"),
         (attribute("", names=3), r"the model in '.*a.pt' is not as the original code makes it \(TypeError"),
         (attribute("", yaml=[1]), r"the model in '.*a.pt' is not as .* \(TypeError\('a description that is \[1\]'"),
-        (attribute("", yaml={"nc": Attack("x")}), r"the model in '.*a.pt' is not as .* not JSON serializable"),
+        (attribute("", yaml={"nc": Attack("x")}), "'.*a.pt' has 3 class names and nc None"),
         (
             described(backbone=[[-1, 1, "Own", []]]),
-            "layer 0 of the model's description is a 'Own', which is not supported",
+            "layer 0 is 'Own', which is not supported",
         ),
         (attribute("model.9", stride=torch.tensor([8.0, 32.0])), r"the strides of the Detect head are \[8.0, 32.0\]"),
         (attribute("model.9", stride=None), "the anchors of the Detect head cannot be read"),

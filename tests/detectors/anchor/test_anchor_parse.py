@@ -105,21 +105,34 @@ def test_too_many_arguments_are_refused():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"backbone": None}, r"a part of .* is missing or odd \(TypeError"),
-        ({"depth_multiple": "x"}, r"a part of .* is missing or odd \(ValueError"),
-        ({"backbone": [], "head": []}, "a part of .* is missing: there are no layers"),
-        ({"head": [[-1, 1, "Detect"]]}, r"layer 2 of .* is \[-1, 1, 'Detect'\]"),
-        ({"head": [[[1], 1, "Segment", []]]}, "layer 2 of .* is a 'Segment', which is not supported"),
-        ({"head": [[[1], 1, "Detect", []]] * 2}, "layer 2 of .* is a 'Detect', which is not supported"),
-        ({"head": [[[7], 1, "Detect", []]]}, r"layer 2 of .* reads layers \(7,\)"),
-        ({"head": [[[], 1, "Detect", []]]}, r"layer 2 of .* reads layers \(\)"),
-        ({"width_multiple": "x"}, r"layer 0 \(Conv \[16, 3, 2\]\) of .* cannot be made"),
-        ({"anchors": "x"}, r"layer 0 \(Conv \[16, 3, 2\]\) of .* cannot be made"),
+        ({"backbone": None}, "'backbone' is None"),
+        ({"depth_multiple": "x"}, "'depth_multiple' is 'x'"),
+        ({"backbone": [], "head": []}, "there are 0 layers, 0 of them in 'head'"),
+        ({"head": [[-1, 1, "Detect"]]}, "layer 2 has 3 parts"),
+        ({"head": [[[1], 1, "Segment", []]]}, "layer 2 is 'Segment', which is not supported there"),
+        ({"head": [[[1], 1, "Detect", []]] * 2}, "layer 2 is 'Detect', which is not supported there"),
+        ({"head": [[[7], 1, "Detect", []]]}, r"layer 2 \(Detect\) reads the layer 7"),
+        ({"head": [[[], 1, "Detect", []]]}, r"layer 2 \(Detect\) reads no layer"),
+        ({"width_multiple": "x"}, "'width_multiple' is 'x'"),
+        ({"anchors": "x"}, "'anchors' is 'x'"),
     ],
 )
 def test_a_description_that_is_none_is_refused(change, reason):
     with pytest.raises(ModelError, match=reason):
         build(architecture_of(described() | change))
+
+
+@pytest.mark.parametrize("key", ["depth_multiple", "width_multiple", "anchors"])
+def test_a_description_without_what_all_have_is_refused(key):
+    yaml = described()
+    del yaml[key]
+    with pytest.raises(ModelError, match=f"a part of the model's description is missing: '{key}'"):
+        build(architecture_of(yaml))
+
+
+def test_more_weights_than_any_model_has_are_refused():
+    with pytest.raises(ModelError, match="there are layers of 606491678 weights"):
+        build(architecture_of(described([-1, 1, "Conv", [8192, 3]], [-1, 1, "Conv", [8192, 3]])))
 
 
 def test_a_layer_that_cannot_be_made_is_named():

@@ -10,6 +10,7 @@ from torch import nn
 
 from yoloqat.detectors.anchor import blocks, layers
 from yoloqat.detectors.anchor.activations import is_activation
+from yoloqat.detectors.architecture import Vocabulary
 
 FAMILIES = ("yolov5", "yolov7")
 
@@ -97,6 +98,14 @@ HEAD_KINDS: dict[str, str] = {
     "IAuxDetect": f"none: each of its convolutions {PREDICTIONS}; the auxiliary ones are left out",
 }
 """Every kind of head, with what of it is quantized by default."""
+
+VOCABULARY = Vocabulary(
+    layers=frozenset(KINDS),
+    heads={"detect": frozenset(HEAD_KINDS)},
+    words=frozenset({"nc", "anchors"}),
+    required=("yaml", "channels", "classes", "act"),
+)
+"""What the descriptions of both families may say."""
 
 YOLOV7_KINDS = frozenset({"RepConv", "SPPCSPC", "DownC", "Shortcut", "MP", "SP", "ReOrg", "IDetect", "IAuxDetect"})
 """The kinds that only YOLOv7 has."""

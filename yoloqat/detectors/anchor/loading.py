@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,16 @@ import torch
 from yoloqat.config.sizes import ImageSize
 from yoloqat.detectors.anchor.activations import activation_text
 from yoloqat.detectors.anchor.fold import fold
-from yoloqat.detectors.anchor.kinds import FAMILIES, PREDICTIONS, YOLOV7_KINDS
+from yoloqat.detectors.anchor.kinds import FAMILIES, PREDICTIONS, VOCABULARY, YOLOV7_KINDS
 from yoloqat.detectors.anchor.model import AnchorModel
 from yoloqat.detectors.anchor.official import Node, Original, read_original
 from yoloqat.detectors.anchor.parse import anchors_per_level, make_modules, read_layers
 from yoloqat.detectors.anchor.structure import HEAD_BUFFERS, difference
 from yoloqat.detectors.anchor.weights import anchor_sizes
+from yoloqat.detectors.architecture import checked
+from yoloqat.detectors.bounds import check_weights
 from yoloqat.detectors.detector import Detector, Source
+from yoloqat.detectors.inert import DAMAGE
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import file_sha256
@@ -28,25 +30,21 @@ _IMGSZ, _LARGE_IMGSZ, _LARGE_STRIDE = 640, 1280, 64
 _MEND = "pass the checkpoint as it was trained, not pruned, fused or changed by hand"
 
 
-def _skeleton(architecture: Mapping[str, Any]) -> AnchorModel:
+def _skeleton(architecture: dict[str, Any]) -> AnchorModel:
     """Return the model of a description without memory for its tensors."""
-    for key in ("yaml", "channels", "classes", "act"):
-        if key not in architecture:
-            raise ModelError(
-                f"the architecture lacks '{key}'", expected="one of YOLOv5 or YOLOv7", mend="make the checkpoint again"
-            )
+    architecture = checked(architecture, VOCABULARY)
     layers = read_layers(architecture["yaml"])
     with torch.device("meta"):
-        return AnchorModel(
+        modules = make_modules(
             layers,
-            make_modules(
-                layers,
-                architecture["yaml"],
-                channels=architecture["channels"],
-                classes=architecture["classes"],
-                act=architecture["act"],
-            ),
+            architecture["yaml"],
+            channels=architecture["channels"],
+            classes=architecture["classes"],
+            act=architecture["act"],
         )
+        model = AnchorModel(layers, modules)
+    check_weights(model)
+    return model
 
 
 def build(architecture: dict[str, Any]) -> AnchorModel:
@@ -90,6 +88,7 @@ def detector_from_module(
     head = module.head
     info = ModelInfo(names=names, stride=int(max(head.stride)), task="detect", channels=architecture["channels"])
     kept = {f"model.{len(module.model) - 1}.m.{level}": PREDICTIONS for level in range(head.nl)}
+    architecture = checked(architecture, VOCABULARY)
     family = family_of({layer.kind for layer in read_layers(architecture["yaml"])})
     return Detector(module, info, imgsz, family, architecture, source, keep_float=kept)
 
@@ -112,12 +111,16 @@ def _architecture(original: Original, path: Path | str) -> dict[str, Any]:
             expected="one name for every class",
             mend=_MEND,
         )
-    return {
+    described = {
         "yaml": yaml,
-        "channels": int(yaml.get("ch", 3)),
+        "channels": yaml.get("ch", 3),
         "classes": classes,
         "act": _recorded_act(original.layers),
     }
+    try:
+        return checked(described, VOCABULARY)
+    except ModelError as error:
+        raise ModelError(f"'{path}': {error.what}", expected=error.expected, mend=error.mend) from error
 
 
 def _weighted(model: AnchorModel, original: Original, *, anchors: int) -> AnchorModel:
@@ -143,7 +146,10 @@ def original_model(original: Original, path: Path | str) -> tuple[AnchorModel, d
     """
     architecture = _architecture(original, path)
     model = _skeleton(architecture)
-    reason = difference(original.layers, model)
+    try:
+        reason = difference(original.layers, model)
+    except DAMAGE as error:
+        reason = f"its layers cannot be compared to its description ({error!r:.200})"
     if reason is not None:
         raise ModelError(
             f"'{path}' cannot be rebuilt: {reason}", expected="a model that its own description gives", mend=_MEND

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from typing import Any
 
 import torch
 
-from yoloqat.detectors.anchor.archive import globals_of, is_torch_file, load_archive
-from yoloqat.detectors.anchor.inert import DAMAGE, Inert
+from yoloqat.detectors.archive import globals_of, is_torch_file, load_archive
+from yoloqat.detectors.inert import DAMAGE, Inert
+from yoloqat.detectors.recorded import Recorded
 from yoloqat.errors import ModelError
 
 PACKAGE = "models."
@@ -82,16 +82,17 @@ def is_original(path: Path) -> bool:
         return False
 
 
-def _node(module: Any) -> Node:
+def _node(module: Any, recorded: Recorded) -> Node:
+    recorded.count()
     if not isinstance(module, Inert) or not isinstance(module.state, dict):
         raise TypeError(f"{getattr(module, 'kind', type(module).__name__)} instead of a module")
     state = module.state
     tensors: Mapping[str, Any] = {**state["_parameters"], **state["_buffers"]}
     return Node(
         module.kind.rpartition(".")[2],
-        {name: value for name, value in state.items() if not name.startswith("_")},
+        {name: recorded.plain(value) for name, value in state.items() if not name.startswith("_")},
         {name: held.tensor for name, held in tensors.items() if held is not None},
-        {name: _node(child) for name, child in state["_modules"].items() if child is not None},
+        {name: _node(child, recorded) for name, child in state["_modules"].items() if child is not None},
     )
 
 
@@ -132,8 +133,8 @@ def read_original(path: Path) -> Original:
         ) from error
     model = _model(checkpoint, path)
     try:
-        root = _node(model)
-        yaml = json.loads(json.dumps(root.attributes["yaml"]))
+        root = _node(model, Recorded(lambda _kind: None))
+        yaml = root.attributes["yaml"]
         names = _names(root.attributes["names"])
         if not isinstance(yaml, dict):
             raise TypeError(f"a description that is {yaml!r:.40}")

@@ -51,32 +51,22 @@ def _refusal(where: str, reason: str) -> ModelError:
 def read_layers(yaml: dict[str, Any]) -> list[Layer]:
     """Return the layers that a description lists, the head last.
 
+    Args:
+        yaml: As :func:`yoloqat.detectors.architecture.checked` returns it.
+
     Raises:
-        ModelError: It is no such description, or names a layer that is unknown.
+        ModelError: It has no multiple of depth or width, or no anchors, as all of both families have.
     """
-    try:
-        depth = float(yaml["depth_multiple"])
-        entries = [*yaml["backbone"], *yaml["head"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _refusal("a part", f"is missing or odd ({error!r})") from error
+    for key in ("depth_multiple", "width_multiple", "anchors"):
+        if key not in yaml:
+            raise _refusal("a part", f"is missing: '{key}'")
     result = []
-    for index, entry in enumerate(entries):
-        try:
-            source, repeats, kind, arguments = entry
-            listed = not isinstance(source, int)
-            sources = tuple(place if place >= 0 else index + place for place in (source if listed else [source]))
-            repeats = max(round(repeats * depth), 1) if repeats > 1 else 1
-            values = tuple(_WORDS.get(value, value) if isinstance(value, str) else value for value in arguments)
-        except (TypeError, ValueError) as error:
-            raise _refusal(f"layer {index}", f"is {entry!r:.80} ({error})") from error
-        known = kind in HEADS if index == len(entries) - 1 else kind in KINDS
-        if not known:
-            raise _refusal(f"layer {index}", f"is a {kind!r:.60}, which is not supported")
-        if not sources or not all(-1 <= place < index for place in sources):
-            raise _refusal(f"layer {index}", f"reads layers {sources}")
+    for index, (source, repeats, kind, arguments) in enumerate([*yaml["backbone"], *yaml["head"]]):
+        listed = not isinstance(source, int)
+        sources = tuple(place if place >= 0 else index + place for place in (source if listed else [source]))
+        repeats = max(round(repeats * yaml["depth_multiple"]), 1) if repeats > 1 else 1
+        values = tuple(_WORDS.get(value, value) if isinstance(value, str) else value for value in arguments)
         result.append(Layer(index, sources, listed, repeats, kind, values))
-    if not result:
-        raise _refusal("a part", "is missing: there are no layers")
     return result
 
 

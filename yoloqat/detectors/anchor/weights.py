@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from yoloqat.detectors.anchor.inert import Held
 from yoloqat.detectors.anchor.official import Node
+from yoloqat.detectors.inert import Held
 from yoloqat.errors import ModelError
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from small_anchor import DESCRIPTIONS, make_model, save_original
 
-from yoloqat.detectors.anchor.archive import globals_of, is_torch_file, load_archive
-from yoloqat.detectors.anchor.inert import Held
+from yoloqat.detectors.archive import globals_of, is_torch_file, load_archive
+from yoloqat.detectors.inert import Held
 
 TYPES = [
     torch.float64,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from yoloqat.detectors.anchor.inert import Held, Inert, InertUnpickler, global_names
+from yoloqat.detectors.inert import Held, Inert, InertUnpickler, global_names
 
 
 def read(data: bytes, storage=lambda pid: torch.arange(4.0)):

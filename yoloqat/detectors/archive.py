@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from yoloqat.detectors.anchor.inert import InertUnpickler, global_names
+from yoloqat.detectors.inert import InertUnpickler, global_names
 
 _LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How a file of the format before torch 1.6 begins; four more pickles and the storages follow."""
@@ -120,7 +120,7 @@ def globals_of(path: Path) -> set[str]:
         path: For which :func:`is_torch_file` is true.
 
     Raises:
-        Exception: One of :data:`yoloqat.detectors.anchor.inert.DAMAGE`, or `zipfile.BadZipFile`: the file is damaged.
+        Exception: One of :data:`yoloqat.detectors.inert.DAMAGE`, or `zipfile.BadZipFile`: the file is damaged.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -137,8 +137,8 @@ def load_archive(path: Path) -> Any:
         path: For which :func:`is_torch_file` is true.
 
     Returns:
-        What was saved, with :class:`yoloqat.detectors.anchor.inert.Inert` for every object that is no plain container,
-        number or text, and :class:`yoloqat.detectors.anchor.inert.Held` for tensors, which are views of their storages.
+        What was saved, with :class:`yoloqat.detectors.inert.Inert` for every object that is no plain container,
+        number or text, and :class:`yoloqat.detectors.inert.Held` for tensors, which are views of their storages.
 
     Raises:
         Exception: As :func:`globals_of`.
