@@ -120,7 +120,7 @@ def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int
         run = Run(out, torch_device(device), threads, progress)
         outcome = command.run(args, run)
         result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
-        result["results"] = outcome.results | options.skipped_count(args)
+        result["results"] |= options.skipped_count(args)
         write_json(out / "result.json", result)
         run.forget_parts()
     console = Console()

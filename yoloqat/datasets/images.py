@@ -66,8 +66,9 @@ def decode(path: Path) -> NDArray[np.uint8]:
     with _opened(path) as file:
         content = file.read()
     head = _head(io.BytesIO(content), path)
+    flags = cv2.IMREAD_COLOR if head is None else _FLAGS  # what Pillow does not know, OpenCV turns if it can
     try:
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), _FLAGS) if content else None
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags) if content else None
     except cv2.error:  # a format of OpenCV's own that is broken or too large
         image = None
     if image is None:
