@@ -193,14 +193,16 @@ def test_no_bytes_end_in_another_error(data):
             assert image_size(path) == decode(path).shape[1::-1]
 
 
-def test_size_of_a_format_that_only_opencv_knows(tmp_path, monkeypatch, image_at):
-    path = image_at(tmp_path / "a.png", width=9, height=4)
+def test_size_and_pixels_of_a_format_that_only_opencv_knows(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    stored(6).save(path, exif=exif_of(6))
 
-    def refuse(_path):
+    def refuse(_file):
         raise OSError("unknown format")
 
     monkeypatch.setattr("yoloqat.datasets.images.Image.open", refuse)
-    assert image_size(path) == (9, 4)
+    assert image_size(path) == (48, 32)
+    assert decode(path).shape == (32, 48, 3)
 
 
 def test_grey_and_transparent_images_become_three_channels(tmp_path):

@@ -11,27 +11,25 @@ from numpy.typing import NDArray
 
 from yoloqat.errors import DataError
 
-_FLAGS = {
-    1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
-    3: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
-}
+_FLAGS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_pixels(content: NDArray[np.uint8], channels: int) -> NDArray[np.uint8] | None:
-    """Decode an image as it is stored, without regard to its orientation; OpenCV turns a TIFF nevertheless.
+def read_pixels(content: NDArray[np.uint8], channels: int, *, turned: bool = False) -> NDArray[np.uint8] | None:
+    """Decode an image as it is stored; OpenCV turns a TIFF nevertheless.
 
     Args:
         content: The bytes of the file, shape (bytes,), at least one.
         channels: 1 reads it as grey, 3 as BGR; any other number takes the channels that the file has: BGR and alpha, say, or
             the pages of a grey TIFF. Of 16 bits the upper 8 are taken.
+        turned: Turn grey and BGR images as the file's orientation says, where OpenCV knows it.
 
     Returns:
         Shape (height, width, channels that were found), or None where it does not decode.
     """
     image: NDArray[Any] | None = None
     if channels in _FLAGS:
-        image = cv2.imdecode(content, _FLAGS[channels])
+        image = cv2.imdecode(content, _FLAGS[channels] | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION))
     elif content[:4].tobytes() in _TIFF:
         _, pages = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
         alike = len({page.shape for page in pages}) == 1

@@ -76,7 +76,9 @@ def decode(path: Path, channels: int = 3) -> NDArray[np.uint8]:
         content = file.read()
     head = _head(io.BytesIO(content), path)
     try:
-        pixels = read_pixels(np.frombuffer(content, dtype=np.uint8), channels) if content else None
+        # what Pillow does not know, OpenCV turns if it can
+        bytes_ = np.frombuffer(content, dtype=np.uint8)
+        pixels = read_pixels(bytes_, channels, turned=head is None) if content else None
     except cv2.error:  # a format of OpenCV's own that is broken or too large
         pixels = None
     if pixels is None:
