@@ -77,6 +77,14 @@ def test_what_is_hidden_is_left_out(tmp_path, image_at):
     assert find_images(tmp_path) == [shown]
 
 
+def test_directories_that_are_links_are_entered_once_even_in_a_circle(tmp_path, image_at):
+    image = image_at(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "part").symlink_to(image.parent)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "images")
+    assert find_images(tmp_path / "images") == [tmp_path / "images" / "part" / "a.png"]
+
+
 def test_a_directory_without_images_is_named(tmp_path):
     with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' holds no images")):
         find_images(tmp_path)
