@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+import yaml
 from onnx import TensorProto, helper
 from tiny_detector import TinyData, make_module, save_module
 
@@ -136,18 +137,46 @@ class TestData:
         refused(cli("eval", tiny_model, "--data", own.yaml), "eval", "label")
 
     def test_with_other_names(self, cli: Cli, tiny_model: Path, own: TinyData) -> None:
-        own.yaml.write_text(own.yaml.read_text().replace("disc", "coin"))
-        calibration = ("--calib-images", 2)
+        own.annotations.write_text(own.annotations.read_text().replace("disc", "coin"))
+        pair = ("--images", own.images, "--annotations", own.annotations)
+        calibration = ("--calib-images", 2, "--calib-images-dir", own.train)
         for command in ("eval", "compare", "calibrate"):
-            ran = cli(command, tiny_model, "--data", own.yaml, *(calibration if command != "eval" else ()))
+            ran = cli(command, tiny_model, *pair, *(calibration if command != "eval" else ()))
             refused(ran, command, "'disc'", "'coin'")
 
     def test_with_other_names_than_a_file_that_is_exported_or_built(
         self, cli: Cli, tiny_checkpoint: Path, tiny_onnx: Path, own: TinyData
     ) -> None:
-        own.yaml.write_text(own.yaml.read_text().replace("disc", "coin"))
+        content = yaml.safe_load(own.yaml.read_text())
+        own.yaml.write_text(yaml.safe_dump(content | {"names": ["coin", "box", "star", "more"]}))
         refused(cli("export", tiny_checkpoint, "--data", own.yaml), "export", "'disc'")
         refused(cli("build", tiny_onnx, "--data", own.yaml), "build", "'disc'")
+
+    @pytest.mark.parametrize(
+        ("arguments", "part"),
+        [
+            (("--data", "x" * 5000), "x... cannot be read (File name too long)"),
+            (("--images", "x" * 5000, "--annotations", "{own}"), "x... does not exist"),
+            (("--images", "{folder}", "--annotations", "x" * 5000), "x... cannot be read (File name too long)"),
+            (("--images", "{own}", "--annotations", "{own}"), "is no directory"),
+            (("--images", "{folder}", "--annotations", "{folder}"), "cannot be read (Is a directory)"),
+            (("--images", "{folder}", "--annotations", "/dev/zero"), "'/dev/zero' cannot be read (it is no regular"),
+            (("--annotations", "{own}"), "the data set is annotations "),
+            (("--data", "{folder}"), "cannot be read (Is a directory)"),
+            (("--data", "{own}", "--images", "{folder}"), "the data set is data "),
+        ],
+        ids=range(9),
+    )
+    def test_that_is_named_wrongly(
+        self, cli: Cli, tiny_model: Path, tiny_data: TinyData, arguments: tuple[str, ...], part: str
+    ) -> None:
+        places = {"own": tiny_data.annotations, "folder": tiny_data.images}
+        refused(cli("eval", tiny_model, *(text.format(**places) for text in arguments)), "eval", part)
+
+    @pytest.mark.parametrize("place", ["x" * 5000, "/dev/zero"])
+    def test_with_calibration_images_that_are_named_wrongly(self, cli: Cli, tiny_model: Path, place: str) -> None:
+        ran = cli("calibrate", tiny_model, "--no-eval", "--calib-images-dir", place, "--calib-images", 2)
+        refused(ran, "calibrate", "cannot be read (")
 
     @pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n"])
     def test_with_an_image_that_does_not_decode(

@@ -37,3 +37,11 @@ def test_a_yaml_without_a_training_split_is_told(tmp_path):
 def test_the_number_is_checked(yolo_yaml):
     with pytest.raises(ConfigError, match="calib-images is 0"):
         calibration_images(yolo_yaml, 0)
+
+
+def test_an_image_that_is_listed_twice_is_one_image(yolo_yaml):
+    (yolo_yaml.parent / "train.txt").write_text("images/train/0.JPG\n./images/train/0.JPG\nimages/train/1.JPG\n")
+    yolo_yaml.write_text(yolo_yaml.read_text().replace("images/train", "train.txt"))
+    assert [image.path.name for image in calibration_images(yolo_yaml, 2)] == ["0.JPG", "1.JPG"]
+    with pytest.raises(DataError, match="has 2 images to calibrate on and 3 were asked for"):
+        calibration_images(yolo_yaml, 3)

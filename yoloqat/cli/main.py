@@ -28,7 +28,7 @@ from yoloqat.cli import (
     sensitivity,
 )
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import progress_bars
+from yoloqat.cli.terminal import progress_bars, shown_warnings
 from yoloqat.config.checks import check_int
 from yoloqat.detectors import torch_device, torch_threads
 from yoloqat.errors import OutputError, YoloqatError
@@ -114,11 +114,17 @@ def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int
     if args.threads is not None:
         check_int("threads", args.threads, 1)
     errors = Console(stderr=True)
-    with torch_threads(args.threads) as threads, progress_bars(errors) as progress:
+    with (
+        torch_threads(args.threads) as threads,
+        progress_bars(errors) as progress,
+        shown_warnings(errors, f"yoloqat {command.name}") as warned,
+    ):
         device = args.device.split(",")[0] if command.devices else args.device
         run = Run(out, torch_device(device), threads, progress)
         outcome = command.run(args, run)
         result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
+        if warned:
+            result["results"]["warnings"] = [*outcome.results.get("warnings", ()), *warned]
         write_json(out / "result.json", result)
         run.forget_parts()
     console = Console()

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from yoloqat.datasets.splits import DatasetFile, read_dataset_file, split_images
+from yoloqat.datasets.categories import warn_of_indices
+from yoloqat.datasets.dataset_yaml import DatasetFile, read_dataset_file
+from yoloqat.datasets.splits import split_images
 from yoloqat.datasets.yolo_labels import label_path
 from yoloqat.errors import DataError
 from yoloqat.provenance import write_text
@@ -24,17 +26,18 @@ def training_file(data: Path, folder: Path, names: dict[int, str]) -> Path:
         names: Class index to class name of the detector.
 
     Raises:
-        DataError: A split is missing or empty, or the classes are others than the detector's or in another order.
+        DataError: A split is missing or empty, or there is another number of classes than the detector's.
         OutputError: A file cannot be written.
     """
     spec = read_dataset_file(data)
-    if spec.names != names:
+    if len(spec.names) != len(names):
         ours, theirs = ", ".join(names.values()), ", ".join(spec.names.values())
         raise DataError(
-            f"data set '{data}' has the classes {theirs[:120]}",
-            expected=f"the detector's, in its order: {ours[:120]}",
+            f"data set '{data}' has {len(spec.names)} classes: {theirs[:120]}",
+            expected=f"the detector's {len(names)}, in its order: {ours[:120]}",
             mend="fine-tune on the data set that the detector was trained for",
         )
+    warn_of_indices(spec.names, names, str(data))
     lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
     for split, target in lists.items():
         paths = _linked(_images(spec, split), folder)

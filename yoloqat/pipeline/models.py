@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import DetectionDataset, match_categories
+from yoloqat.datasets import DetectionDataset, warn_of_names
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
@@ -74,7 +74,7 @@ def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: Eva
     """
     check_fit(info, config)
     if dataset is not None:
-        match_categories(dataset, info.names)
+        warn_of_names(dataset, info.names)
 
 
 def open_model(path: Path, run: Run, *, hint: Hint = "latency", cache_dir: Path | None = None) -> OpenModel:
