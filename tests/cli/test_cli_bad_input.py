@@ -173,10 +173,19 @@ class TestData:
         places = {"own": tiny_data.annotations, "folder": tiny_data.images}
         refused(cli("eval", tiny_model, *(text.format(**places) for text in arguments)), "eval", part)
 
-    @pytest.mark.parametrize("place", ["x" * 5000, "/dev/zero"])
-    def test_with_calibration_images_that_are_named_wrongly(self, cli: Cli, tiny_model: Path, place: str) -> None:
+    @pytest.mark.parametrize(
+        ("place", "part"),
+        [
+            ("x" * 5000, "x... does not exist; expected a directory of images, or a data set YAML"),
+            ("/dev/zero", "data set '/dev/zero' cannot be read (it is no regular file)"),
+        ],
+        ids=["long", "endless"],
+    )
+    def test_with_calibration_images_that_are_named_wrongly(
+        self, cli: Cli, tiny_model: Path, place: str, part: str
+    ) -> None:
         ran = cli("calibrate", tiny_model, "--no-eval", "--calib-images-dir", place, "--calib-images", 2)
-        refused(ran, "calibrate", "cannot be read (")
+        refused(ran, "calibrate", part)
 
     @pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n"])
     def test_with_an_image_that_does_not_decode(
@@ -224,6 +233,7 @@ class TestSetting:
             (("--ignore", ""), ("ignore pattern is ''",)),
             (("--ignore", "model.*"), ("model.* leave no layer to quantize",)),
             (("--ignore", "@no/such.txt"), ("pattern file 'no/such.txt' cannot be read",)),
+            (("--ignore", "@/dev/zero"), ("pattern file '/dev/zero' cannot be read (it has more than 1048576",)),
             (("--calib-images", 0), ("images is 0",)),
             (("--seed", -1), ("seed is -1",)),
             (("--bits", 99), ("bits is 99", "from 2 to 16")),
@@ -312,6 +322,11 @@ class TestOutput:
         below = cli("bench", tiny_model, "--rounds", 1, out=tmp_path / "file" / "deep")
         refused(below, "bench", "file' is a file")
         assert (tmp_path / "file").read_text() == "kept"
+
+    def test_directory_of_a_name_that_is_too_long(self, cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+        ran = cli("bench", tiny_model, "--rounds", 1, out=tmp_path / ("x" * 5000))
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert "x... (File name too long); expected a writable directory" in ran.err
 
     @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a directory that even root cannot write to")
     def test_directory_that_cannot_be_written_to(self, cli: Cli, tiny_model: Path) -> None:

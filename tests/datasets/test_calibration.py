@@ -34,6 +34,13 @@ def test_a_yaml_without_a_training_split_is_told(tmp_path):
         calibration_images(file, 1)
 
 
+def test_a_missing_directory_is_not_called_a_file(tmp_path):
+    for source in (tmp_path / "no", tmp_path / ("x" * 5000)):
+        with pytest.raises(DataError, match=re.escape(f"'{source}"[:300])) as caught:
+            calibration_images(source, 1)
+        assert "does not exist; expected a directory of images, or a data set YAML" in str(caught.value)
+
+
 def test_the_number_is_checked(yolo_yaml):
     with pytest.raises(ConfigError, match="calib-images is 0"):
         calibration_images(yolo_yaml, 0)

@@ -1,13 +1,16 @@
-"""What Ultralytics makes of a data set YAML, and what we make of it."""
+"""What Ultralytics makes of a data set YAML and of lists of images, and what we make of them."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from yoloqat.datasets.dataset_yaml import read_dataset_file
-from yoloqat.errors import YoloqatError
+from yoloqat.datasets.splits import split_images
+from yoloqat.errors import YoloqatError, YoloqatWarning
 
 YAMLS = [
     "train: images/train\nval: images/val\nnames: [cat, dog]",
@@ -67,3 +70,32 @@ def test_what_it_refuses_we_refuse(check, tmp_path, text):
         check(str(file), autodownload=False)
     with pytest.raises(YoloqatError, match=r"d.yaml'"):
         read_dataset_file(file)
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"a.txt": "./images/train/0.png\n\n./images/train/1.PNG\n"},
+        {"a.txt": "\ufeffimages/train/0.png\r\n  \r\n", "b.txt": "{root}/images/val/0.png"},
+        {"a.txt": "# those that count\nimages/train/0.png\nimages/train/notes.txt\n"},
+        {"a.txt": "images/train/0.png\nimages/train/0.png\n"},
+        {"images/train": None, "a.txt": "images/val/0.png"},
+        {"images": None},
+    ],
+    ids=range(6),
+)
+def test_lists_and_directories_hold_the_same_images(check, tmp_path, image_at, sources):
+    base = pytest.importorskip("ultralytics.data.base")
+    for name in ("train/0.png", "train/1.PNG", "train/.hidden.png", "train/deep/2.png", "val/0.png"):
+        image_at(tmp_path / "images" / name)
+    (tmp_path / "images" / "linked").symlink_to(tmp_path / "images" / "val")
+    for name, text in sources.items():
+        if text is not None:
+            (tmp_path / name).write_text(text.format(root=tmp_path))
+    paths = [tmp_path / name for name in sources]
+    dataset = SimpleNamespace(prefix="", fraction=1.0)
+    theirs = base.BaseDataset.get_img_files(dataset, [str(path) for path in paths])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", YoloqatWarning)
+        ours = split_images(tuple(paths), tmp_path, "train")
+    assert [str(path.absolute()) for path in ours] == sorted(str(Path(path).absolute()) for path in theirs)

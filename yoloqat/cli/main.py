@@ -99,7 +99,14 @@ def _check_out(out: Path) -> None:
     Raises:
         OutputError: The path, or the nearest that exists above it, is no directory or cannot be written to.
     """
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except OSError as error:  # e.g. a name that is too long
+        raise OutputError(
+            f"cannot write to '{out}' ({error.strerror})",
+            expected="a writable directory",
+            mend="name another directory with --out",
+        ) from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise OutputError(
             f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",

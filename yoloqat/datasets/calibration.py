@@ -54,6 +54,12 @@ def calibration_images(source: Path, count: int, seed: int = 0, *, select: str =
 
 
 def _training_images(path: Path) -> list[Path]:
+    if not os.path.exists(path):  # noqa: PTH110 - never fails
+        raise DataError(
+            f"'{path}' does not exist",
+            expected="a directory of images, or a data set YAML",
+            mend="check --calib-images-dir, or --data",
+        )
     spec = read_dataset_file(path)
     if not spec.train:
         raise DataError(

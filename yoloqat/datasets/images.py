@@ -78,16 +78,24 @@ def check_directory(directory: Path) -> None:
         )
 
 
+def _unreadable(error: OSError) -> None:
+    raise DataError(
+        f"image directory '{error.filename}' cannot be read ({error.strerror})",
+        expected="a readable directory of images",
+        mend="check its permissions",
+    ) from error
+
+
 def find_images(directory: Path) -> list[Path]:
     """Return all images below ``directory``, sorted by path; what is hidden (a name that starts with a dot) is left out.
 
     Raises:
-        DataError: It is no directory, or holds no image.
+        DataError: It is no directory, one below cannot be read, or it holds no image.
     """
     check_directory(directory)
     found, entered = [], set()
     # unlike Path.rglob, this enters directories that are links, as others do, each once even where they form a circle
-    for place, directories, names in os.walk(directory, followlinks=True):
+    for place, directories, names in os.walk(directory, onerror=_unreadable, followlinks=True):
         entered.add(os.path.realpath(place))
         directories[:] = (
             name
