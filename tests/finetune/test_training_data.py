@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tiny_detector import NAMES, TinyData
 from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.splits import split_images
 from yoloqat.datasets.yolo_labels import label_path
-from yoloqat.errors import DataError, YoloqatWarning
+from yoloqat.errors import DataError, OutputError, YoloqatWarning
 from yoloqat.finetune.training_data import training_file
 
 
@@ -64,6 +65,22 @@ def test_a_repeated_line_is_trained_on_as_often(tiny_data: TinyData, tmp_path: P
     training_file(source, tmp_path / "links", NAMES)
     assert len(set((tmp_path / "links" / "train.txt").read_text().splitlines())) == 1
     assert (tmp_path / "links" / "train.txt").read_text().count("000.png") == 2
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a\nb.png", "a b.png"), ("\udce9.png", "\\udce9.png")])
+def test_an_image_whose_name_cannot_stand_in_a_list_is_named(tmp_path: Path, name: str, shown: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).write_bytes(b"")
+    source = tmp_path / "data.yaml"
+    source.write_text(yaml.safe_dump({"train": "images", "val": "images", "names": NAMES}))
+    with pytest.raises(DataError, match=re.escape(f"{shown}' cannot be listed for a training")):
+        training_file(source, tmp_path / "links", NAMES)
+
+
+def test_a_link_that_cannot_be_made_is_named(tiny_data: TinyData, tmp_path: Path) -> None:
+    (tmp_path / "images" / "0-train").mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"cannot link '{tmp_path}/images/0-train' to '.*train' \(File exists\)"):
+        training_file(tiny_data.yaml, tmp_path, NAMES)
 
 
 def test_a_missing_split_is_refused(tmp_path: Path) -> None:
