@@ -62,3 +62,10 @@ def test_a_bare_number_of_classes_and_a_repeated_line_are_enough_to_calibrate(
     assert ran.code == 0, ran.err
     assert ran.result["results"]["map_qfloat"] > 0
     assert "warnings" not in ran.result["results"]
+
+
+def test_a_scan_tells_of_other_names_too(cli: Cli, tiny_checkpoint: Path, roboflow: Path) -> None:
+    roboflow.write_text(roboflow.read_text().replace("disc", "Disc"))
+    ran = cli("sensitivity", tiny_checkpoint, "--data", roboflow, "--batch", 5, "--granularity", "block", "--top", 1)
+    assert ran.code == 0, ran.err
+    assert ["'Disc' and 'disc'" in warning for warning in ran.result["results"]["warnings"]] == [True]

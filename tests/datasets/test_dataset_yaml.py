@@ -119,8 +119,8 @@ def test_none_in_words_and_the_long_name_of_val_are_read(tmp_path):
 
 
 def test_a_repeated_key_is_told_and_the_last_counts(tmp_path):
-    with pytest.warns(YoloqatWarning, match=r"d.yaml' has the key 'val' more than once; the last counts"):
-        assert read(tmp_path, "val: x\nval: y\nnames: [a]\n").val == (tmp_path / "y",)
+    with pytest.warns(YoloqatWarning, match=r"d.yaml' has 2 keys more than once, e.g. 'val'; the last of each"):
+        assert read(tmp_path, "val: x\nval: y\nnames: [a]\nnames: [b]\n").val == (tmp_path / "y",)
 
 
 def test_what_would_not_end_is_not_read(tmp_path):
@@ -183,11 +183,14 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 DOCUMENTS = st.one_of(
-    st.dictionaries(
-        st.sampled_from(["path", "train", "val", "validation", "names", "nc", "kpt_shape", "<<", "other"]),
-        VALUES,
-        max_size=5,
-    ).map(lambda content: "\n".join(f"{key}: {value}" for key, value in content.items()).encode()),
+    st.tuples(
+        st.sampled_from(["", "names: [a]\n", "nc: 2\n"]),
+        st.dictionaries(
+            st.sampled_from(["path", "train", "val", "validation", "names", "nc", "kpt_shape", "<<", "other"]),
+            st.one_of(st.sampled_from(["a", "[a, '../b']", "", "[17, 3]", "[x, y]"]), VALUES),
+            max_size=4,
+        ),
+    ).map(lambda parts: (parts[0] + "\n".join(f"{key}: {value}" for key, value in parts[1].items())).encode()),
     VALUES.map(str.encode),
     st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.binary(max_size=40),

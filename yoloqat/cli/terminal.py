@@ -61,7 +61,8 @@ def shown_warnings(console: Console, command: str) -> Iterator[list[str]]:
                 usual(message, category, filename, lineno, file, line)
             elif str(message) not in found:
                 found.append(str(message))
-                console.print(f"{command}: warning: {message}", markup=False, highlight=False, soft_wrap=True)
+                line = f"{command}: warning: {message}"
+                console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
         warnings.showwarning = show
         yield found

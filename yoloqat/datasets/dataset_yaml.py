@@ -60,8 +60,10 @@ def read_dataset_file(path: Path) -> DatasetFile:
             expected="a YAML mapping with path, train, val and names",
             mend="name the data set's YAML file",
         )
-    for key in repeated:
-        warn(f"data set '{path}' has the key '{key}' more than once; the last counts")
+    if repeated:
+        warn(
+            f"data set '{path}' has {len(repeated)} keys more than once, e.g. '{repeated[0]}'; the last of each counts"
+        )
     values = {key: None if value == "None" else value for key, value in content.items()}
     root = _root(path, values.get("path"))
     return DatasetFile(
