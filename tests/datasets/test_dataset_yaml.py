@@ -123,6 +123,13 @@ def test_a_repeated_key_is_told_and_the_last_counts(tmp_path):
         assert read(tmp_path, "val: x\nval: y\nnames: [a]\nnames: [b]\n").val == (tmp_path / "y",)
 
 
+def test_what_is_no_text_is_left_out_with_a_word(tmp_path):
+    file = tmp_path / "d.yaml"
+    file.write_bytes("# données\nnames: [café, a\x07b]\n".encode("cp1252"))
+    with pytest.warns(YoloqatWarning, match=r"d.yaml' has 3 characters that are no text in UTF-8; they are left out"):
+        assert read_dataset_file(file).names == {0: "caf", 1: "ab"}
+
+
 def test_what_would_not_end_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "fifo.yaml")
     with pytest.raises(DataError, match=re.escape("data set '/dev/zero' cannot be read (it is no regular file)")):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from yoloqat.datasets.splits import first_there, forms, read_text
 from yoloqat.errors import DataError, warn
 from yoloqat.provenance.plain_yaml import parse_yaml
@@ -44,12 +46,15 @@ def read_dataset_file(path: Path) -> DatasetFile:
     Relative paths are resolved beside the YAML file: ``path`` against its directory, the splits against ``path``. What is
     not there is looked for as others write it: ``path`` from the working directory, splits without a leading ``../`` (as
     Roboflow writes them), backslashes as slashes. Without ``names``, ``nc`` classes are called ``class_0``, ``class_1``, ...
+    What is no text is left out with a warning.
 
     Raises:
         DataError: The file is missing, is no YAML mapping, or a value is of the wrong kind.
     """
+    raw = read_text(path, "data set", most=LARGEST, errors="surrogateescape")
+    text = yaml.reader.Reader.NON_PRINTABLE.sub("", raw)
     try:
-        content, repeated = parse_yaml(read_text(path, "data set", most=LARGEST))
+        content, repeated = parse_yaml(text)
     except ValueError as error:
         raise DataError(
             f"data set '{path}' is not YAML ({error})", expected="a YAML mapping of plain values", mend="mend it"
@@ -60,13 +65,9 @@ def read_dataset_file(path: Path) -> DatasetFile:
             expected="a YAML mapping with path, train, val and names",
             mend="name the data set's YAML file",
         )
-    if repeated:
-        warn(
-            f"data set '{path}' has {len(repeated)} keys more than once, e.g. '{repeated[0]}'; the last of each counts"
-        )
     values = {key: None if value == "None" else value for key, value in content.items()}
     root = _root(path, values.get("path"))
-    return DatasetFile(
+    found = DatasetFile(
         path=path,
         root=root,
         names=_names(path, values.get("names"), values.get("nc")),
@@ -74,6 +75,13 @@ def read_dataset_file(path: Path) -> DatasetFile:
         val=_sources(path, root, "val", values.get("val", values.get("validation"))),
         kpt_shape=_kpt_shape(path, values.get("kpt_shape")),
     )
+    if len(text) < len(raw):
+        warn(f"data set '{path}' has {len(raw) - len(text)} characters that are no text in UTF-8; they are left out")
+    if repeated:
+        warn(
+            f"data set '{path}' has {len(repeated)} keys more than once, e.g. '{repeated[0]}'; the last of each counts"
+        )
+    return found
 
 
 def _kpt_shape(path: Path, value: Any) -> tuple[int, int] | None:

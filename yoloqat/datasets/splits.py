@@ -15,13 +15,14 @@ LARGEST_LIST = 1 << 28
 """Bytes of a list of images: millions of them."""
 
 
-def read_text(path: Path, kind: str, *, most: int | None = None) -> str:
+def read_text(path: Path, kind: str, *, most: int | None = None, errors: str = "strict") -> str:
     """Return a text file's content; ``kind`` names the file in errors, e.g. ``"data set"``.
 
     Args:
         path: The file, in UTF-8, or in UTF-16 with a byte-order mark.
         kind: Names the file in errors.
         most: Bytes that it may have, None for any number.
+        errors: What becomes of bytes that are no such text, as for :meth:`bytes.decode`.
 
     Raises:
         DataError: The file is missing, unreadable, no regular file, larger than that, or no such text.
@@ -33,7 +34,7 @@ def read_text(path: Path, kind: str, *, most: int | None = None) -> str:
         if most is not None and status.st_size > most:
             raise OSError(0, f"it has {status.st_size} bytes, more than {most}")
         content = path.read_bytes()
-        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig", errors)
     except FileNotFoundError as error:
         raise DataError(f"{kind} '{path}' does not exist", expected="a file", mend="check the path") from error
     except (OSError, ValueError) as error:
