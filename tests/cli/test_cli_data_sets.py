@@ -52,6 +52,20 @@ def test_names_that_differ_in_case_are_told_once_and_kept_in_the_result(
     assert f"yoloqat eval: warning: {warning}" in ran.err.splitlines()
 
 
+def test_a_data_set_may_name_fewer_classes_than_the_model_has(
+    cli: Cli, tiny_model: Path, roboflow: Path, tmp_path: Path
+) -> None:
+    for file in (roboflow.parent / "valid" / "labels").iterdir():
+        file.write_text("".join(f"{line}\n" for line in file.read_text().splitlines() if not line.startswith("2 ")))
+    before = cli("eval", tiny_model, "--data", roboflow, out=tmp_path / "before").result["results"]
+    roboflow.write_text("val: ../valid/images\nnames: [disc, box]\n")
+    ran = cli("eval", tiny_model, "--data", roboflow)
+    assert ran.code == 0, ran.err
+    assert 0 < ran.result["results"]["map50_95"] == before["map50_95"]
+    assert list(ran.result["results"]["per_class"]) == ["disc", "box"]
+    assert "warnings" not in ran.result["results"]
+
+
 def test_a_bare_number_of_classes_and_a_repeated_line_are_enough_to_calibrate(
     cli: Cli, tiny_model: Path, roboflow: Path
 ) -> None:
