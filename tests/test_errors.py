@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yoloqat import errors
-from yoloqat.errors import CheckFailedError, YoloqatError
+from yoloqat.errors import CheckFailedError, YoloqatError, YoloqatWarning, warn
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, YoloqatError)]
 
@@ -26,6 +26,19 @@ def test_there_are_kinds():
 @pytest.mark.parametrize("value", ["a\nb", "a\r\n\tb", "a  b", "\n a b\n"])
 def test_whatever_is_interpolated_the_text_is_one_line(value):
     assert str(YoloqatError(f"{value} is wrong", expected="x", mend="y")) == "a b is wrong; expected x; y"
+
+
+def test_what_does_not_show_is_escaped_and_a_long_word_cut():
+    assert str(YoloqatError("'a\0b\ud800\x1b[2J'", expected="x", mend="y")).startswith(
+        "'a\\x00b\\ud800\\x1b[2J'; expected"
+    )
+    assert str(YoloqatError("é" * 501, expected="x", mend="y")) == "é" * 500 + "... expected x; y"
+
+
+def test_a_warning_is_one_line_that_names_its_caller():
+    with pytest.warns(YoloqatWarning, match=r"^a b$") as caught:
+        (lambda: warn("a\nb"))()
+    assert caught[0].filename == __file__
 
 
 def test_the_mend_cannot_be_left_out():

@@ -6,6 +6,11 @@ standard error and into :attr:`YoloqatError.exit_code`. Anything else that escap
 
 from __future__ import annotations
 
+import warnings
+
+LONGEST_WORD = 500
+"""Characters of a word, such as a path, that a message shows."""
+
 
 class YoloqatError(Exception):
     """A mistake that the user can mend, told in one line.
@@ -26,7 +31,22 @@ class YoloqatError(Exception):
 
     def __str__(self) -> str:
         """Return the message as a single line, whatever the interpolated values hold."""
-        return " ".join(str(self.args[0]).split())
+        return one_line(str(self.args[0]))
+
+
+class YoloqatWarning(UserWarning):
+    """Something is read otherwise than it may be meant; the command line shows it in one line and keeps it in the result."""
+
+
+def warn(what: str) -> None:
+    """Issue a :class:`YoloqatWarning` in one line that says what was found and what is made of it."""
+    warnings.warn(one_line(what), YoloqatWarning, stacklevel=3)
+
+
+def one_line(text: str) -> str:
+    """Return a text as a single line of characters that show, words of more than 500 characters cut short."""
+    words = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..." for word in text.split())
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(words))
 
 
 class ConfigError(YoloqatError):

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+import yaml
 from onnx import TensorProto, helper
 from tiny_detector import TinyData, make_module, save_module
 
@@ -136,18 +137,55 @@ class TestData:
         refused(cli("eval", tiny_model, "--data", own.yaml), "eval", "label")
 
     def test_with_other_names(self, cli: Cli, tiny_model: Path, own: TinyData) -> None:
-        own.yaml.write_text(own.yaml.read_text().replace("disc", "coin"))
-        calibration = ("--calib-images", 2)
+        own.annotations.write_text(own.annotations.read_text().replace("disc", "coin"))
+        pair = ("--images", own.images, "--annotations", own.annotations)
+        calibration = ("--calib-images", 2, "--calib-images-dir", own.train)
         for command in ("eval", "compare", "calibrate"):
-            ran = cli(command, tiny_model, "--data", own.yaml, *(calibration if command != "eval" else ()))
+            ran = cli(command, tiny_model, *pair, *(calibration if command != "eval" else ()))
             refused(ran, command, "'disc'", "'coin'")
 
     def test_with_other_names_than_a_file_that_is_exported_or_built(
         self, cli: Cli, tiny_checkpoint: Path, tiny_onnx: Path, own: TinyData
     ) -> None:
-        own.yaml.write_text(own.yaml.read_text().replace("disc", "coin"))
+        content = yaml.safe_load(own.yaml.read_text())
+        own.yaml.write_text(yaml.safe_dump(content | {"names": ["coin", "box", "star", "more"]}))
         refused(cli("export", tiny_checkpoint, "--data", own.yaml), "export", "'disc'")
         refused(cli("build", tiny_onnx, "--data", own.yaml), "build", "'disc'")
+
+    @pytest.mark.parametrize(
+        ("arguments", "part"),
+        [
+            (("--data", "x" * 5000), "x... cannot be read (File name too long)"),
+            (("--images", "x" * 5000, "--annotations", "{own}"), "x... does not exist"),
+            (("--images", "{folder}", "--annotations", "x" * 5000), "x... cannot be read (File name too long)"),
+            (("--images", "{own}", "--annotations", "{own}"), "is no directory"),
+            (("--images", "{folder}", "--annotations", "{folder}"), "cannot be read (Is a directory)"),
+            (("--images", "{folder}", "--annotations", "/dev/zero"), "'/dev/zero' cannot be read (it is no regular"),
+            (("--annotations", "{own}"), "the data set is annotations "),
+            (("--data", "{folder}"), "cannot be read (Is a directory)"),
+            (("--data", "{own}", "--images", "{folder}"), "the data set is data "),
+        ],
+        ids=range(9),
+    )
+    def test_that_is_named_wrongly(
+        self, cli: Cli, tiny_model: Path, tiny_data: TinyData, arguments: tuple[str, ...], part: str
+    ) -> None:
+        places = {"own": tiny_data.annotations, "folder": tiny_data.images}
+        refused(cli("eval", tiny_model, *(text.format(**places) for text in arguments)), "eval", part)
+
+    @pytest.mark.parametrize(
+        ("place", "part"),
+        [
+            ("x" * 5000, "x... does not exist; expected a directory of images, or a data set YAML"),
+            ("/dev/zero", "data set '/dev/zero' cannot be read (it is no regular file)"),
+        ],
+        ids=["long", "endless"],
+    )
+    def test_with_calibration_images_that_are_named_wrongly(
+        self, cli: Cli, tiny_model: Path, place: str, part: str
+    ) -> None:
+        ran = cli("calibrate", tiny_model, "--no-eval", "--calib-images-dir", place, "--calib-images", 2)
+        refused(ran, "calibrate", part)
 
     @pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n"])
     def test_with_an_image_that_does_not_decode(
@@ -195,6 +233,7 @@ class TestSetting:
             (("--ignore", ""), ("ignore pattern is ''",)),
             (("--ignore", "model.*"), ("model.* leave no layer to quantize",)),
             (("--ignore", "@no/such.txt"), ("pattern file 'no/such.txt' cannot be read",)),
+            (("--ignore", "@/dev/zero"), ("pattern file '/dev/zero' cannot be read (it has more than 1048576",)),
             (("--calib-images", 0), ("images is 0",)),
             (("--seed", -1), ("seed is -1",)),
             (("--bits", 99), ("bits is 99", "from 2 to 16")),
@@ -283,6 +322,11 @@ class TestOutput:
         below = cli("bench", tiny_model, "--rounds", 1, out=tmp_path / "file" / "deep")
         refused(below, "bench", "file' is a file")
         assert (tmp_path / "file").read_text() == "kept"
+
+    def test_directory_of_a_name_that_is_too_long(self, cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+        ran = cli("bench", tiny_model, "--rounds", 1, out=tmp_path / ("x" * 5000))
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert "x... (File name too long); expected a writable directory" in ran.err
 
     @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a directory that even root cannot write to")
     def test_directory_that_cannot_be_written_to(self, cli: Cli, tiny_model: Path) -> None:

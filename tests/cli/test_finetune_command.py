@@ -110,6 +110,8 @@ def test_what_cannot_be_trained_is_told(
     assert "training argument is 'mosaik=1'" in wrong(capsys, *line, "--train", "mosaik=1")
     assert "training argument is 'epochs=1'" in wrong(capsys, *line, "--train", "epochs=1")
     assert "training argument is 'mosaic=['" in wrong(capsys, *line, "--train", "mosaic=[")
+    dated = "training argument is 'mosaic=2026-13-45' (a value is unfit: month must be in 1..12)"
+    assert dated in wrong(capsys, *line, "--train", "mosaic=2026-13-45")
     assert "'--lr0 0:1e-4,1:1e-5' goes with --supervise" in wrong(capsys, *line, "--lr0", "0:1e-4,1:1e-5")
     assert "goes with --supervise alone" in wrong(capsys, *line, "--train-images-dir", tiny_data.train)
     assert "amp is bf16 on the device 'cpu'" in wrong(capsys, *line, "--train", "amp=bf16")

@@ -34,6 +34,13 @@ def test_a_yaml_without_a_training_split_is_told(tmp_path):
         calibration_images(file, 1)
 
 
+def test_a_missing_directory_is_not_called_a_file(tmp_path):
+    for source in (tmp_path / "no", tmp_path / ("x" * 5000)):
+        with pytest.raises(DataError, match=re.escape(f"'{source}"[:300])) as caught:
+            calibration_images(source, 1)
+        assert "does not exist; expected a directory of images, or a data set YAML" in str(caught.value)
+
+
 def test_the_number_is_checked(yolo_yaml):
     with pytest.raises(ConfigError, match="calib-images is 0"):
         calibration_images(yolo_yaml, 0)
@@ -61,3 +68,11 @@ def test_too_few_that_decode_are_told_with_both_numbers(yolo_yaml):
     with pytest.raises(DataError, match=re.escape(message)):
         calibration_images(yolo_yaml, 3, skipped=[])
     assert len(calibration_images(yolo_yaml, 1, select="range", skipped=[])) == 2
+
+
+def test_an_image_that_is_listed_twice_is_one_image(yolo_yaml):
+    (yolo_yaml.parent / "train.txt").write_text("images/train/0.JPG\n./images/train/0.JPG\nimages/train/1.JPG\n")
+    yolo_yaml.write_text(yolo_yaml.read_text().replace("images/train", "train.txt"))
+    assert [image.path.name for image in calibration_images(yolo_yaml, 2)] == ["0.JPG", "1.JPG"]
+    with pytest.raises(DataError, match="has 2 images to calibrate on and 3 were asked for"):
+        calibration_images(yolo_yaml, 3)

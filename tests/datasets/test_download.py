@@ -145,6 +145,8 @@ def test_a_wrong_checksum_names_both(tmp_path):
         check_md5(path, "0" * 32, mend="do this")
     with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' cannot be read (Is a directory)")):
         check_md5(tmp_path, "0" * 32, mend="do this")
+    with pytest.raises(DataError, match=re.escape("'/dev/zero' cannot be read (it is no regular file)")):
+        check_md5(Path("/dev/zero"), "0" * 32, mend="do this")
 
 
 def test_progress_counts_megabytes_and_ends():

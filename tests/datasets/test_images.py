@@ -238,6 +238,30 @@ def test_what_is_hidden_is_left_out(tmp_path, image_at):
     assert find_images(tmp_path) == [shown]
 
 
+def test_directories_that_are_links_are_entered_once_even_in_a_circle(tmp_path, image_at):
+    image = image_at(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "part").symlink_to(image.parent)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "images")
+    assert find_images(tmp_path / "images") == [tmp_path / "images" / "part" / "a.png"]
+
+
+def test_a_directory_that_cannot_be_read_is_named_and_not_passed_over(tmp_path, image_at, monkeypatch):
+    image_at(tmp_path / "a.png")
+    image_at(tmp_path / "closed" / "b.png")
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    message = f"image directory '{tmp_path / 'closed'}' cannot be read (Permission denied)"
+    with pytest.raises(DataError, match=re.escape(message)):
+        find_images(tmp_path)
+
+
 def test_a_directory_without_images_is_named(tmp_path):
     with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' holds no images")):
         find_images(tmp_path)

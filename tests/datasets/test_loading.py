@@ -28,6 +28,23 @@ def test_a_yaml_with_label_files(yolo_yaml):
     assert dataset.names == {0: "cat", 1: "dog"}
     assert [entry["image_id"] for entry in dataset.annotations["annotations"]] == [1, 1, 3]
     assert dataset.labels_source == f"YOLO label files of '{yolo_yaml}'"
+    assert dataset.by_index
+
+
+def test_classes_of_one_name_are_told_apart_in_the_labels(yolo_yaml):
+    yolo_yaml.write_text(yolo_yaml.read_text().replace("dog", "cat"))
+    dataset = load_dataset(yolo_yaml)
+    assert dataset.names == {0: "cat", 1: "cat"}
+    assert [entry["name"] for entry in dataset.annotations["categories"]] == ["cat (0)", "cat (1)"]
+
+
+def test_a_root_category_of_the_name_of_a_class_is_left_out(tmp_path, image_at):
+    image_at(tmp_path / "a.png")
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(coco(["a.png"], categories=[{"id": 0, "name": "dog"}, {"id": 9, "name": "dog"}])))
+    dataset = load_dataset(images=tmp_path, annotations=file)
+    assert (dataset.names, [entry["id"] for entry in dataset.annotations["categories"]]) == ({0: "dog"}, [9])
+    assert not dataset.by_index
 
 
 def test_a_json_named_for_the_val_list_wins_over_label_files(yolo_yaml):
@@ -76,6 +93,12 @@ def test_a_pair_with_a_missing_directory_or_image_is_told(tmp_path):
     file.write_text(json.dumps(coco(["a.png"])))
     with pytest.raises(DataError, match=re.escape(f"image directory '{tmp_path / 'no'}' does not exist")):
         load_dataset(images=tmp_path / "no", annotations=file)
+    with pytest.raises(DataError, match=re.escape(f"image directory '{file}' is no directory")):
+        load_dataset(images=file, annotations=file)
+    with pytest.raises(DataError, match=re.escape(f"annotation file '{tmp_path}' cannot be read (Is a directory)")):
+        load_dataset(images=tmp_path, annotations=tmp_path)
+    with pytest.raises(DataError, match=r"x\.\.\. does not exist; expected a directory of images"):
+        load_dataset(images=tmp_path / ("x" * 5000), annotations=file)
     with pytest.raises(
         DataError, match=re.escape(f"image '{tmp_path / 'a.png'}' of annotation file '{file}' does not")
     ):

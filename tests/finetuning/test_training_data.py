@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from tiny_detector import NAMES, TinyData
 
-from yoloqat.datasets.splits import read_dataset_file, split_images
+from yoloqat.datasets.dataset_yaml import read_dataset_file
+from yoloqat.datasets.splits import split_images
 from yoloqat.datasets.yolo_labels import label_path
-from yoloqat.errors import DataError
+from yoloqat.errors import DataError, OutputError, YoloqatWarning
 from yoloqat.finetuning.training_data import training_file
 
 
@@ -41,12 +43,44 @@ def test_directories_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     assert found == {"a", "b"}
 
 
-def test_classes_in_another_order_are_refused(tiny_data: TinyData, tmp_path: Path) -> None:
+def test_classes_go_by_their_index_and_other_names_are_told(tiny_data: TinyData, tmp_path: Path) -> None:
     names = {0: "box", 1: "disc", 2: "star"}
+    with pytest.warns(YoloqatWarning, match=r"2 of 3 classes have other names .* e.g. class 0 'disc' and 'box'"):
+        file = training_file(tiny_data.yaml, tmp_path, names)
+    assert read_dataset_file(file).names == names
+
+
+def test_another_number_of_classes_is_refused(tiny_data: TinyData, tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="has the classes disc, box, star; expected the detector's, in its order: box, disc"
+        DataError, match="has 3 classes: disc, box, star; expected the detector's 2, in its order: box, disc"
     ):
-        training_file(tiny_data.yaml, tmp_path, names)
+        training_file(tiny_data.yaml, tmp_path, {0: "box", 1: "disc"})
+
+
+def test_a_repeated_line_is_trained_on_as_often(tiny_data: TinyData, tmp_path: Path) -> None:
+    image = tiny_data.train / "000.png"
+    (tmp_path / "train.txt").write_text(f"{image}\n{image}\n")
+    source = tmp_path / "data.yaml"
+    source.write_text(yaml.safe_dump({"train": "train.txt", "val": str(tiny_data.images), "names": NAMES}))
+    training_file(source, tmp_path / "links", NAMES)
+    assert len(set((tmp_path / "links" / "train.txt").read_text().splitlines())) == 1
+    assert (tmp_path / "links" / "train.txt").read_text().count("000.png") == 2
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a\nb.png", "a b.png"), ("\udce9.png", "\\udce9.png")])
+def test_an_image_whose_name_cannot_stand_in_a_list_is_named(tmp_path: Path, name: str, shown: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).write_bytes(b"")
+    source = tmp_path / "data.yaml"
+    source.write_text(yaml.safe_dump({"train": "images", "val": "images", "names": NAMES}))
+    with pytest.raises(DataError, match=re.escape(f"{shown}' cannot be listed for a training")):
+        training_file(source, tmp_path / "links", NAMES)
+
+
+def test_a_link_that_cannot_be_made_is_named(tiny_data: TinyData, tmp_path: Path) -> None:
+    (tmp_path / "images" / "0-train").mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"cannot link '{tmp_path}/images/0-train' to '.*train' \(File exists\)"):
+        training_file(tiny_data.yaml, tmp_path, NAMES)
 
 
 def test_a_missing_split_is_refused(tmp_path: Path) -> None:

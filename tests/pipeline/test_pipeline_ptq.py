@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_unfit_names_are_told_before_anything_is_collected(
     make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
 ) -> None:
     ptq = make_ptq(make_run())
-    dataset.annotations["categories"][0]["name"] = "coin"
+    dataset = replace(dataset, names=NAMES | {0: "coin", 3: "more"})
     with pytest.raises(DataError, match=f"model classes without a category: '{NAMES[0]}'"):
         calibrate(ptq, MethodSpec("max"), CONFIG, run=make_run(), dataset=dataset)
     assert not make_run().out.exists()

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from yoloqat.cli.command import Command, LightCommand, Outcome
-from yoloqat.cli.terminal import progress_bars
+from yoloqat.cli.terminal import progress_bars, shown_warnings
 from yoloqat.config.checks import check_int
 from yoloqat.errors import OutputError
 from yoloqat.progress import Progress
@@ -30,7 +30,14 @@ def _check_out(out: Path) -> None:
     Raises:
         OutputError: The path, or the nearest that exists above it, is no directory or cannot be written to.
     """
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except OSError as error:  # e.g. a name that is too long
+        raise OutputError(
+            f"cannot write to '{out}' ({error.strerror})",
+            expected="a writable directory",
+            mend="name another directory with --out",
+        ) from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise OutputError(
             f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",
@@ -81,13 +88,17 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
     _check_out(args.out)
     if args.threads is not None:
         check_int("threads", args.threads, 1)
+    errors = Console(stderr=True)
     with (
-        progress_bars(Console(stderr=True)) as progress,
+        progress_bars(errors) as progress,
+        shown_warnings(errors, f"yoloqat {command.name}") as warned,
         _performed(command, args, progress) as (outcome, device, threads),
     ):
         results, lost = finite(outcome.results)  # hours of work must not end in a number that JSON does not have
         if lost:
             results["undefined"] = results.get("undefined", {}) | lost
+        if warned:
+            results["warnings"] = [*results.get("warnings", ()), *warned]
         provenance = environment(device=device, threads=threads, seed=getattr(args, "seed", None))
         result = {
             "schema": SCHEMA,

@@ -16,6 +16,9 @@ from yoloqat.detectors import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.provenance import digest
 
+LONGEST_PATTERNS = 1 << 20
+"""Characters of a file of patterns."""
+
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a validation set."""
@@ -153,14 +156,17 @@ def _patterns(text: str) -> list[str]:
     if not text.startswith("@"):
         return [text]
     try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(text[1:]).open(encoding="utf-8-sig") as file:
+            text_of_file = file.read(LONGEST_PATTERNS + 1)
+        if len(text_of_file) > LONGEST_PATTERNS:
+            raise ValueError(f"it has more than {LONGEST_PATTERNS} characters")
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"pattern file '{text[1:]}' cannot be read ({error})",
             expected="a text file with one pattern per line",
             mend="check the path after @",
         ) from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [line.strip() for line in text_of_file.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 def calibration_config(args: argparse.Namespace, method: MethodSpec | None = None) -> CalibrationConfig:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from yoloqat.errors import YoloqatWarning
 from yoloqat.progress import Progress
 
 
@@ -31,6 +34,38 @@ def progress_bars(console: Console) -> Iterator[Progress]:
     )
     with RichProgress(*columns, console=console) as bars:
         yield _Bars(bars)
+
+
+@contextmanager
+def shown_warnings(console: Console, command: str) -> Iterator[list[str]]:
+    """Show each :class:`YoloqatWarning` once, as one line, and yield the list that they are added to.
+
+    Args:
+        console: Where they are shown.
+        command: Begins the lines.
+    """
+    found: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", YoloqatWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, YoloqatWarning):
+                usual(message, category, filename, lineno, file, line)
+            elif str(message) not in found:
+                found.append(str(message))
+                line = f"{command}: warning: {message}"
+                console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+        warnings.showwarning = show
+        yield found
 
 
 class _Bars:

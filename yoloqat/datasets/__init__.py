@@ -2,7 +2,7 @@
 
 from yoloqat.datasets.batches import Batch, BatchPlan, plan_batches, read_batches
 from yoloqat.datasets.calibration import calibration_images
-from yoloqat.datasets.categories import match_categories
+from yoloqat.datasets.categories import match_categories, warn_of_names
 from yoloqat.datasets.letterbox import Letterboxed, letterbox
 from yoloqat.datasets.loading import load_dataset
 from yoloqat.datasets.records import DetectionDataset, ImageRecord
@@ -21,4 +21,5 @@ __all__ = [
     "plan_batches",
     "read_batches",
     "task_labels",
+    "warn_of_names",
 ]

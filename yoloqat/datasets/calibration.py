@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 from yoloqat.config.calibration import SELECTIONS
 from yoloqat.config.checks import check_choice, check_int
+from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.records import ImageRecord
-from yoloqat.datasets.splits import read_dataset_file, split_images
+from yoloqat.datasets.splits import distinct, split_images
 from yoloqat.errors import DataError
 
 CANDIDATES = 4
@@ -21,7 +23,7 @@ def calibration_images(
 ) -> tuple[ImageRecord, ...]:
     """Choose ``count`` images from a data set's training split, or from a directory.
 
-    The choice depends on the sorted file paths and the seed alone.
+    The choice depends on the sorted file paths and the seed alone; an image that is listed more than once is one image.
 
     Args:
         source: An Ultralytics data set YAML, or a directory of images.
@@ -40,7 +42,7 @@ def calibration_images(
     """
     check_int("calib-images", count, 1)
     check_choice("calib-select", select, SELECTIONS)
-    paths = find_images(source) if source.is_dir() else _training_images(source)
+    paths = find_images(source) if os.path.isdir(source) else _training_images(source)  # noqa: PTH112 - never fails
     if len(paths) < count:
         raise DataError(
             f"'{source}' has {len(paths)} images to calibrate on and {count} were asked for",
@@ -67,6 +69,12 @@ def calibration_images(
 
 
 def _training_images(path: Path) -> list[Path]:
+    if not os.path.exists(path):  # noqa: PTH110 - never fails
+        raise DataError(
+            f"'{path}' does not exist",
+            expected="a directory of images, or a data set YAML",
+            mend="check --calib-images-dir, or --data",
+        )
     spec = read_dataset_file(path)
     if not spec.train:
         raise DataError(
@@ -74,4 +82,4 @@ def _training_images(path: Path) -> list[Path]:
             expected="a training split to calibrate on, because validation images must stay unseen",
             mend="add train: to it, or name a directory with --calib-images-dir",
         )
-    return split_images(spec.train, spec.root, "train")
+    return distinct(split_images(spec.train, spec.root, "train"))

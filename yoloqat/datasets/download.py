@@ -174,6 +174,8 @@ def check_md5(path: Path, expected: str, *, mend: str, progress: Progress = sile
     tell = in_megabytes(progress, f"check {path.name.removesuffix('.part')}", size)
     found = hashlib.md5(usedforsecurity=False)
     try:
+        if not path.is_file() and not path.is_dir():
+            raise OSError(0, "it is no regular file")
         with path.open("rb") as file:
             while chunk := file.read(CHUNK):
                 found.update(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -220,23 +221,47 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
+def check_directory(directory: Path) -> None:
+    """Check that images can be looked for in ``directory``.
+
+    Raises:
+        DataError: It is no directory.
+    """
+    if not os.path.isdir(directory):  # noqa: PTH112 - False for what is no path at all
+        there = os.path.exists(directory)  # noqa: PTH110
+        raise DataError(
+            f"image directory '{directory}' {'is no directory' if there else 'does not exist'}",
+            expected="a directory of images",
+            mend="check the path",
+        )
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(
+        f"image directory '{error.filename}' cannot be read ({error.strerror})",
+        expected="a readable directory of images",
+        mend="check its permissions",
+    ) from error
+
+
 def find_images(directory: Path) -> list[Path]:
     """Return all images below ``directory``, sorted by path; what is hidden (a name that starts with a dot) is left out.
 
     Raises:
-        DataError: It is no directory, or holds no image.
+        DataError: It is no directory, one below cannot be read, or it holds no image.
     """
-    if not directory.is_dir():
-        raise DataError(
-            f"image directory '{directory}' does not exist", expected="a directory of images", mend="check the path"
+    check_directory(directory)
+    found, entered = [], set()
+    # unlike Path.rglob, this enters directories that are links, as others do, each once even where they form a circle
+    for place, directories, names in os.walk(directory, onerror=_unreadable, followlinks=True):
+        entered.add(os.path.realpath(place))
+        directories[:] = (
+            name
+            for name in directories
+            if not name.startswith(".") and os.path.realpath(Path(place, name)) not in entered
         )
-    found = sorted(
-        path
-        for path in directory.rglob("*")
-        if is_image(path)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-    )
+        found += [path for name in names if is_image(path := Path(place, name)) and not name.startswith(".")]
+    found = sorted(path for path in found if path.is_file())
     if not found:
         raise DataError(
             f"'{directory}' holds no images",

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from yoloqat.datasets.categories import once_named, told_apart
 from yoloqat.datasets.coco_json import match_files, read_coco, restricted
-from yoloqat.datasets.images import image_size, readable_images
+from yoloqat.datasets.dataset_yaml import DatasetFile, read_dataset_file
+from yoloqat.datasets.images import check_directory, image_size, readable_images
 from yoloqat.datasets.records import DetectionDataset, ImageRecord
-from yoloqat.datasets.splits import DatasetFile, checked_images, read_dataset_file, split_images
+from yoloqat.datasets.splits import checked_images, split_images
 from yoloqat.datasets.yolo_labels import read_labels
 from yoloqat.errors import DataError
 
@@ -69,9 +71,10 @@ def _from_yaml(path: Path, skipped: list[Path] | None) -> DetectionDataset:
     return DetectionDataset(
         tuple(records),
         spec.names,
-        read_labels(records, spec.names, spec.kpt_shape),
+        read_labels(records, told_apart(spec.names), spec.kpt_shape),
         f"YOLO label files of '{path}'",
         spec.kpt_shape,
+        by_index=True,
     )
 
 
@@ -85,10 +88,7 @@ def _json_of(spec: DatasetFile) -> Path | None:
 
 def _from_pair(images: Path, annotations: Path, skipped: list[Path] | None) -> DetectionDataset:
     content = read_coco(annotations)
-    if not images.is_dir():
-        raise DataError(
-            f"image directory '{images}' does not exist", expected="a directory of images", mend="check the path"
-        )
+    check_directory(images)
     paths = [images / entry["file_name"] for entry in content["images"]]
     entry_of = dict(zip(paths, content["images"], strict=True))
     ordered = checked_images(paths, f"annotation file '{annotations}'")
@@ -115,6 +115,7 @@ def _from_json(
     records = tuple(
         ImageRecord(path, entry["id"], *_size(path, entry)) for path, entry in zip(paths, entries, strict=True)
     )
+    labels["categories"] = once_named(labels)
     by_id = sorted(labels["categories"], key=lambda category: int(category["id"]))
     names = {index: category["name"] for index, category in enumerate(by_id)}
     return DetectionDataset(records, names, labels, str(source))

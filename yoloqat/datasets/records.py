@@ -35,6 +35,8 @@ class DetectionDataset:
             x, y, width, height in pixels, and every annotation has ``id`` (from 1), ``area`` and ``iscrowd``.
         labels_source: Which labels these are, for the result: the json's path, or the YOLO label files.
         kpt_shape: Keypoints per object and numbers per keypoint (x, y, visibility), of a data set for poses.
+        by_index: The category ids are class indices of the model, as in YOLO label files; else categories and classes are
+            the same where their names are.
     """
 
     images: tuple[ImageRecord, ...]
@@ -42,3 +44,4 @@ class DetectionDataset:
     annotations: dict[str, Any] = field(repr=False, compare=False)
     labels_source: str = ""
     kpt_shape: tuple[int, int] | None = None
+    by_index: bool = False

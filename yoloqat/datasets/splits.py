@@ -1,166 +1,127 @@
-"""An Ultralytics data set YAML, and the image files of its splits."""
+"""The image files of a split: directories, lists of images, and images."""
 
 from __future__ import annotations
 
+import os
+import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from yoloqat.datasets.images import EXTENSIONS, find_images, is_image
-from yoloqat.errors import DataError
+from yoloqat.errors import DataError, warn
+
+LARGEST_LIST = 1 << 28
+"""Bytes of a list of images: millions of them."""
 
 
-@dataclass(frozen=True)
-class DatasetFile:
-    """An Ultralytics data set YAML with its paths resolved.
-
-    Attributes:
-        path: The YAML file.
-        root: The directory that its splits are relative to.
-        names: Class index to class name.
-        train: Sources of the training split (list files, directories or images); empty where there is none.
-        val: Sources of the validation split; empty where there is none.
-        kpt_shape: Keypoints per object and numbers per keypoint, of a data set for poses.
-    """
-
-    path: Path
-    root: Path
-    names: dict[int, str]
-    train: tuple[Path, ...]
-    val: tuple[Path, ...]
-    kpt_shape: tuple[int, int] | None = None
-
-
-def read_text(path: Path, kind: str) -> str:
+def read_text(path: Path, kind: str, *, most: int | None = None, errors: str = "strict") -> str:
     """Return a text file's content; ``kind`` names the file in errors, e.g. ``"data set"``.
 
+    Args:
+        path: The file, in UTF-8, or in UTF-16 with a byte-order mark.
+        kind: Names the file in errors.
+        most: Bytes that it may have, None for any number.
+        errors: What becomes of bytes that are no such text, as for :meth:`bytes.decode`.
+
     Raises:
-        DataError: The file is missing, unreadable, or not UTF-8.
+        DataError: The file is missing, unreadable, no regular file, larger than that, or no such text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise OSError(0, "it is no regular file")
+        if most is not None and status.st_size > most:
+            raise OSError(0, f"it has {status.st_size} bytes, more than {most}")
+        content = path.read_bytes()
+        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig", errors)
     except FileNotFoundError as error:
         raise DataError(f"{kind} '{path}' does not exist", expected="a file", mend="check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+    except (OSError, ValueError) as error:
+        text = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise DataError(
-            f"{kind} '{path}' cannot be read ({reason})", expected="a readable text file", mend="check the file"
+            f"{kind} '{path}' cannot be read ({getattr(error, 'strerror', None) or text})",
+            expected="a readable text file",
+            mend="check the file",
         ) from error
 
 
-def read_dataset_file(path: Path) -> DatasetFile:
-    """Read an Ultralytics data set YAML: ``path``, ``train``, ``val`` and ``names``.
-
-    Relative paths are resolved beside the YAML file: ``path`` against its directory, the splits against ``path``.
-
-    Raises:
-        DataError: The file is missing, is no YAML mapping, or a value is of the wrong kind.
-    """
-    try:
-        content = yaml.safe_load(read_text(path, "data set"))
-    except yaml.YAMLError as error:
-        line = str(getattr(error, "problem", None) or error)
-        raise DataError(f"data set '{path}' is not YAML ({line})", expected="a YAML mapping", mend="mend it") from error
-    if not isinstance(content, dict):
-        raise DataError(
-            f"data set '{path}' holds a {type(content).__name__}",
-            expected="a YAML mapping with path, train, val and names",
-            mend="name the data set's YAML file",
-        )
-    root = path.parent / str(content.get("path") or "")
-    return DatasetFile(
-        path=path,
-        root=root,
-        names=_names(path, content.get("names")),
-        train=_sources(path, root, "train", content.get("train")),
-        val=_sources(path, root, "val", content.get("val")),
-        kpt_shape=_kpt_shape(path, content.get("kpt_shape")),
-    )
+def forms(text: str) -> list[str]:
+    """Return a path as it is written, and with slashes where it was written with backslashes."""
+    return [text, text.replace("\\", "/")] if "\\" in text else [text]
 
 
-def _kpt_shape(path: Path, value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    whole = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
-    if not whole or value[0] < 1 or value[1] not in (2, 3):
-        raise DataError(
-            f"kpt_shape of data set '{path}' is {_short(value)}",
-            expected="keypoints per object, and 2 or 3 numbers per keypoint, e.g. [17, 3]",
-            mend="write the shape of the labels",
-        )
-    return value[0], value[1]
-
-
-def _names(path: Path, value: Any) -> dict[int, str]:
-    entries = dict(enumerate(value)) if isinstance(value, list) else value
-    dense = (
-        isinstance(entries, dict)
-        and bool(entries)
-        and sorted(map(str, entries)) == sorted(map(str, range(len(entries))))
-    )
-    if not dense:
-        raise DataError(
-            f"names of data set '{path}' are {_short(value)}",
-            expected="a list of class names, or a mapping from 0, 1, 2, ... to them",
-            mend="write the class names into it",
-        )
-    return {int(index): str(name).strip() for index, name in sorted(entries.items(), key=lambda item: int(item[0]))}
-
-
-def _sources(path: Path, root: Path, split: str, value: Any) -> tuple[Path, ...]:
-    entries = value if isinstance(value, list) else [value] if value else []
-    if not all(isinstance(entry, str) for entry in entries):
-        raise DataError(
-            f"{split} of data set '{path}' is {_short(value)}",
-            expected="a directory, a list file, or a list of those",
-            mend="write paths",
-        )
-    return tuple(root / entry for entry in entries)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def first_there(candidates: list[Path]) -> Path:
+    """Return the first path that exists, or else the first."""
+    # unlike Path.exists, this is False for a path that is too long or holds NUL
+    return next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110
 
 
 def _listed(list_file: Path, root: Path) -> list[Path]:
-    lines = [line.strip() for line in read_text(list_file, "image list").splitlines()]
-    paths = [Path(line) for line in lines if line]
-    for path in paths:
-        if not is_image(path):
-            raise DataError(
-                f"'{path}' in image list '{list_file}' is no image",
-                expected=f"one path a line that ends in {', '.join(sorted(EXTENSIONS))}",
-                mend="remove the line",
-            )
-    beside = [list_file.parent / path for path in paths]
-    return [near if near.exists() else root / path for near, path in zip(beside, paths, strict=True)]
+    text = read_text(list_file, "image list", most=LARGEST_LIST)
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    foreign = [line for line in lines if not is_image(Path(line))]
+    if foreign and len(foreign) == len(lines):
+        raise DataError(
+            f"image list '{list_file}' names no image, e.g. '{foreign[0]:.80}'",
+            expected=f"one path a line that ends in {', '.join(sorted(EXTENSIONS))}",
+            mend="name a list of images, or their directory",
+        )
+    if foreign:
+        warn(
+            f"{len(foreign)} lines of image list '{list_file}' name no image and are left out, e.g. '{foreign[0]:.80}'"
+        )
+    places = (list_file.parent, root, Path())
+    return [
+        first_there([place / form for form in forms(line) for place in places])
+        for line in lines
+        if is_image(Path(line))
+    ]
 
 
 def split_images(sources: tuple[Path, ...], root: Path, split: str) -> list[Path]:
-    """Return the image files of a split, sorted by path, each of which exists and is named once.
+    """Return the image files of a split, sorted by path, each of which exists.
+
+    An image that is listed more than once counts once in ``"val"``, where scoring it twice would weigh it double; in
+    ``"train"`` it stays there as often, because a training may be meant to see it so often.
 
     Args:
-        sources: Directories, list files (one image path a line, relative to the list file or else to ``root``) or images.
+        sources: Directories, list files (one image path a line, relative to the list file, or else to ``root``, or else to
+            the working directory) or images.
         root: The data set's directory.
-        split: ``"train"`` or ``"val"``, for errors.
+        split: ``"train"`` or ``"val"``.
 
     Raises:
-        DataError: The split is empty, or an image is missing or named twice.
+        DataError: The split is empty, or an image, a directory or a list is missing.
     """
     found: list[Path] = []
     for source in sources:
-        if source.is_dir():
+        if os.path.isdir(source):  # noqa: PTH112 - False for what is no path at all
             found += find_images(source)
+        elif not os.path.exists(source):  # noqa: PTH110
+            raise DataError(
+                f"'{source}' of the {split} split does not exist",
+                expected="a directory of images, a list of them, or an image",
+                mend=f"correct {split}: or path: in the data set's YAML",
+            )
         elif is_image(source):
             found.append(source)
         else:
             found += _listed(source, root)
-    where = ", ".join(map(str, sources))
-    return checked_images(found, f"{split} split '{where}'")
+    where = f"{split} split '{', '.join(map(str, sources))}'"
+    _check_present(found, where)
+    if split == "train":
+        return sorted(found)
+    once = distinct(found)
+    if len(once) < len(found):
+        twice = next(path for path, count in Counter(path.resolve() for path in found).items() if count > 1)
+        warn(f"{where} names {len(found) - len(once)} images again, e.g. '{twice}'; each counts once")
+    return once
+
+
+def distinct(paths: list[Path]) -> list[Path]:
+    """Return ``paths`` sorted, one for each file."""
+    return sorted({path.resolve(): path for path in sorted(paths, reverse=True)}.values())
 
 
 def checked_images(paths: list[Path], where: str) -> list[Path]:
@@ -169,15 +130,7 @@ def checked_images(paths: list[Path], where: str) -> list[Path]:
     Raises:
         DataError: There is none, or one is missing or there twice.
     """
-    if not paths:
-        raise DataError(f"{where} names no images", expected="at least one image", mend="fill it")
-    for path in paths:
-        if not path.is_file():
-            raise DataError(
-                f"image '{path}' of {where} does not exist",
-                expected="an image file",
-                mend="restore it or take it off the list",
-            )
+    _check_present(paths, where)
     twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
         raise DataError(
@@ -186,3 +139,15 @@ def checked_images(paths: list[Path], where: str) -> list[Path]:
             mend="remove the repetitions",
         )
     return sorted(paths)
+
+
+def _check_present(paths: list[Path], where: str) -> None:
+    if not paths:
+        raise DataError(f"{where} names no images", expected="at least one image", mend="fill it")
+    for path in paths:
+        if not os.path.isfile(path):  # noqa: PTH113 - False for what is no path at all
+            raise DataError(
+                f"image '{path}' of {where} does not exist",
+                expected="an image file",
+                mend="restore it or take it off the list",
+            )

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import checked_imgsz, sides, size_text
-from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, match_categories, plan_batches, read_batches
+from yoloqat.datasets import (
+    Batch,
+    BatchPlan,
+    DetectionDataset,
+    match_categories,
+    plan_batches,
+    read_batches,
+    warn_of_names,
+)
 from yoloqat.datasets.letterbox import PADDING
 from yoloqat.detectors.nms import non_max_suppression
 from yoloqat.detectors.nms_rotated import rotated_suppression
@@ -78,7 +86,8 @@ def evaluate(
 
     Args:
         predictor: The model, in whatever runtime.
-        dataset: Images and labels; categories are matched with the model's classes by name.
+        dataset: Images and labels; categories are matched with the model's classes as
+            :func:`yoloqat.datasets.match_categories` does.
         config: Image size, batch and suppression.
         progress: Told of every finished batch.
         store: Keeps finished chunks, so that the same call after an interruption goes on where it stopped.
@@ -89,7 +98,7 @@ def evaluate(
         ModelError: The model's outputs have an unfit shape, or hold NaN or infinity.
         OutputError: A finished chunk cannot be stored.
     """
-    match_categories(dataset, predictor.info.names)  # tell of unfit names before the long part
+    warn_of_names(dataset, predictor.info.names)  # and tell of unfit ones, before the long part
     detections = detect(predictor, dataset, config, progress=progress, store=store)
     return score(dataset, detections, predictor.info.names)
 

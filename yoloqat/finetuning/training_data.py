@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yoloqat.datasets.splits import DatasetFile, read_dataset_file, split_images
+from yoloqat.datasets.categories import warn_of_indices
+from yoloqat.datasets.dataset_yaml import DatasetFile, is_plain, read_dataset_file
+from yoloqat.datasets.splits import split_images
 from yoloqat.datasets.yolo_labels import label_path
-from yoloqat.errors import DataError
+from yoloqat.errors import DataError, OutputError
 from yoloqat.provenance import write_text
 
 
@@ -26,17 +28,19 @@ def training_file(data: Path, folder: Path, names: dict[int, str], *, channels: 
         channels: Of the images that the detector takes.
 
     Raises:
-        DataError: A split is missing or empty, or the classes are others than the detector's or in another order.
-        OutputError: A file cannot be written.
+        DataError: A split is missing or empty, an image's name cannot stand in a list, or there is another number of
+            classes than the detector's.
+        OutputError: A file or a link cannot be written.
     """
     spec = read_dataset_file(data)
-    if spec.names != names:
+    if len(spec.names) != len(names):
         ours, theirs = ", ".join(names.values()), ", ".join(spec.names.values())
         raise DataError(
-            f"data set '{data}' has the classes {theirs[:120]}",
-            expected=f"the detector's, in its order: {ours[:120]}",
+            f"data set '{data}' has {len(spec.names)} classes: {theirs[:120]}",
+            expected=f"the detector's {len(names)}, in its order: {ours[:120]}",
             mend="fine-tune on the data set that the detector was trained for",
         )
+    warn_of_indices(spec.names, names, str(data))
     lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
     for split, target in lists.items():
         paths = _linked(_images(spec, split), folder)
@@ -69,7 +73,15 @@ def _images(spec: DatasetFile, split: str) -> list[Path]:
             expected="images to train on and others to score on",
             mend=f"add {split}: with a directory or a list file",
         )
-    return split_images(sources, spec.root, split)
+    paths = split_images(sources, spec.root, split)
+    for path in paths:
+        if not is_plain(str(path)) or len(str(path).splitlines()) > 1:
+            raise DataError(
+                f"image '{path}' cannot be listed for a training",
+                expected="a name in UTF-8 and in one line",
+                mend="rename it",
+            )
+    return paths
 
 
 def _linked(paths: Sequence[Path], folder: Path) -> list[Path]:
@@ -86,7 +98,14 @@ def _linked(paths: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _link(link: Path, target: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if link.is_symlink():
-        link.unlink()
-    link.symlink_to(target.absolute(), target_is_directory=True)
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(target.absolute(), target_is_directory=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot link '{link}' to '{target}' ({error.strerror})",
+            expected="a file system that takes links",
+            mend="name another directory with --out",
+        ) from error

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from yoloqat.detectors import Detector
@@ -23,6 +22,7 @@ from yoloqat.finetuning.settings import FinetuneConfig
 from yoloqat.finetuning.state import TrainingState
 from yoloqat.finetuning.trainer import TRAINERS, Session, refused, trainer_class
 from yoloqat.progress import Progress, silent
+from yoloqat.provenance.plain_yaml import parse_yaml
 
 DEFAULTS: dict[str, Any] = {
     "lrf": 0.01,
@@ -93,10 +93,12 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
                 mend="use its own option, see `yoloqat finetune --help`",
             )
         try:
-            parsed[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            parsed[key], _ = parse_yaml(text)
+        except ValueError as error:
             raise ConfigError(
-                f"the training argument is '{argument}'", expected="a plain value", mend="write e.g. mosaic=0.5"
+                f"the training argument is '{argument}' ({error})",
+                expected="a plain value",
+                mend="write e.g. mosaic=0.5",
             ) from error
     return parsed
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.images import find_images, image_size, readable_images
-from yoloqat.datasets.splits import read_dataset_file, split_images
+from yoloqat.datasets.splits import split_images
 from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
@@ -68,7 +70,7 @@ def training_images(source: Path | None, skipped: list[Path] | None = None) -> t
     """
     if source is None:
         raise unnamed(source)
-    if source.is_dir():
+    if os.path.isdir(source):  # noqa: PTH112 - never fails
         paths = find_images(source)
     else:
         spec = read_dataset_file(source)

@@ -9,7 +9,7 @@ from typing import Any
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import ImageSize, checked_imgsz
-from yoloqat.datasets import DetectionDataset, match_categories
+from yoloqat.datasets import DetectionDataset, warn_of_names
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
@@ -80,7 +80,7 @@ def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: Eva
     check_fit(info, config)
     if dataset is None:
         return
-    match_categories(dataset, info.names)
+    warn_of_names(dataset, info.names)
     reason = unscored(dataset)
     if reason is not None:
         raise DataError(

@@ -16,7 +16,7 @@ import torch
 
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, warn_of_names
 from yoloqat.detectors import torch_threads
 from yoloqat.errors import CheckFailedError
 from yoloqat.pipeline.run import Run, dataset_hash
@@ -125,6 +125,7 @@ def run_scan(
             devices=torch.cuda.device_count(),
         )
     scanner = job.scanner()
+    warn_of_names(dataset, scanner.detector.info.names)
     with torch_threads(run.threads):  # importing Ultralytics may have changed it
         before = state_hash(scanner.detector.module)
         inputs = _inputs(scanner, dataset, run, weights=before)
