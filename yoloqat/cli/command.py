@@ -45,6 +45,8 @@ class Command:
         arguments: Adds the command's own arguments to its parser.
         run: Does the work.
         devices: ``--device`` may name several; the run has the first.
+        files: Every file or directory that it may write into the directory of results, beside ``result.json``.
+        continues: Names of arguments that may change from run to run in one directory, because they go on with what is there.
     """
 
     name: str
@@ -52,3 +54,5 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Run], Outcome]
     devices: bool = False
+    files: Sequence[str] = ()
+    continues: Sequence[str] = ()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 
+from yoloqat.cli import evaluate
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import table
 from yoloqat.datasets.download_coco import YAML, obtain
 from yoloqat.datasets.download_source import COCO2017
@@ -53,8 +55,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         results,
         tables=[shown],
         files=[YAML, *(part.target for item in obtained for part in item.archive.parts)],
-        next=[f"yoloqat eval yolov8n.pt --data {run.out / YAML}"],
+        next=[next_line(args, evaluate.COMMAND, "yolov8n.pt", data=run.out / YAML)],
     )
 
 
-COMMAND = Command("data", __doc__ or "", _arguments, _run)
+COMMAND = Command("data", __doc__ or "", _arguments, _run, files=(YAML,), continues=("train", "mirror"))

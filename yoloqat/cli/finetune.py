@@ -9,11 +9,10 @@ detectors too. An interrupted run goes on, to the same losses, when the same lin
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import options
+from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, to_dict
@@ -175,9 +174,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         "checkpoint": {"path": str(args.model), "sha256": sha},
         "data": options.dataset_input(dataset),
     }
-    best = run.out / BEST
-    next_line = shlex.join(["yoloqat", "export", str(best), *options.data_line(args)])
-    return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], [next_line])
+    lines = export.lines_after(args, detector, run.out / BEST)
+    return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], lines)
 
 
 def _table(model: Path, results: dict[str, Any]) -> Any:
@@ -193,4 +191,4 @@ def _table(model: Path, results: dict[str, Any]) -> Any:
     return shown
 
 
-COMMAND = Command("finetune", __doc__ or "", _arguments, _run, devices=True)
+COMMAND = Command("finetune", __doc__ or "", _arguments, _run, devices=True, files=(BEST, LAST))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import traceback
@@ -11,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
-
+from yoloqat import interrupt
 from yoloqat.cli import (
     bench,
     build,
@@ -28,10 +26,11 @@ from yoloqat.cli import (
     sensitivity,
 )
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import progress_bars
+from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, directory, settings
+from yoloqat.cli.terminal import Screen, progress_bars
 from yoloqat.config.checks import check_int
 from yoloqat.detectors import torch_device, torch_threads
-from yoloqat.errors import OutputError, YoloqatError
+from yoloqat.errors import YoloqatError
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import environment, write_json
 
@@ -49,9 +48,6 @@ COMMANDS: tuple[Command, ...] = (
     bench.COMMAND,
     data.COMMAND,
 )
-
-SCHEMA = {"name": "yoloqat/result", "version": 1}
-INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,60 +70,55 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.arguments(sub)
         group = sub.add_argument_group("run")
-        group.add_argument("--out", type=Path, metavar="DIR", help=f"where results go (default: runs/{command.name})")
+        group.add_argument(
+            "--out", type=directory, metavar="DIR", help=f"where results go (default: runs/{command.name})"
+        )
         group.add_argument("--device", default="cpu", metavar="D", help="cpu or a CUDA index (default: cpu)")
         group.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: all cores)")
         group.add_argument("--json", choices=["-"], help="with '-': print result.json instead of tables")
         group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        group.add_argument("--overwrite", action="store_true", help="replace results of other settings that DIR holds")
+        sub.set_defaults(parser=sub)
     return parser
 
 
-def _result(command: str, outcome: Outcome, run: Run, argv: Sequence[str], seed: int | None) -> dict[str, Any]:
-    provenance = environment(device=str(run.device), threads=run.threads, seed=seed)
+def _result(
+    args: argparse.Namespace, outcome: Outcome, run: Run, argv: Sequence[str], asked: dict[str, Any]
+) -> dict[str, Any]:
+    provenance = environment(device=str(run.device), threads=run.threads, seed=getattr(args, "seed", None))
+    line = {"command_line": shlex.join(["yoloqat", *argv]), "arguments": asked}
     return {
         "schema": SCHEMA,
-        "command": command,
+        "command": args.command,
         "config": outcome.config,
-        "provenance": provenance | {"command_line": shlex.join(["yoloqat", *argv]), "inputs": outcome.inputs},
+        "provenance": provenance | line | {"inputs": outcome.inputs},
         "results": outcome.results,
     }
 
 
-def _check_out(out: Path) -> None:
-    """Check that results can be written, before the work that leads to them.
-
-    Raises:
-        OutputError: The path, or the nearest that exists above it, is no directory or cannot be written to.
-    """
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OutputError(
-            f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",
-            expected="a writable directory",
-            mend="name another directory with --out",
-        )
-
-
 def _run(command: Command, args: argparse.Namespace, argv: Sequence[str]) -> int:
     out: Path = args.out or Path("runs") / command.name
-    _check_out(out)
+    check_writable(out)
+    interrupt.work_begins()
     if args.threads is not None:
         check_int("threads", args.threads, 1)
-    errors = Console(stderr=True)
+    errors = Screen(stderr=True)
     with torch_threads(args.threads) as threads, progress_bars(errors) as progress:
         device = args.device.split(",")[0] if command.devices else args.device
         run = Run(out, torch_device(device), threads, progress)
-        outcome = command.run(args, run)
-        result = _result(command.name, outcome, run, argv, getattr(args, "seed", None))
-        write_json(out / "result.json", result)
+        asked = settings(args, command)
+        with claimed(out, args, command, COMMANDS):
+            outcome = command.run(args, run)
+            result = _result(args, outcome, run, argv, asked)
+            write_json(out / RESULT, result)
         run.forget_parts()
-    console = Console()
+    console = Screen()
     if args.json == "-":
-        console.print_json(data=result)
+        console.print_json(data=result, ensure_ascii=True)
     else:
         for table in outcome.tables:
             console.print(table)
-        written = ", ".join(str(out / name) for name in (*outcome.files, "result.json"))
+        written = ", ".join(str(out / name) for name in (*outcome.files, RESULT))
         console.print(f"wrote {written}", highlight=False, soft_wrap=True)
         for line in outcome.next:
             console.print(f"next: {line}", highlight=False, soft_wrap=True, markup=False)
@@ -157,6 +148,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"yoloqat {command.name}: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        line = shlex.join(["yoloqat", *argv])
+        line = shlex.join(["yoloqat", *(word for word in argv if word != "--overwrite")])
         sys.stderr.write(f"yoloqat {command.name}: interrupted; finished parts are kept, go on with: {line}\n")
-        return INTERRUPTED
+        return interrupt.CODE
