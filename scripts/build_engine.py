@@ -32,27 +32,29 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--device", help="cpu or a CUDA index (default: cpu)")
     parser.add_argument("--threads", help="threads inside an operator (default: all cores)")
     parser.add_argument("--out", type=Path, default=Path("runs/engine"), help="where results go (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings that are there")
     args = parser.parse_args(argv)
     out: Path = args.out
     size = ["--imgsz", str(args.imgsz)]
     data = ["--data", args.data]
     machine = ["--threads", args.threads] if args.threads else []
     machine += ["--device", args.device] if args.device else []
+    machine += ["--overwrite"] if args.overwrite else []
     runtime, file = ["--engine", args.engine], FILES[args.engine]
     ignore = [part for pattern in args.ignore for part in ("--ignore", pattern)]
     calibration = ["--method", args.method, "--calib-images", args.calib_images, *ignore, "--no-eval"]
-    engine, floating = out / "build" / file, out / "float" / file
+    engine, floating = out / "build" / file, out / "float_build" / file
     quantized = out / "export" / "model.onnx"
     steps = (
         ["calibrate", args.model, *data, *size, *calibration, "--out", str(out / "calibrate")],
         ["export", str(out / "calibrate" / "model.safetensors"), *size, "--out", str(out / "export")],
         ["build", str(quantized), *runtime, "--float", args.model, *data, *size, "--out", str(out / "build")],
-        ["export", args.model, *size, "--out", str(out / "float")],
-        ["build", str(out / "float" / "model.onnx"), *runtime, "--out", str(out / "float")],
+        ["export", args.model, *size, "--out", str(out / "float_export")],
+        ["build", str(out / "float_export" / "model.onnx"), *runtime, "--out", str(out / "float_build")],
         [
             "bench",
             args.model,
-            str(out / "float" / "model.onnx"),
+            str(out / "float_export" / "model.onnx"),
             str(floating),
             str(engine),
             *size,

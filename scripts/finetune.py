@@ -29,9 +29,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--ignore", action="append", default=[], help="leave layers float, as for `yoloqat calibrate`")
     parser.add_argument("--threads", help="threads inside an operator (default: all cores)")
     parser.add_argument("--out", type=Path, default=Path("runs/qat"), help="where results go (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings that are there")
     args, training = parser.parse_known_args(argv)
     out: Path = args.out
     shared = ["--data", args.data, "--imgsz", args.imgsz, *(["--threads", args.threads] if args.threads else [])]
+    shared += ["--overwrite"] if args.overwrite else []
     ignore = [part for pattern in args.ignore for part in ("--ignore", pattern)]
     calibration = [
         "--method",

@@ -129,7 +129,7 @@ def _command(line: Sequence[str], out: Path) -> tuple[dict[str, Any] | None, str
     """Run a command and return its results, or None and the line it failed with."""
     errors = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
-        code = main([*line, "--out", str(out)])
+        code = main([*line, "--overwrite", "--out", str(out)])
     if code != 0:
         return None, (errors.getvalue().strip().splitlines() or [f"exit code {code}"])[-1]
     return json.loads((out / "result.json").read_text())["results"], ""

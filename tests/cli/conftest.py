@@ -33,13 +33,21 @@ class Ran:
 
 @pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run a command with its results in a directory of the test's own; options that parse badly end like a process."""
+    """Run a command with its results in a directory of the test's own; options that parse badly end like a process.
 
-    def run(*arguments: object, out: Path = tmp_path / "out", threads: int = 1) -> Ran:
+    Different lines without an ``out`` share one directory, and each begins it anew.
+    """
+    shared = tmp_path / "out"
+    former: list[list[str]] = []
+
+    def run(*arguments: object, out: Path = shared, threads: int = 1) -> Ran:
         capsys.readouterr()
         line = [str(argument) for argument in arguments]
         if "--threads" not in line:
             line += ["--threads", str(threads)]
+        if out == shared:
+            former.append(line)
+            line = [*line, "--overwrite"] if line != former[0] and line != former[-2] else line
         try:
             code = main([*line, "--out", str(out)])
         except SystemExit as stop:

@@ -11,13 +11,15 @@ servers need beside it.
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import options
+from yoloqat.cli import bench, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
@@ -142,7 +144,7 @@ def _deploy(args: argparse.Namespace, path: Path) -> list[str]:
         return []
     artifact, lines = describe(path, args.model), []
     if args.triton is not None:
-        lines.append(f"tritonserver --model-repository {args.triton}")
+        lines.append(shlex.join(["tritonserver", "--model-repository", str(args.triton)]))
         write_triton(artifact, args.triton, name=args.name)
     if args.deepstream is not None:
         source = describe(args.model, args.model) if artifact.kind == "openvino" else artifact
@@ -185,7 +187,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     settings: dict[str, Any] = {"engine": args.engine, "evaluation": to_dict(config) if dataset is not None else None}
     if args.engine == "openvino":
         settings["split_above"] = args.split_above
-    lines = [f"yoloqat bench {args.model} {path}", *built.lines, *_deploy(args, path)]
+    bench_line = next_line(args, bench.COMMAND, args.model, path, batch=info.batch or 1)
+    lines = [bench_line, *built.lines, *_deploy(args, path)]
     return Outcome(settings, results, inputs, [shown], [built.file], lines)
 
 
@@ -196,4 +199,4 @@ BUILDERS: dict[str, Callable[[argparse.Namespace, Run], Built]] = {
 }
 
 
-COMMAND = Command("build", __doc__ or "", _arguments, _run)
+COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, TWIN, ENGINE))

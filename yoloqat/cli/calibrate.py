@@ -8,14 +8,13 @@ calibration images. Statistics that an earlier run collected of the same model, 
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from yoloqat.calibration.nvidia import BACKENDS, nvidia_package
-from yoloqat.cli import options
+from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import MethodSpec, to_dict
@@ -81,8 +80,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         tables.append(_curve(curve))
     settings = {"evaluation": to_dict(config), "quantization": to_dict(quant), "calibration": to_dict(calibration)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
-    next_line = shlex.join(["yoloqat", "export", str(run.out / CHECKPOINT), *options.data_line(args)])
-    return Outcome(settings, results, inputs, tables, files, [next_line])
+    lines = export.lines_after(args, detector, run.out / CHECKPOINT)
+    return Outcome(settings, results, inputs, tables, files, lines)
 
 
 def _counts(text: str) -> list[int]:
@@ -121,4 +120,4 @@ def _curve(curve: list[dict[str, Any]]) -> Table:
     return shown
 
 
-COMMAND = Command("calibrate", __doc__ or "", _arguments, _run)
+COMMAND = Command("calibrate", __doc__ or "", _arguments, _run, files=(CHECKPOINT, CURVE))

@@ -51,6 +51,8 @@ class Command:
         arguments: Adds the command's own arguments to its parser.
         run: Does the work.
         devices: ``--device`` may name several; the run has the first.
+        files: Every file or directory that it may write into the directory of results, beside ``result.json``.
+        continues: Names of arguments that may change from run to run in one directory, because they go on with what is there.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Run], Outcome]
     devices: bool = False
+    files: Sequence[str] = ()
+    continues: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,13 @@ class LightCommand:
         doc: The docstring of the command's module, as for :class:`Command`.
         arguments: Adds the command's own arguments to its parser.
         run: Does the work; takes the arguments, the directory of the results and the progress.
+        files: As for :class:`Command`.
+        continues: As for :class:`Command`.
     """
 
     name: str
     doc: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Path, Progress], Outcome]
+    files: Sequence[str] = ()
+    continues: Sequence[str] = ()

@@ -9,7 +9,6 @@ What choosing the best is worth is measured too: chosen on one half of the valid
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from typing import Any
 from rich.table import Table
 
 from yoloqat.calibration.per_layer import CANDIDATES
-from yoloqat.cli import options
+from yoloqat.cli import calibrate, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import MethodSpec, to_dict
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
@@ -71,9 +71,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     }
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     title = f"{args.model.name}, {len(ptq.layers)} layers at {args.bits} bits"
-    return Outcome(
-        settings, results, inputs, _tables(title, methods, results), next=[_next_line(args, results["best"])]
-    )
+    line = next_line(args, calibrate.COMMAND, args.model, "--method", results["best"])
+    return Outcome(settings, results, inputs, _tables(title, methods, results), next=[line])
 
 
 def _tables(title: str, methods: Sequence[MethodSpec], results: dict[str, Any]) -> list[Table]:
@@ -98,12 +97,6 @@ def _tables(title: str, methods: Sequence[MethodSpec], results: dict[str, Any]) 
             f"its drop on the other half {confirmed['drop']:+.4f} {interval(confirmed['drop_ci95'])}"
         )
     return tables
-
-
-def _next_line(args: argparse.Namespace, best: str) -> str:
-    line = ["yoloqat", "calibrate", str(args.model), "--method", best]
-    line += [*options.data_line(args), *options.calibration_line(args)]
-    return shlex.join(line if args.histograms is None else [*line, "--histograms", str(args.histograms)])
 
 
 COMMAND = Command("compare", __doc__ or "", _arguments, _run)

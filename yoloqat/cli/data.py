@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 
 from yoloqat.cli.command import LightCommand, Outcome
+from yoloqat.cli.commands import COMMANDS
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import table
 from yoloqat.datasets.download_coco import YAML, obtain
 from yoloqat.datasets.download_source import COCO2017
@@ -54,8 +56,8 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
         results,
         tables=[shown],
         files=[YAML, *(part.target for item in obtained for part in item.archive.parts)],
-        next=[f"yoloqat eval yolov8n.pt --data {out / YAML}"],
+        next=[next_line(args, COMMANDS["eval"].load(), "yolov8n.pt", data=out / YAML)],
     )
 
 
-COMMAND = LightCommand("data", __doc__ or "", _arguments, _run)
+COMMAND = LightCommand("data", __doc__ or "", _arguments, _run, files=(YAML,), continues=("train", "mirror"))

@@ -14,6 +14,13 @@ from yoloqat.config import MethodSpec
 from yoloqat.pipeline.demo import demo
 from yoloqat.pipeline.run import Run
 
+LINES = (
+    "yoloqat compare YOUR.pt --data YOUR.yaml",
+    "yoloqat calibrate YOUR.pt --data YOUR.yaml --method BEST --out runs/calibrate",
+    "yoloqat export runs/calibrate/model.safetensors --data YOUR.yaml --out runs/export",
+    "yoloqat build runs/export/model.onnx --data YOUR.yaml",
+)
+"""The same with one's own model, as `next:` lines show it."""
 FILES = ("demo.pt", "model.safetensors", "model.onnx", "model_openvino", "float.onnx", "float_openvino")
 
 
@@ -48,15 +55,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         speed.add_row(
             item["artifact"], f"{latency['p50']:.2f}", f"{latency['p95']:.2f}", f"{item['images_per_second']:.0f}"
         )
-    lines = (
-        "yoloqat compare YOUR.pt --data YOUR.yaml",
-        "yoloqat calibrate YOUR.pt --data YOUR.yaml --method BEST --out runs/calibrate",
-        "yoloqat export runs/calibrate/model.safetensors --data YOUR.yaml --out runs/export",
-        "yoloqat build runs/export/model.onnx --data YOUR.yaml",
-    )
     return Outcome(
-        {"imgsz": args.imgsz, "batch": args.batch}, results, {}, [methods, hard, models, speed], FILES, lines
+        {"imgsz": args.imgsz, "batch": args.batch}, results, {}, [methods, hard, models, speed], FILES, LINES
     )
 
 
-COMMAND = Command("demo", __doc__ or "", _arguments, _run)
+COMMAND = Command("demo", __doc__ or "", _arguments, _run, files=FILES)

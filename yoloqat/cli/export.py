@@ -9,16 +9,16 @@ torch model: node by node on real images, and by mAP beside the thread noise.
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from yoloqat.cli import options
+from yoloqat.cli import build, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import ExportConfig, to_dict
 from yoloqat.config.sizes import sides, size_text
-from yoloqat.detectors import load_detector
+from yoloqat.detectors import Detector, load_detector
 from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
@@ -102,8 +102,16 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
             )
     settings = {"evaluation": to_dict(config), "export": to_dict(export)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
-    next_line = shlex.join(["yoloqat", "build", str(path), *options.data_line(args)])
-    return Outcome(settings, results, inputs, [shown], [ONNX], [next_line], failed)
+    lines = [next_line(args, build.COMMAND, path, without=("batch",))]  # the engine's batch is the file's
+    return Outcome(settings, results, inputs, [shown], [ONNX], lines, failed)
 
 
-COMMAND = Command("export", __doc__ or "", _arguments, _run)
+def lines_after(args: argparse.Namespace, detector: Detector, checkpoint: Path) -> list[str]:
+    """Return the line that exports a checkpoint that a command has just written; none where no engine runs its bits."""
+    config = None if detector.quantization is None else detector.quantization.config
+    if config is not None and {config.activations.bits, config.weights.bits} != {8}:
+        return []
+    return [next_line(args, COMMAND, checkpoint, without=("batch",))]  # its batch would be the file's
+
+
+COMMAND = Command("export", __doc__ or "", _arguments, _run, files=(ONNX,))

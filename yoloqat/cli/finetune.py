@@ -9,11 +9,10 @@ detectors too. An interrupted run goes on, to the same losses, when the same lin
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import options
+from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, to_dict
@@ -86,7 +85,7 @@ def _devices(args: argparse.Namespace) -> tuple[str, ...]:
     Raises:
         ConfigError: A device is not there or named twice, or the number of processes does not go with them.
     """
-    names = tuple(args.device.split(","))
+    names = tuple(str(torch_device(name)) for name in args.device.split(","))
     if args.processes is not None:
         check_int("processes", args.processes, 1)
         if len(names) > 1 or (args.processes > 1 and names != ("cpu",)):
@@ -96,7 +95,7 @@ def _devices(args: argparse.Namespace) -> tuple[str, ...]:
                 mend="leave --processes out and name the devices, as --device 0,1",
             )
         names *= args.processes
-    elif len({torch_device(name) for name in names}) < len(names) or (len(names) > 1 and "cpu" in names):
+    elif len(set(names)) < len(names) or (len(names) > 1 and "cpu" in names):
         raise ConfigError(
             f"the devices are '{args.device}'",
             expected="different CUDA devices, one for each process",
@@ -179,9 +178,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         "checkpoint": {"path": str(args.model), "sha256": sha},
         "data": options.dataset_input(dataset),
     }
-    best = run.out / BEST
-    next_line = shlex.join(["yoloqat", "export", str(best), *options.data_line(args)])
-    return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], [next_line])
+    lines = export.lines_after(args, detector, run.out / BEST)
+    return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], lines)
 
 
 def _table(model: Path, results: dict[str, Any]) -> Any:
@@ -197,4 +195,4 @@ def _table(model: Path, results: dict[str, Any]) -> Any:
     return shown
 
 
-COMMAND = Command("finetune", __doc__ or "", _arguments, _run, devices=True)
+COMMAND = Command("finetune", __doc__ or "", _arguments, _run, devices=True, files=(BEST, LAST))

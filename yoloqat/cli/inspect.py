@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from yoloqat.cli import options
+from yoloqat.cli import compare, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.sizes import size_text
@@ -67,8 +68,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
             unreached.add_row(line)
         tables.append(unreached)
     settings = {"imgsz": imgsz, "quantization": to_dict(config)}
-    next_line = [] if found["calibrated"] else [f"yoloqat compare {args.model} --data DATA.yaml"]
-    return Outcome(settings, found, {"model": options.model_input(detector)}, tables, next=next_line)
+    lines = [] if found["calibrated"] else [next_line(args, compare.COMMAND, args.model, data="DATA.yaml")]
+    return Outcome(settings, found, {"model": options.model_input(detector)}, tables, next=lines)
 
 
 COMMAND = Command("inspect", __doc__ or "", _arguments, _run)

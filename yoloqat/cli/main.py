@@ -13,11 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand
 from yoloqat.cli.commands import COMMANDS
+from yoloqat.cli.folder import directory
 from yoloqat.errors import YoloqatError
 
-INTERRUPTED = 130
 _ASSIGNMENT = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
 
 
@@ -79,13 +80,15 @@ def _command_parser(command: Command | LightCommand) -> _Parser:
     )
     command.arguments(parser)
     group = parser.add_argument_group("run")
-    group.add_argument("--out", type=Path, metavar="DIR", help=f"where results go (default: runs/{command.name})")
+    group.add_argument("--out", type=directory, metavar="DIR", help=f"where results go (default: runs/{command.name})")
     group.add_argument(
         "--device", default="auto", metavar="D", help="cpu, a CUDA index, or auto: a GPU where there is one (default)"
     )
     group.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: all cores)")
     group.add_argument("--json", choices=["-"], help="with '-': print result.json instead of tables")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    group.add_argument("--overwrite", action="store_true", help="replace results of other settings that DIR holds")
+    parser.set_defaults(parser=parser, command=command.name)
     return parser
 
 
@@ -141,6 +144,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"yoloqat {name}: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        line = shlex.join(["yoloqat", *argv])
+        line = shlex.join(["yoloqat", *(word for word in argv if word != "--overwrite")])
         sys.stderr.write(f"yoloqat {name}: interrupted; finished parts are kept, go on with: {line}\n")
-        return INTERRUPTED
+        return interrupt.CODE

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme, from_dict
 from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
 from yoloqat.config.quantization import ADDS, MERGES
-from yoloqat.config.sizes import ImageSize, sides
+from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
 from yoloqat.detectors import Detector
+from yoloqat.detectors.detector import Quantization
 from yoloqat.errors import ConfigError
 from yoloqat.provenance import digest
 
@@ -245,33 +246,29 @@ def skipped_line(args: argparse.Namespace) -> list[str]:
     return [f"left out images that do not decode: {len(files)}, e.g. '{files[0]}'"] if files else []
 
 
-def data_line(args: argparse.Namespace) -> list[str]:
-    """Return the arguments that name the data and the scoring, for the line of a next command."""
-    named = {"--data": args.data, "--images": args.images, "--annotations": args.annotations}
-    line = [text for name, value in named.items() if value is not None for text in (name, str(value))]
-    return line if args.imgsz is None else [*line, "--imgsz", *map(str, dict.fromkeys(sides(args.imgsz)))]
-
-
-def calibration_line(args: argparse.Namespace) -> list[str]:
-    """Return the arguments that choose calibration images and what is quantized, where they are not the defaults."""
-    values = {
-        "--calib-images": (args.calib_images, 64),
-        "--calib-images-dir": (args.calib_images_dir, None),
-        "--seed": (args.seed, 0),
-        "--calib-select": (args.calib_select, "random"),
-        "--sample": (args.sample, 1),
-        "--weight-method": (args.weight_method, "max"),
-        "--batch": (args.batch, 8),
-        "--bits": (args.bits, 8),
+def calibrated_with(quantization: Quantization) -> dict[str, Any]:
+    """Return the values of the options that a checkpoint was calibrated with, by name, as a parser would have them."""
+    config, made = quantization.config, quantization.calibration
+    known = {field.name for field in fields(CalibrationConfig)} | {"type", "version"}
+    calibration = from_dict(CalibrationConfig, {name: value for name, value in made.items() if name in known})
+    return {
+        "method": str(calibration.method),
+        "calib_images": calibration.images,
+        "seed": calibration.seed,
+        "calib_select": calibration.select,
+        "sample": calibration.sample,
+        "weight_method": calibration.weight_method,
+        "ignore": list(config.ignore),
+        "quantize_head": config.quantize_head,
+        "bits": config.activations.bits,
+        "per_tensor_weights": config.weights.axis is None,
+        "affine": not config.activations.symmetric,
+        "adds": config.adds,
+        "merge": config.merge,
+        "unmerge": list(config.unmerge),
+        "attention": config.attention,
+        "depthwise": config.depthwise,
     }
-    line = [text for name, (value, usual) in values.items() if value != usual for text in (name, str(value))]
-    line += [text for pattern in args.ignore for text in ("--ignore", pattern)]
-    flags = {
-        "--quantize-head": args.quantize_head,
-        "--per-tensor-weights": args.per_tensor_weights,
-        "--affine": args.affine,
-    }
-    return line + [name for name, value in flags.items() if value]
 
 
 def dataset_input(dataset: DetectionDataset | None) -> dict[str, Any] | None:

@@ -12,14 +12,14 @@ undecided. Writes items.csv, effects.png and ignore.txt, which calibrate --ignor
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from yoloqat.cli import options
+from yoloqat.cli import calibrate, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, MethodSpec, QuantConfig, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
@@ -119,9 +119,16 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     used: dict[str, Any] = {"evaluation": to_dict(config), "scan": to_dict(scan), "options": vars(settings)}
     if checkpoint != args.model:
         used |= {"quantization": to_dict(options.quant_config(args)), "method": args.method}
-    ignore = ["--ignore", f"@{run.out / IGNORE}"]
-    next_line = shlex.join(["yoloqat", "calibrate", detector.source.path, *ignore, *options.data_line(args)])
-    return Outcome(used, results, inputs, [_table(args, found)], [STUDY, TABLE, CHART, IGNORE], [next_line])
+    files = [STUDY, TABLE, CHART, IGNORE]
+    return Outcome(used, results, inputs, [_table(args, found)], files, [_next_line(args, detector, run.out / IGNORE)])
+
+
+def _next_line(args: argparse.Namespace, detector: Detector, ignore: Path) -> str:
+    """Return the line that calibrates as the scanned model was, without what is on the ignore-list."""
+    scanned = detector.quantization
+    was: dict[str, Any] = {} if scanned is None or not scanned.calibration else options.calibrated_with(scanned)
+    patterns = [*was.pop("ignore", args.ignore), f"@{ignore}"]
+    return next_line(args, calibrate.COMMAND, detector.source.path, ignore=patterns, **was)
 
 
 def _checkpoint(args: argparse.Namespace, detector: Detector, config: EvalConfig, run: Run) -> Path:
@@ -186,4 +193,11 @@ def _table(args: argparse.Namespace, found: ScanResult) -> Table:
     return shown
 
 
-COMMAND = Command("sensitivity", __doc__ or "", _arguments, _run)
+COMMAND = Command(
+    "sensitivity",
+    __doc__ or "",
+    _arguments,
+    _run,
+    files=(STUDY, f"{STUDY}-wal", f"{STUDY}-shm", TABLE, CHART, IGNORE, CHECKPOINT),
+    continues=("budget", "workers", "ray", "replay_memory"),
+)

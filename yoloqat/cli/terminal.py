@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from yoloqat.errors import YoloqatWarning
+from yoloqat.errors import OutputError, YoloqatWarning
 from yoloqat.progress import Progress
+
+
+class Screen(Console):
+    """A console whose reader may leave, as `head` does: the command goes on, for its results, and shows nothing more."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Show objects as rich does.
+
+        Raises:
+            OutputError: Standard output cannot be written, e.g. to a full disk.
+        """
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            self.quiet = True
+            if not self.stderr:
+                raise OutputError(
+                    f"cannot write to standard output ({error.strerror})",
+                    expected="a terminal, a pipe or a file with free space",
+                    mend="free space there; the results are in --out",
+                ) from error
+
+    def on_broken_pipe(self) -> None:
+        """Let what is still to be shown go nowhere."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

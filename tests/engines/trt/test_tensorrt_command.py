@@ -122,5 +122,5 @@ def test_recipe_builds_both_engines_for_the_runtime_that_is_named(tmp_path, monk
     for step in steps:
         assert step[-2:] == ["--device", "0"]
         assert (step[0] == "build") == ("tensorrt" in step)
-    engines = {str(tmp_path / name / "model.engine") for name in ("build", "float")}
+    engines = {str(tmp_path / name / "model.engine") for name in ("build", "float_build")}
     assert engines < set(steps[-1])

@@ -1,0 +1,253 @@
+"""The directory of results: it takes those of one line of settings, and others only where the user says so."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from yoloqat.cli.command import Command, LightCommand
+from yoloqat.cli.commands import Entry
+from yoloqat.errors import ConfigError, OutputError, YoloqatError
+from yoloqat.provenance import digest, file_sha256, scratch_directory
+
+RESULT = "result.json"
+SCHEMA = {"name": "yoloqat/result", "version": 1}
+_APART = ("help", "out", "json", "debug", "overwrite", "resume")
+"""Options that change no result."""
+_READ = ("data", "annotations", "float")
+"""Options that name files whose content counts; so does that of every file without an option, the models."""
+_MEND = "name another directory with --out, or replace what it holds with --overwrite"
+
+
+def settings(args: argparse.Namespace, command: Command | LightCommand) -> dict[str, Any]:
+    """Return what a line asks for, by the names of the options, JSON-able: with the defaults, paths absolute, files by hash.
+
+    Args:
+        args: As parsed, with the ``parser`` of the command.
+        command: Whose ``continues`` are left out.
+    """
+    return {name: value for name, value, _ in _settings(args, command)}
+
+
+def _settings(args: argparse.Namespace, command: Command | LightCommand) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, value and default of every option that may change a result."""
+    for action in args.parser._actions:
+        if action.dest in (*_APART, *command.continues):
+            continue
+        name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+        read = not action.option_strings or action.dest in _READ
+        yield name, _plain(getattr(args, action.dest), read=read), _plain(action.default, read=read)
+
+
+def _plain(value: Any, *, read: bool) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(entry, read=read) for entry in value]
+    if isinstance(value, str) and value.startswith("@"):  # a list of patterns
+        return _plain(Path(value[1:]), read=True)
+    if isinstance(value, Path):
+        path = os.path.abspath(value)  # noqa: PTH100 - as typed, links kept
+        return {"path": path, "sha256": _sha256(value)} if read else path
+    return value
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the hash of a file, or of an OpenVINO model's two; None where it cannot be read, which its reader tells."""
+    try:
+        if not path.is_dir():
+            return file_sha256(path) if path.is_file() else None
+        parts = sorted(part for part in path.iterdir() if part.suffix in (".xml", ".bin"))
+        return digest([file_sha256(part) for part in parts])
+    except (OSError, YoloqatError):
+        return None
+
+
+def directory(text: str) -> Path:
+    """Return the path of a directory that an option names.
+
+    Raises:
+        ArgumentTypeError: The text is empty, which would be the current directory.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} names no directory; expected one; for the current directory type .")
+    return Path(text)
+
+
+def check_writable(out: Path) -> None:
+    """Check that results can be written, before the work that leads to them.
+
+    Raises:
+        OutputError: The path, or the nearest that exists above it, is no directory or cannot be written to.
+    """
+    try:
+        nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except OSError as error:  # a name that is too long, a loop of links
+        raise OutputError(
+            f"cannot write to '{str(out)[:200]}' ({error.strerror})",
+            expected="a writable directory",
+            mend="name another directory with --out",
+        ) from error
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OutputError(
+            f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",
+            expected="a writable directory",
+            mend="name another directory with --out",
+        )
+
+
+def _check_same(out: Path, args: argparse.Namespace, command: Command | LightCommand) -> None:
+    """Check that a directory holds no results, or those of the same settings, which are then made again.
+
+    Raises:
+        ConfigError: It holds results of other settings; the first that differs is named. Or what it holds is not known.
+    """
+    former = _former(out)
+    if former is None:
+        return
+    if former["command"] != command.name:
+        raise _other(out, f"holds results of `yoloqat {former['command']}`", f"those of `yoloqat {command.name}`")
+    theirs: Mapping[str, Any] = former["provenance"]["arguments"]
+    ours = list(_settings(args, command))
+    differing = [(name, theirs.get(name, usual), value) for name, value, usual in ours]
+    differing = [(name, their, our) for name, their, our in differing if not _same(their, our)]
+    unknown = sorted(theirs.keys() - {name for name, *_ in ours})
+    differing += [(name, theirs[name], None) for name in unknown if theirs[name] not in (None, False, [])]
+    if differing:
+        name, their, our = differing[0]
+        more = f", and {len(differing) - 1} more settings differ" if differing[1:] else ""
+        told, asked = _shown(their, our)
+        raise _other(out, f"holds results made with {name} {told}", f"{asked}, as this run has{more}")
+
+
+def _same(theirs: Any, ours: Any) -> bool:
+    if isinstance(theirs, dict) and isinstance(ours, dict) and None in (theirs.get("sha256"), ours.get("sha256")):
+        return bool(theirs.get("path") == ours.get("path"))  # weights known by name, fetched since
+    return bool(theirs == ours)
+
+
+def _shown(theirs: Any, ours: Any) -> tuple[str, str]:
+    texts = [value["path"] if isinstance(value, dict) and "path" in value else value for value in (theirs, ours)]
+    shown = ["none" if text is None else repr(text) if isinstance(text, str) else json.dumps(text) for text in texts]
+    if shown[0] == shown[1]:
+        shown = [f"{shown[0]} when its content was another", "that of now"]
+    return shown[0], shown[1]
+
+
+def _other(out: Path, found: str, expected: str) -> ConfigError:
+    return ConfigError(f"'{out}' {found}", expected=expected, mend=_MEND)
+
+
+def _former(out: Path) -> dict[str, Any] | None:
+    """Return the result that a directory holds.
+
+    Raises:
+        ConfigError: It holds a file of that name that is something else, or of a version that tells no settings.
+    """
+    path = out / RESULT
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise _other(out, f"holds a {RESULT} that cannot be read ({reason})", "a result of yoloqat") from error
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != SCHEMA or not isinstance(found.get("command"), str):
+        told = f"with the schema {json.dumps(schema)[:80]}"
+        raise _other(out, f"holds a {RESULT} {told}", f"one with {json.dumps(SCHEMA)}")
+    provenance = found.get("provenance")
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("arguments"), dict):
+        version = provenance.get("yoloqat") if isinstance(provenance, dict) else None
+        told = f"holds results of yoloqat {version} that do not tell their settings"
+        raise _other(out, told, "those of the same settings")
+    return dict(found)
+
+
+@contextmanager
+def claimed(
+    out: Path, args: argparse.Namespace, command: Command | LightCommand, commands: Mapping[str, Entry]
+) -> Iterator[None]:
+    """Let a command write into a directory of results, if it holds none of other settings or the line says `--overwrite`.
+
+    With that, what the command that wrote them wrote there is taken away, and nothing else: finished parts stay, which are
+    found by their settings. Where the block fails before it has written anew, all comes back.
+
+    Args:
+        out: The directory of results.
+        args: As parsed; no file that it names is taken away.
+        command: Taken for the writer where the directory does not tell.
+        commands: All there are, by name.
+
+    Raises:
+        ConfigError: It holds results of other settings, or a file that the line names is among those to take away.
+        OutputError: A file cannot be moved.
+    """
+    if not args.overwrite:
+        _check_same(out, args, command)
+        yield
+        return
+    moved = _doomed(out, args, command, commands)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_directory(out)) if moved else out
+            for path in moved:
+                os.replace(path, folder / path.name)
+        except OSError as error:
+            _restore(moved, folder)
+            raise OutputError(
+                f"cannot replace the results in '{out}' ({error.strerror})",
+                expected="a directory whose files may be moved",
+                mend="name another directory with --out",
+            ) from error
+        try:
+            yield
+        except Exception:
+            _restore(moved, folder)
+            raise
+
+
+def _restore(paths: Sequence[Path], folder: Path) -> None:
+    """Move back what was moved into ``folder``, unless one of them has been written anew."""
+    away = [path for path in paths if os.path.lexists(folder / path.name)]
+    if not any(os.path.lexists(path) for path in away):
+        for path in away:
+            os.replace(folder / path.name, path)
+
+
+def _doomed(
+    out: Path, args: argparse.Namespace, command: Command | LightCommand, commands: Mapping[str, Entry]
+) -> list[Path]:
+    """Return the results in a directory.
+
+    Raises:
+        ConfigError: The line names one of them.
+    """
+    try:
+        former = str((_former(out) or {}).get("command"))
+    except ConfigError:
+        former = ""
+    writer = commands[former].load() if former in commands else command
+    paths = [path for name in (*writer.files, RESULT) if os.path.lexists(path := out / name)]
+    for named in _named(args):
+        doomed = next((path for path in paths if named.absolute().is_relative_to(path.absolute())), None)
+        if doomed is not None:
+            raise ConfigError(
+                f"--overwrite would remove '{doomed}', which this run reads",
+                expected="results of which nothing is read",
+                mend="name another directory with --out",
+            )
+    return paths
+
+
+def _named(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield every path that a line names to be read or written, without the directory of results."""
+    for dest, value in vars(args).items():
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, Path) and dest != "out":
+                yield entry
+            elif isinstance(entry, str) and entry.startswith("@"):
+                yield Path(entry[1:])
