@@ -12,8 +12,9 @@ import pytest
 from tiny_detector import TinyData
 
 from yoloqat.cli.command import Command
+from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.demo import LINES
-from yoloqat.cli.main import COMMANDS, _parser
+from yoloqat.cli.main import parsed
 from yoloqat.cli.next_line import next_line
 
 Cli = Callable[..., Any]
@@ -130,7 +131,7 @@ def test_inspect_says_how_to_compare(cli: Cli, tiny_model: Path, tiny_data: Tiny
 def test_the_lines_of_the_demo_are_of_this_version(line: str) -> None:
     program, *words = shlex.split(line)
     assert program == "yoloqat"
-    _parser().parse_args(words)
+    parsed(words)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +186,7 @@ def test_a_line_is_told_to_leave_out_or_to_give_a_value() -> None:
 
 
 def test_every_command_takes_the_options_of_a_run() -> None:
-    for command in COMMANDS:
-        words = [command.name, "--threads", "1", "--device", "cpu", "--out", "x", "--overwrite"]
-        known, _ = _parser().parse_known_args([*words, "coco-val2017"])
+    for name in COMMANDS:
+        words = [name, "--threads", "1", "--device", "cpu", "--out", "x", "--overwrite"]
+        known = parsed(words if name == "demo" else [*words, "coco-val2017"])[1]
         assert (known.threads, known.overwrite, known.out) == (1, True, Path("x"))

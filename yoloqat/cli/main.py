@@ -120,6 +120,16 @@ def joined_sizes(argv: Sequence[str]) -> list[str]:
     return joined
 
 
+def parsed(argv: Sequence[str]) -> tuple[Command | LightCommand, argparse.Namespace]:
+    """Return the command that was typed, imported, and its arguments; a mistake ends the process.
+
+    Args:
+        argv: Arguments after the program's name.
+    """
+    command = COMMANDS[_command_name(argv)].load()
+    return command, _command_parser(command).parse_or_suggest(joined_sizes(argv[1:]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -133,8 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = _command_name(argv)
     debug = "--debug" in argv
     try:
-        command = COMMANDS[name].load()
-        args = _command_parser(command).parse_or_suggest(joined_sizes(argv[1:]))
+        command, args = parsed(argv)
         from yoloqat.cli.execute import execute
 
         return execute(command, args, argv)
