@@ -29,6 +29,7 @@ from yoloqat.cli import (
 )
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.options import joined_sizes
+from yoloqat.cli.ranges import out_of_range
 from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int
 from yoloqat.detectors import torch_device, torch_threads
@@ -61,6 +62,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with code 2 and one line that says what is wrong and where help is."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse arguments, ``--imgsz H W`` among them, and check that every number is one that its option may be."""
+        known, rest = super().parse_known_args(joined_sizes(sys.argv[1:] if args is None else args), namespace)
+        problem = out_of_range(self._actions, known)
+        if problem is not None:
+            self.error(problem)
+        return known, rest
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 a check failed, 2 the user's input is wrong, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(joined_sizes(argv))
+    args = _parser().parse_args(argv)
     command = next(command for command in COMMANDS if command.name == args.command)
     try:
         return _run(command, args, argv)
