@@ -27,9 +27,9 @@ from yoloqat.cli import (
     lint,
     sensitivity,
 )
+from yoloqat.cli.checks import out_of_range, unreachable
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.options import joined_sizes
-from yoloqat.cli.ranges import out_of_range
 from yoloqat.cli.terminal import progress_bars
 from yoloqat.config.checks import check_int
 from yoloqat.detectors import torch_device, torch_threads
@@ -64,9 +64,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse arguments, ``--imgsz H W`` among them, and check that every number is one that its option may be."""
+        """Parse arguments, ``--imgsz H W`` among them, and check that numbers and paths are possible ones."""
         known, rest = super().parse_known_args(joined_sizes(sys.argv[1:] if args is None else args), namespace)
-        problem = out_of_range(self._actions, known)
+        problem = out_of_range(self._actions, known) or unreachable(self._actions, known)
         if problem is not None:
             self.error(problem)
         return known, rest

@@ -70,6 +70,10 @@ OWN = [
 """Arguments of Ultralytics' trainer that are set by ours, or have no meaning here."""
 
 
+_NO_VALUE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
+"""What YAML's reader raises: some of its types fail in Python's own ways."""
+
+
 def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
     """Read ``KEY=VALUE`` arguments for Ultralytics' trainer.
 
@@ -94,9 +98,9 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
             )
         try:
             parsed[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except _NO_VALUE as error:
             raise ConfigError(
-                f"the training argument is '{argument}'", expected="a plain value", mend="write e.g. mosaic=0.5"
+                f"the training argument is '{argument:.200}'", expected="a plain value", mend="write e.g. mosaic=0.5"
             ) from error
     return parsed
 

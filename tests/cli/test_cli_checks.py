@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 import pytest
 
 from yoloqat.cli import main
-from yoloqat.cli.ranges import RANGES, out_of_range
+from yoloqat.cli.checks import RANGES, out_of_range
 from yoloqat.engines.tensorrt.options import LEVELS
 
 
@@ -105,3 +106,21 @@ def test_absurd_percentiles_are_one_line(cli, tiny_model, tiny_data, method):
     found = cli("calibrate", tiny_model, "--calib-images-dir", tiny_data.train, "--method", method)
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert "percentile is " in found.err
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_paths_that_cannot_be_looked_for_are_one_line(name, capsys):
+    too_long = "x" * 5000
+    positional = {"data": ["coco-val2017"], "demo": []}.get(name, ["m.pt"])
+    lines = [[name, *positional, f"{option}={too_long}"] for option in paths(commands()[name])]
+    for line in [*lines, *([[name, too_long]] if positional == ["m.pt"] else [])]:
+        with pytest.raises(SystemExit) as stop:
+            main(line)
+        told = capsys.readouterr().err
+        assert (stop.value.code, told.count("\n")) == (2, 1)
+        assert f" is '{'x' * 120}', which cannot be reached (File name too long)" in told
+        assert len(told) < 300
+
+
+def paths(parser):
+    return [action.option_strings[-1] for action in parser._actions if action.type is Path and action.option_strings]

@@ -1,4 +1,4 @@
-"""The numbers that options may be, checked before any work begins.
+"""What numbers and paths of a command line may be, checked before any work begins.
 
 Settings check their own values too, wherever they come from; a command line is checked here as a whole, so that a mistake in
 its last option does not wait for what the first ones ask for.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from yoloqat.config.export import OPSETS
@@ -68,4 +69,23 @@ def out_of_range(actions: Iterable[argparse.Action], args: argparse.Namespace) -
                 continue
             kind = "a number" if action.type is float else "a whole number"
             return f"{action.option_strings[-1]} is {number}; expected {kind} from {low} to {high}"
+    return None
+
+
+def unreachable(actions: Iterable[argparse.Action], args: argparse.Namespace) -> str | None:
+    """Return what is wrong with the first path that cannot even be looked for, or None.
+
+    Args:
+        actions: Those of the parser.
+        args: What was parsed.
+    """
+    for action in actions:
+        value = getattr(args, action.dest, None)
+        for path in value if isinstance(value, list) else [value]:
+            try:
+                if isinstance(path, Path):
+                    path.exists()
+            except OSError as error:
+                name = action.option_strings[-1] if action.option_strings else action.metavar
+                return f"{name} is '{path!s:.120}', which cannot be reached ({error.strerror})"
     return None
