@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +28,16 @@ def _shown(value: object) -> str:
 def unfit(source: str, key: str, value: object, *, expected: str, mend: str) -> ModelError:
     """Return the error that an entry is not what it must be, with as much of its value as a line holds."""
     return ModelError(f"metadata '{key}' of '{source}' is {_shown(value)}", expected=expected, mend=mend)
+
+
+def plain_value(text: str) -> Any:
+    """Return the value of a Python literal that JSON and YAML can hold too; any other text is returned as it is."""
+    try:
+        value = ast.literal_eval(text)
+        json.dumps(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+    return value
 
 
 def checked_whole(source: str, key: str, value: object, high: int, *, mend: str) -> int:

@@ -159,3 +159,25 @@ def test_rectangular_batches_go_with_one_side(cli, tiny_model, tiny_data):
     assert found.code == 2
     assert "imgsz is 48 x 80 for rectangular batches; expected one side of a square; leave out --rect" in found.err
     assert cli("eval", tiny_model, *pair(tiny_data), "--imgsz", IMGSZ, IMGSZ, "--rect").code == 0
+
+
+def test_statistics_are_found_again_or_named(cli, tiny_model, tiny_data, tmp_path):
+    arguments = ("--calib-images-dir", tiny_data.train, "--calib-images", 4, "--no-eval", *SIZE)
+    first = cli("calibrate", tiny_model, *arguments, out=tmp_path / "a")
+    assert "collect statistics" in first.err
+    kept = next((tmp_path / "a").glob("histograms-*.npz"))
+    again = cli("calibrate", tiny_model, *arguments, "--method", "max", out=tmp_path / "b")
+    named = cli("calibrate", tiny_model, *arguments, "--histograms", kept, out=tmp_path / "c" / "d")
+    for found in (again, named):
+        assert found.code == 0, found.err
+        assert "collect statistics" not in found.err
+        assert found.result["results"]["histograms"] == str(kept)
+    other = cli("calibrate", tiny_model, *arguments[:-2], 80, 48, "--histograms", kept, out=tmp_path / "e")
+    assert "were collected with imgsz [48, 80] instead of [80, 48]" in other.err
+
+
+def test_a_scan_goes_on_with_its_own_study(cli, calibrated, tiny_data, tmp_path):
+    scan = ("sensitivity", calibrated, "--granularity", "block", *pair(tiny_data), *SIZE)
+    first = cli(*scan, out=tmp_path / "a")
+    again = cli(*scan, out=tmp_path / "a")
+    assert (again.code, again.result["results"]["items"]) == (0, first.result["results"]["items"])

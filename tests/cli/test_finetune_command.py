@@ -191,7 +191,6 @@ def test_processes_that_do_not_go_together_are_told(
     assert "3 processes are to train on the device 'cpu,cpu'" in wrong(
         capsys, *line, "--device", "cpu,cpu", "--processes", 3
     )
-    assert "processes is 0" in wrong(capsys, *line, "--processes", 0)
     assert "a batch of 5 images is shared by 2 processes" in wrong(capsys, *line, "--processes", 2, "--batch", 5)
     assert "2 processes do not go with '--supervise 1'" in wrong(capsys, *line, "--processes", 2, "--supervise", 1)
     if not torch.cuda.is_available():

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from yoloqat.config import EvalConfig, ExportConfig, from_dict, to_dict
-from yoloqat.config.sizes import checked_imgsz, sides, size_text, square_side
+from yoloqat.config.sizes import checked_imgsz, json_size, sides, size_text, square_side
 from yoloqat.errors import ConfigError
 
 
@@ -36,6 +36,7 @@ def test_other_than_one_or_two_sides_are_named(value):
 def test_what_sides_and_text_give():
     assert (sides(64), sides((32, 96))) == ((64, 64), (32, 96))
     assert (size_text(64), size_text((32, 96))) == ("64", "32 x 96")
+    assert (json_size(64), json_size((32, 96))) == (64, [32, 96])
 
 
 @pytest.mark.parametrize("kind", [EvalConfig, ExportConfig])

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from yoloqat.config import EvalConfig
+from yoloqat.config.sizes import size_text
 from yoloqat.errors import ConfigError, DataError, ModelError
 from yoloqat.evaluation import evaluate
+from yoloqat.evaluation.scoring import check_fit
 from yoloqat.predictor import ModelInfo, Predictor
 
 NAMES = {0: "cat", 1: "dog"}
@@ -93,3 +95,28 @@ def test_an_image_that_does_not_decode_is_named(blob_dataset, blob_predictor):
     blob_dataset.images[4].path.write_bytes(b"broken")
     with pytest.raises(DataError, match=re.escape(f"image '{blob_dataset.images[4].path}' does not decode")):
         evaluate(blob_predictor(), blob_dataset, EvalConfig(imgsz=64))
+
+
+def test_a_file_of_an_absurd_batch_is_refused():
+    with pytest.raises(ConfigError, match="batch is 1000000 images of 640 x 640 pixels; expected at most 1310 images"):
+        check_fit(ModelInfo({0: "a"}, batch=1_000_000), EvalConfig())
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ((64, 100), "imgsz is 64 x 100; .*; set --imgsz to 64 96 or 64 128"),
+        (40, "imgsz is 40; .*; set --imgsz to 32 or 64"),
+    ],
+)
+def test_sides_are_multiples_of_the_stride(asked, told):
+    with pytest.raises(ConfigError, match=told):
+        check_fit(ModelInfo({0: "a"}), EvalConfig(imgsz=asked))
+
+
+def test_a_model_of_a_fixed_size_takes_no_other():
+    info = ModelInfo({0: "a"}, imgsz=(64, 96))
+    check_fit(info, EvalConfig(imgsz=(64, 96)))
+    for asked in (64, 96, (96, 64)):
+        with pytest.raises(ConfigError, match=f"imgsz is {size_text(asked)} and the model is fixed to 64 x 96"):
+            check_fit(info, EvalConfig(imgsz=asked))

@@ -4,10 +4,11 @@ import ast
 import json
 
 import pytest
+from onnx import helper
 
 from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
-from yoloqat.export.metadata import set_metadata, ultralytics_metadata, yoloqat_metadata
+from yoloqat.export.metadata import KEY, named_quantizers, set_metadata, ultralytics_metadata, yoloqat_metadata
 from yoloqat.predictor import ModelInfo
 
 
@@ -44,3 +45,12 @@ def test_missing_keys_are_named(traced, metadata):
     short = {key: value for key, value in metadata.items() if key not in ("names", "task")}
     with pytest.raises(ExportError, match="metadata lacks names, task"):
         set_metadata(traced, short)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"quantizers": 3}', "[" * 100_000, '{"quantizers": [["a", "b"]]}']
+)
+def test_an_entry_that_is_not_ours_names_no_quantizers(text):
+    model = helper.make_model(helper.make_graph([], "empty", [], []))
+    helper.set_model_props(model, {KEY: text})
+    assert named_quantizers(model) == {}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from yoloqat.detectors import Detector, load_detector
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.finetuning import BEST, LAST, LossWeights, TrainingState
 from yoloqat.finetuning.keeper import weights_digest
-from yoloqat.finetuning.ultralytics import check_trainable
+from yoloqat.finetuning.ultralytics import check_trainable, parse_arguments
 from yoloqat.quant import quantizers
 
 
@@ -146,3 +147,12 @@ def test_what_the_trainer_cannot_take_is_refused(detector: Detector, changes: di
         check_trainable(replace(detector, info=replace(detector.info, **changes)))
     with pytest.raises(ConfigError, match=r"Ultralytics' trainer \(anchor, detect\)"):
         check_trainable(replace(detector, family="anchor"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[", "!!bool perhaps", "!!int ''", "!!timestamp never", "2020-13-45", "[" * 3000, "!!python/name:os.system"],
+)
+def test_values_of_training_arguments_that_are_none_are_named(value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"the training argument is '{f'mosaic={value}':.200}'")):
+        parse_arguments([f"mosaic={value}"])

@@ -46,7 +46,15 @@ def test_a_float_model_that_changed_is_not_taken_for_it(tiny_onnx: Path, tmp_pat
     assert float_source(right, None) is None
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "3", "[]", "{'path': 3, 'sha256': ''}", "{'path': 'x.pt'}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, "", "{", "3", "[]", "{'path': 3, 'sha256': ''}", "{'path': 'x.pt'}", "(" * 300, "{[]: 1}"),
+        "{'path': 'a\\0b', 'sha256': ''}",
+        "{'path': '/dev/zero', 'sha256': 5}",
+        f"{{'path': '{'x' * 5000}', 'sha256': ''}}",
+    ],
+)
 def test_metadata_without_a_source_give_none(tiny_onnx: Path, tmp_path: Path, text: str | None) -> None:
     assert float_source(with_source(tiny_onnx, tmp_path / "m.onnx", text), None) is None
 

@@ -27,6 +27,8 @@ from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 
 CHECKPOINT, CURVE = "model.safetensors", "curve.png"
+_DIGITS = 9
+"""Of the largest number of images; Python refuses to read numbers of some thousands."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +88,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
 
 def _counts(text: str) -> list[int]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
+    if not all(part.strip().isdecimal() and len(part) <= _DIGITS for part in parts):
         raise ConfigError(
-            f"curve is {text!r}", expected="whole numbers with commas between", mend="write e.g. --curve 1,2,4,8"
+            f"curve is {text[:120]!r}", expected="whole numbers with commas between", mend="write e.g. --curve 1,2,4,8"
         )
     return [int(part) for part in parts]
 

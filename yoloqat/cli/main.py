@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from yoloqat import interrupt
+from yoloqat.cli.checks import out_of_range, unreachable
 from yoloqat.cli.command import Command, LightCommand
 from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.folder import directory
@@ -37,11 +38,14 @@ class _Parser(argparse.ArgumentParser):
     def parse_or_suggest(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse arguments; an unknown one ends with the option that was probably meant."""
         self._refuse_assignments(argv)
-        args, unknown = self.parse_known_args(argv)
+        args, unknown = self.parse_known_args(joined_sizes(argv))
         if unknown:
             name = unknown[0].partition("=")[0]
             near = _near(name, self.options) if name.startswith("-") else None
             self.error(f"unrecognized argument '{unknown[0]}'" + (f"; did you mean {near}?" if near else ""))
+        problem = out_of_range(self._actions, args) or unreachable(self._actions, args)
+        if problem is not None:
+            self.error(problem)
         return args
 
     def _refuse_assignments(self, argv: Sequence[str]) -> None:
@@ -127,7 +131,7 @@ def parsed(argv: Sequence[str]) -> tuple[Command | LightCommand, argparse.Namesp
         argv: Arguments after the program's name.
     """
     command = COMMANDS[_command_name(argv)].load()
-    return command, _command_parser(command).parse_or_suggest(joined_sizes(argv[1:]))
+    return command, _command_parser(command).parse_or_suggest(argv[1:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,9 @@ from yoloqat.config.checks import check_bool, check_fraction, check_int
 from yoloqat.config.sizes import ImageSize, check_pixels, checked_imgsz
 from yoloqat.errors import ConfigError
 
+OPSETS = (13, 23)
+"""The oldest and the newest operator set that is written."""
+
 HALF_OPSET = 19
 """The first opset whose QuantizeLinear and DequantizeLinear take FP16."""
 
@@ -46,7 +49,7 @@ class ExportConfig:
         object.__setattr__(self, "imgsz", checked_imgsz(self.imgsz, low=1))
         check_int("batch", self.batch, 1)
         check_pixels(self.imgsz, self.batch)
-        check_int("opset", self.opset, 13, 23)
+        check_int("opset", self.opset, *OPSETS)
         check_int("max_det", self.max_det, 1)
         for name in ("dynamic", "half", "nms"):
             check_bool(name, getattr(self, name))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from yoloqat.config.checks import check_bool, check_int
 from yoloqat.errors import ConfigError
 
+BITS = (2, 16)
+"""The narrowest and the widest codes."""
+
 
 @dataclass(frozen=True)
 class QuantScheme:
@@ -33,7 +36,7 @@ class QuantScheme:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_int("bits", self.bits, 2, 16)
+        check_int("bits", self.bits, *BITS)
         check_bool("symmetric", self.symmetric)
         check_bool("unsigned", self.unsigned)
         check_bool("narrow_range", self.narrow_range)

@@ -38,6 +38,11 @@ def sides(imgsz: ImageSize) -> tuple[int, int]:
     return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
 
 
+def json_size(imgsz: ImageSize) -> int | list[int]:
+    """Return an image size as JSON gives it back, so that what is read compares equal."""
+    return imgsz if isinstance(imgsz, int) else list(imgsz)
+
+
 def size_text(imgsz: ImageSize) -> str:
     """Return an image size as a person reads it, ``640`` or ``384 x 640``."""
     return str(imgsz) if isinstance(imgsz, int) else f"{imgsz[0]} x {imgsz[1]}"

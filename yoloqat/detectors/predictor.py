@@ -12,6 +12,9 @@ from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
 
+_DIGITS = 9
+"""Digits of the longest index; Python refuses to read numbers of some thousands."""
+
 
 def torch_device(name: str) -> torch.device:
     """Return the device that ``--device`` names.
@@ -27,10 +30,13 @@ def torch_device(name: str) -> torch.device:
         return torch.device("cpu")
     if name == "auto":
         return torch.device("cuda", 0)
-    if name.removeprefix("cuda:").isdecimal() and int(name.removeprefix("cuda:")) < count:
-        return torch.device("cuda", int(name.removeprefix("cuda:")))
+    index = name.removeprefix("cuda:")
+    if index.isdecimal() and len(index) <= _DIGITS and int(index) < count:
+        return torch.device("cuda", int(index))
     raise ConfigError(
-        f"device is '{name}'", expected=f"auto, cpu or a CUDA index below {count}", mend="name a device that is there"
+        f"device is '{name:.120}'",
+        expected=f"auto, cpu or a CUDA index below {count}",
+        mend="name a device that is there",
     )
 
 

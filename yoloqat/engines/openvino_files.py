@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from yoloqat.engines import openvino_import
 from yoloqat.engines.onnx_file import described_info, input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
-from yoloqat.metadata import checked_info
+from yoloqat.metadata import checked_info, plain_value
 from yoloqat.predictor import ModelInfo
 
 SCHEMA = {"name": "yoloqat-openvino", "version": 1}
@@ -129,16 +128,9 @@ def write_metadata(directory: Path, info: ModelInfo, props: Mapping[str, str], *
     """
     document = {"schema": SCHEMA, "info": asdict(info), **more}
     (directory / METADATA).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    values = {key: _value(text) for key, text in props.items() if not key.startswith(_OWN)}
+    values = {key: plain_value(text) for key, text in props.items() if not key.startswith(_OWN)}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (directory / ULTRALYTICS).write_text(text, encoding="utf-8")
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
 
 
 def is_directory(path: Path) -> bool:

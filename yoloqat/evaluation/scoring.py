@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
-from yoloqat.config.sizes import checked_imgsz, sides, size_text
+from yoloqat.config.sizes import check_pixels, checked_imgsz, sides, size_text
 from yoloqat.datasets import (
     Batch,
     BatchPlan,
@@ -157,7 +157,8 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
     """Check that a model takes the images that the settings ask for.
 
     Raises:
-        ConfigError: The image size is no multiple of the stride, or not the one that the model is fixed to.
+        ConfigError: The image size is no multiple of the stride, or not the one that the model is fixed to, or the batch that
+            it is fixed to is none that a machine can hold.
     """
     asked = sides(config.imgsz)
     if any(side % info.stride for side in asked):
@@ -169,6 +170,8 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
             expected=f"a multiple of the model's stride {info.stride}",
             mend=f"set --imgsz to {' or '.join(choices)}",
         )
+    if info.batch is not None:
+        check_pixels(config.imgsz, info.batch)
     if info.imgsz is not None and (config.rect or info.imgsz != asked):
         shape = " rectangular" if config.rect else ""
         raise ConfigError(

@@ -76,8 +76,8 @@ def named_quantizers(model: onnx.ModelProto) -> dict[str, str]:
     """Return the name of each quantizer of an activation, to its site, as :func:`yoloqat_metadata` wrote it; else nothing."""
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "{}")
     try:
-        return dict(json.loads(text).get("quantizers", {}))
-    except (ValueError, AttributeError, TypeError):
+        return {str(name): str(site) for name, site in json.loads(text).get("quantizers", {}).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 

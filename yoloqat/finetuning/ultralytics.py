@@ -96,7 +96,7 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
             parsed[key], _ = parse_yaml(text)
         except ValueError as error:
             raise ConfigError(
-                f"the training argument is '{argument}' ({error})",
+                f"the training argument is '{argument:.200}' ({error})",
                 expected="a plain value",
                 mend="write e.g. mosaic=0.5",
             ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.engines import OnnxPredictor, OpenVINOBuild
 from yoloqat.engines.onnx_file import load_onnx, properties
 from yoloqat.errors import ModelError
+from yoloqat.metadata import plain_value
 from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.export import SOURCE_KEY
 from yoloqat.pipeline.models import path_key
@@ -46,11 +47,12 @@ def float_source(onnx_path: Path, named: Path | None) -> Path | None:
         return named
     entries = properties(load_onnx(onnx_path))
     try:
-        source = ast.literal_eval(entries[SOURCE_KEY])
+        source = plain_value(entries[SOURCE_KEY])
         path, sha256 = Path(source["path"]), source["sha256"]
-    except (KeyError, ValueError, SyntaxError, TypeError):
+    except (KeyError, TypeError):
         return None
-    return path if path.is_file() and file_sha256(path) == sha256 else None
+    there = os.path.isfile(path)  # noqa: PTH113 - False for what is no possible path
+    return path if there and file_sha256(path) == sha256 else None
 
 
 def score_engine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,9 +74,10 @@ def float_file(detector: Detector, path: Path | None = None) -> Path:
         ModelError: It does not exist, or is not the one that the detector was made from.
     """
     path = path or Path(detector.source.path)
-    if not path.is_file() or file_sha256(path) != detector.source.sha256:
+    there = os.path.isfile(path)  # noqa: PTH113 - False for what is no possible path, as a file may name
+    if not there or file_sha256(path) != detector.source.sha256:
         raise ModelError(
-            f"float model '{path}' {'is another file' if path.is_file() else 'does not exist'}",
+            f"float model '{str(path)[:200]}' {'is another file' if there else 'does not exist'}",
             expected=f"the file that the checkpoint was made from (sha256 {detector.source.sha256[:12]}...)",
             mend="name it with --float",
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from yoloqat.calibration import Statistics
 from yoloqat.config import CalibrationConfig
-from yoloqat.config.sizes import ImageSize
+from yoloqat.config.sizes import ImageSize, json_size
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError
@@ -42,7 +42,7 @@ def describe(
         "weights": detector.source.sha256,
         "quantizers": {group.owner: [tensor.name for tensor in group.tensors] for group in groups},
         "images": [[record.path.name, file_sha256(record.path)] for record in records],
-        "imgsz": imgsz,
+        "imgsz": json_size(imgsz),
         "batch": batch,
         "bins": config.bins,
         "sample": config.sample,

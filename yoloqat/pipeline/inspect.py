@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from yoloqat.config import QuantConfig
-from yoloqat.config.sizes import ImageSize, sides
+from yoloqat.config.sizes import ImageSize, json_size, sides
 from yoloqat.detectors import Detector
 from yoloqat.quant import quantizers
 from yoloqat.quant.graph import trace
@@ -74,8 +74,8 @@ def inspect_detector(detector: Detector, config: QuantConfig, *, imgsz: ImageSiz
         "names": {str(index): name for index, name in detector.info.names.items()},
         "stride": detector.info.stride,
         "end2end": detector.info.end2end,
-        "trained_imgsz": detector.imgsz,
-        "imgsz": imgsz,
+        "trained_imgsz": json_size(detector.imgsz),
+        "imgsz": json_size(imgsz),
         "parameters": sum(parameter.numel() for parameter in detector.module.parameters()),
         "macs": sum(layer["macs"] for layer in layers),
         "quantized_macs": sum(layer["macs"] for layer in layers if layer["quantized"]),

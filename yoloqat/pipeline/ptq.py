@@ -22,7 +22,7 @@ from yoloqat.calibration import (
 from yoloqat.calibration.per_layer import CANDIDATES
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
 from yoloqat.config.method import PER_LAYER
-from yoloqat.config.sizes import ImageSize
+from yoloqat.config.sizes import ImageSize, json_size
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import ConfigError, ModelError
@@ -133,7 +133,7 @@ class Ptq:
             "layers": self.layers,
             "placement": None if quantization is None else quantization.placement.to_dict(),
             "images": records_key(self.records),
-            "imgsz": self.imgsz,
+            "imgsz": json_size(self.imgsz),
             "batch": self.batch,
             "bins": self.config.bins,
             "sample": self.config.sample,
@@ -220,7 +220,7 @@ class Ptq:
         chosen = {name: str(choice.method) for name, choice in self.choices.items()}
         calibration = to_dict(replace(self.config, method=method)) | {
             "images_sha": self.key["images"],
-            "imgsz": self.imgsz,
+            "imgsz": json_size(self.imgsz),
             **({PER_LAYER: chosen} if chosen else {}),
             **more,
         }

@@ -5,7 +5,6 @@ Source: `ultralytics.nn.backends.base.BaseBackend.engine_header`; the length is 
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from yoloqat.engines.onnx_file import described_info
 from yoloqat.errors import ModelError
+from yoloqat.metadata import plain_value
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import atomic_path
 
@@ -55,19 +55,12 @@ def engine_metadata(
         dla: Index of the accelerator it was built for, which a runtime must be told before it loads the plan.
         own: Entries for yoloqat itself.
     """
-    metadata = {key: _value(text) for key, text in props.items() if not key.startswith(KEY)}
+    metadata = {key: plain_value(text) for key, text in props.items() if not key.startswith(KEY)}
     arguments = metadata.get("args")
     metadata["args"] = (arguments if isinstance(arguments, dict) else {}) | {"dynamic": dynamic}
     if dla is not None:
         metadata["dla"] = dla
     return metadata | {KEY: {"schema": SCHEMA, **own}}
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
 
 
 def write_engine(path: Path, metadata: Mapping[str, Any], plan: bytes | memoryview) -> None:
@@ -130,7 +123,7 @@ def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
         ModelError: The class names are missing, or an entry is malformed.
     """
     values = {
-        key: _value(text) if isinstance(text, str) else text for key, text in metadata.items() if key in _LITERALS
+        key: plain_value(text) if isinstance(text, str) else text for key, text in metadata.items() if key in _LITERALS
     }
     arguments, channels = values.get("args"), metadata.get("channels")
     shape: tuple[Any, ...] = (None, channels, None, None)

@@ -7,7 +7,7 @@ import pytest
 from odd_values import damaged, made
 
 from yoloqat.errors import ModelError
-from yoloqat.metadata import checked_info, checked_names
+from yoloqat.metadata import checked_info, checked_names, plain_value
 from yoloqat.predictor import ModelInfo
 
 GOOD = {
@@ -86,3 +86,26 @@ def test_whatever_is_given_ends_in_a_model_or_in_one_line():
     assert 100 < infos.count(None) < 1900
     for info in infos:
         assert info is None or (info.stride > 0 and list(info.names) == list(range(info.classes)))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("32", 32),
+        ("[1, 2]", [1, 2]),
+        ("{0: 'a'}", {0: "a"}),
+        ("detect", "detect"),
+        ("None", None),
+        ("True", True),
+        ("", ""),
+    ],
+)
+def test_a_literal_gives_its_value_and_other_text_itself(text, value):
+    assert plain_value(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["...", "1j", "{1, 2}", "b'a'", "{(1, 2): 3}", "{[]: 1}", "(" * 300, "9" * 5000, "a\0b", "[" * 5000]
+)
+def test_literals_that_neither_json_nor_yaml_holds_stay_text(text):
+    assert plain_value(text) == text
