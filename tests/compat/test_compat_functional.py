@@ -63,11 +63,17 @@ def test_a_zero_channel_stays_zero_in_torchs_own_operator():
     assert native_fake_quant(torch.zeros(3), torch.tensor(0.0), QuantScheme()).tolist() == [0.0] * 3
 
 
-def test_half_precision_is_not_exported():
-    with pytest.raises(RuntimeError, match=r"the input of a quantizer to export is torch\.float16"):
-        native_fake_quant(X.half(), torch.tensor(1.0), QuantScheme())
-    with pytest.raises(RuntimeError, match=r"the amax of a quantizer to export is torch\.bfloat16"):
-        native_fake_quant(X, torch.tensor(1.0).bfloat16(), QuantScheme())
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    x, amax = X.to(dtype), torch.tensor(1.0, dtype=dtype)
+    native = native_fake_quant(x, amax, QuantScheme())
+    assert native.dtype == dtype
+    assert torch.equal(native, native_fake_quant(x.float(), amax.float(), QuantScheme()).to(dtype))
+
+
+def test_several_axes_are_not_exported():
+    with pytest.raises(TypeError, match=r"amax of a quantizer to export has shape \(2, 3\)"):
+        native_fake_quant(torch.ones(2, 3), torch.ones(2, 3), QuantScheme())
 
 
 @pytest.mark.parametrize(

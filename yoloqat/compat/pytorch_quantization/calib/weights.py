@@ -32,7 +32,7 @@ def calibrate_weights(
         num_bins: Bins of each histogram.
 
     Raises:
-        ArgumentTypeError: The method is unknown.
+        ArgumentTypeError: The method is unknown, or searches among integer codes and the codes are FP8.
     """
     if method not in _METHODS:
         raise ArgumentTypeError(
@@ -43,6 +43,12 @@ def calibrate_weights(
         if quantizer is None or not isinstance(weight, torch.Tensor):
             continue
         axis = 1 if isinstance(module, _ConvTransposeNd) else 0
+        if method == "mse" and isinstance(quantizer.num_bits, tuple):
+            raise ArgumentTypeError(
+                f"num_bits is {quantizer.num_bits!r} with method {method!r}",
+                expected="a number of bits",
+                mend="take the percentile or max",
+            )
         values = weight.detach().abs().float().cpu().numpy()
         rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1) if perchannel else values.reshape(1, -1)
         found = rows.max(axis=1)

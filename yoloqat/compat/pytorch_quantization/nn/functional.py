@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yoloqat.compat.errors import ArgumentValueError, StateError
+from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError
 from yoloqat.config import QuantScheme
 from yoloqat.quant.fused import AMAX_EPSILON
 
@@ -64,28 +64,30 @@ def native_fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
     The whole range of codes is used even with ``narrow_range``, as ONNX does.
 
     Args:
-        x: Float32 tensor.
+        x: Float tensor; half precision is computed in float32.
         amax: Shape () or with one axis longer than 1.
         scheme: Bits and signedness.
 
     Raises:
-        StateError: A tensor is in half precision, which the operator does not take.
+        ArgumentTypeError: More axes are longer than 1, which the operator does not take.
     """
-    for name, tensor in (("input", x), ("amax", amax)):
-        if tensor.dtype in (torch.half, torch.bfloat16):
-            raise StateError(
-                f"the {name} of a quantizer to export is {tensor.dtype}", expected="float32", mend="export in float32"
-            )
     low, high = (0 if scheme.unsigned else -scheme.high - 1), scheme.high
-    amax = amax.detach()
+    dtype, x, amax = x.dtype, x.float(), amax.detach().float()
     step = torch.where(amax <= AMAX_EPSILON, torch.ones_like(amax), amax / scheme.high).flatten()
     with warnings.catch_warnings():
         # ranges are to become constants of a traced graph
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         axes = [axis for axis, size in enumerate(amax.shape) if size > 1]
+        if len(axes) > 1:
+            raise ArgumentTypeError(
+                f"amax of a quantizer to export has shape {tuple(amax.shape)}",
+                expected="one channel axis at most",
+                mend="describe it with a single axis",
+            )
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             step = torch.tensor(step.tolist(), device=step.device)
     zero = torch.zeros_like(step, dtype=torch.int32)
     if axes:
-        return torch.fake_quantize_per_channel_affine(x, step.to(x.device), zero.to(x.device), axes[0], low, high)
-    return torch.fake_quantize_per_tensor_affine(x, step.reshape(()), zero.reshape(()), low, high)
+        step, zero = step.to(x.device), zero.to(x.device)
+        return torch.fake_quantize_per_channel_affine(x, step, zero, axes[0], low, high).to(dtype)
+    return torch.fake_quantize_per_tensor_affine(x, step.reshape(()), zero.reshape(()), low, high).to(dtype)
