@@ -264,6 +264,9 @@ def test_an_export_needs_a_range():
     quantizer.disable()
     with enable_onnx_export():
         assert quantizer(torch.ones(3)).tolist() == [1.0] * 3
+    fp8 = TensorQuantizer(QuantDescriptor((4, 3), "x", amax=1.0))
+    with enable_onnx_export(), pytest.raises(RuntimeError, match=r"num_bits of quantizer 'x' is \(4, 3\) in an export"):
+        fp8(torch.ones(3))
 
 
 def test_mistakes_are_named():

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yoloqat.compat.pytorch_quantization import cuda_ext
+from yoloqat.compat.pytorch_quantization import tensor_quant as module
 from yoloqat.compat.pytorch_quantization.tensor_quant import (
     fake_affine_tensor_quant,
     fake_tensor_quant,
@@ -171,3 +172,17 @@ def test_fp8_passes_the_gradient_inside_the_range_and_keeps_zeros():
     assert scaled_e4m3(torch.tensor([0.0, 1.0]), torch.tensor(0.0)).tolist() == [0.0, 0.0]
     with pytest.raises(NotImplementedError, match=r"E and M are \(5, 2\)"):
         scaled_e4m3(x, None, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("TensorQuantFunction", tensor_quant),
+        ("FakeTensorQuantFunction", fake_tensor_quant),
+        ("LegacyFakeTensorQuantFunction", legacy_fake_tensor_quant),
+        ("FakeAffineTensorQuantFunction", fake_affine_tensor_quant),
+        ("ScaledE4M3Function", scaled_e4m3),
+    ],
+)
+def test_nvidias_classes_apply_the_functions(name: str, function):
+    assert getattr(module, name).apply is function

@@ -153,3 +153,31 @@ def _checked(
             f"amax is {least:g}", expected="no negative values", mend="pass the largest absolute value"
         )
     return amax, integer_scheme(num_bits, unsigned=unsigned, narrow_range=narrow_range)
+
+
+class TensorQuantFunction:
+    """:func:`tensor_quant` under the name of NVIDIA's class."""
+
+    apply = staticmethod(tensor_quant)
+
+
+class FakeTensorQuantFunction:
+    """:func:`fake_tensor_quant` under the name of NVIDIA's class."""
+
+    apply = staticmethod(fake_tensor_quant)
+
+
+class LegacyFakeTensorQuantFunction(FakeTensorQuantFunction):
+    """:func:`legacy_fake_tensor_quant` under the name of NVIDIA's class."""
+
+
+class FakeAffineTensorQuantFunction:
+    """:func:`fake_affine_tensor_quant` under the name of NVIDIA's class."""
+
+    apply = staticmethod(fake_affine_tensor_quant)
+
+
+class ScaledE4M3Function:
+    """:func:`scaled_e4m3` under the name of NVIDIA's class."""
+
+    apply = staticmethod(scaled_e4m3)

@@ -26,8 +26,19 @@ class ClipFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Split the gradient between what is inside and the bounds."""
+        """Split the gradient between what is inside and the bounds.
+
+        Raises:
+            ArgumentValueError: A bound that is learned has more than one element.
+        """
         x, low, high = ctx.saved_tensors
+        for bound, learned in zip((low, high), ctx.needs_input_grad[1:], strict=True):
+            if learned and bound.numel() != 1:
+                raise ArgumentValueError(
+                    f"a bound to be learned has shape {tuple(bound.shape)}",
+                    expected="one element",
+                    mend="learn a scalar",
+                )
         above_low, below_high = x > low, x < high
         zero = grads[0].new_zeros(())
         bounds = [
@@ -42,18 +53,13 @@ class ClipFunction(torch.autograd.Function):
 def clip(input: Tensor, clip_value_min: Tensor | float, clip_value_max: Tensor | float) -> Tensor:  # noqa: A002
     """Clip ``input`` to [``clip_value_min``, ``clip_value_max``], numbers or tensors that broadcast to it.
 
-    Raises:
-        ArgumentValueError: A bound to be learned has more than one element.
+    The gradient of a bound is that of a scalar: one to be learned that has more than one element is an error when the
+    gradient is computed.
     """
     low, high = (
         torch.as_tensor(bound, dtype=input.dtype if not isinstance(bound, Tensor) else None, device=input.device)
         for bound in (clip_value_min, clip_value_max)
     )
-    for bound in (low, high):
-        if bound.requires_grad and bound.numel() != 1:
-            raise ArgumentValueError(
-                f"a bound to be learned has shape {tuple(bound.shape)}", expected="one element", mend="learn a scalar"
-            )
     result: Tensor = ClipFunction.apply(input, low, high)
     return result
 

@@ -311,6 +311,12 @@ class TensorQuantizer(CoreTensorQuantizer):
             )
         amax, scheme = self._get_amax(inputs), self.scheme
         if isinstance(self._num_bits, tuple):
+            if self.native:
+                raise StateError(
+                    f"num_bits of quantizer '{self.name}' is {self._num_bits} in an export",
+                    expected="integer codes",
+                    mend="export with a number of bits",
+                )
             return scaled_e4m3(inputs, amax, *self._num_bits)
         if not self._fake_quant:
             integers, self._scale = tensor_quant(inputs, amax, scheme.bits, scheme.unsigned, scheme.narrow_range)
