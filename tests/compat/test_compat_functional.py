@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -108,5 +110,9 @@ def test_a_vector_reduced_over_its_axis_keeps_it():
 def test_more_axes_than_there_are():
     with pytest.raises(ValueError, match=r"axis is \(0, 1\) for a tensor of shape \(5,\)"):
         reduce_amax(X, (0, 1))
-    with pytest.raises(CalibrationError, match=r"shape \(0,\)"):
+    for axis in (1, (-2,)):
+        with pytest.raises(IndexError, match=rf"axis is {re.escape(repr(axis))} for a tensor of shape \(5,\)"):
+            reduce_amax(X, axis)
+    with pytest.raises(RuntimeError, match=r"shape \(0,\)") as caught:
         reduce_amax(torch.zeros(0))
+    assert isinstance(caught.value, CalibrationError)

@@ -168,3 +168,14 @@ def test_mistakes_are_named():
     ):
         with pytest.raises(ValueError, match="default is 8"):
             setter(8)
+
+
+def test_a_weight_with_two_axes():
+    layer = quant_nn.QuantConv2d(4, 6, 3, quant_desc_weight=QuantDescriptor(axis=(0, 1)))
+    expected = layer.weight.detach().abs().amax(dim=(2, 3), keepdim=True)
+    dynamic = layer(_input("2d"))
+    layer.calibrate_weight()
+    assert torch.equal(layer.weight_quantizer.amax, expected)
+    assert torch.equal(layer(_input("2d")), dynamic)
+    layer.requires_grad_(False)
+    assert torch.equal(layer(_input("2d")), dynamic)

@@ -250,6 +250,10 @@ def test_what_no_engine_has_is_not_handed_to_the_core():
     eight = TensorQuantizer(QuantDescriptor((4, 3), "x", amax=1.0))
     with pytest.raises(CalibrationError, match=r"num_bits of quantizer 'x' is \(4, 3\)"):
         eight.grid()
+    for setting in ({"fake_quant": False}, {"learn_amax": True}, {"scale_amax": 0.9}):
+        ((name, value),) = setting.items()
+        with pytest.raises(CalibrationError, match=f"{name} of quantizer 'x' is {value}"):
+            TensorQuantizer(QuantDescriptor(name="x", amax=1.0, **setting)).grid()
     scaled = TensorQuantizer(QuantDescriptor(name="x", amax=1.0))
     assert scaled.grid()[0] == pytest.approx(1 / 127)
     scaled.pre_quant_scale = 2.0

@@ -58,6 +58,14 @@ def test_an_all_zero_channel_gets_zero(model):
     assert (model[0].weight_quantizer.amax[[0, 2, 3]] > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("percentile", -10), ("percentile", 200), ("num_bins", 0), ("num_bins", 1.5)]
+)
+def test_numbers_out_of_range_are_refused(model, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        calibrate_weights(model, **{name: value})
+
+
 def test_other_methods_are_refused(model):
     with pytest.raises(TypeError, match="calibration method is 'entropy'"):
         calibrate_weights(model, "entropy")

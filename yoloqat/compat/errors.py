@@ -16,6 +16,10 @@ class ArgumentValueError(ConfigError, ValueError):
     """An argument has a value that it cannot have."""
 
 
+class ArgumentIndexError(ConfigError, IndexError):
+    """An axis is named that the tensor does not have."""
+
+
 class MissingAttributeError(ConfigError, AttributeError):
     """A name is looked up where it is not."""
 

@@ -344,19 +344,23 @@ class TensorQuantizer(CoreTensorQuantizer):
         """Return step size and zero-point as engines take them; None while the range is dynamic.
 
         Raises:
-            StateError: No engine's grid says the same: FP8, several channel axes, or a factor on the input.
+            StateError: No engine's grid says the same: FP8, codes, several channel axes, or a range that is learned or scaled,
+                or a factor on the input.
         """
         several = isinstance(self._axis, tuple) and len(self._axis) > 1
         for name, value, wrong in (
             ("num_bits", self._num_bits, isinstance(self._num_bits, tuple)),
+            ("fake_quant", self._fake_quant, not self._fake_quant),
             ("axis", self._axis, several),
+            ("learn_amax", self._learn_amax, self._learn_amax),
+            ("scale_amax", self._scale_amax, self._scale_amax is not None),
             ("pre_quant_scale", "set", self.pre_quant_scale is not None),
         ):
             if wrong:
                 raise StateError(
                     f"{name} of quantizer '{self.name}' is {value}",
-                    expected="integer codes with one channel axis at most and no factor on the input",
-                    mend="leave the layer float, or describe it so",
+                    expected="integer codes by a fixed amax, with one channel axis at most and no factor on the input",
+                    mend="describe it so, or leave the layer float",
                 )
         return super().grid()
 
