@@ -241,3 +241,14 @@ def test_calibrators_of_ones_own():
     for call in (lambda own: own.collect(torch.ones(1)), lambda own: own.reset(), lambda own: own.compute_amax()):
         with pytest.raises(NotImplementedError):
             call(Mean(8, None, False))
+
+
+@pytest.mark.parametrize("kind", [HistogramCalibrator, MaxCalibrator])
+def test_what_inference_mode_collected_is_added_to_outside_it(kind):
+    calibrator = kind(8, None, False)
+    with torch.inference_mode():
+        calibrator.collect(torch.tensor([1.0, -2.0]))
+    calibrator.collect(torch.tensor([3.0], requires_grad=True))
+    amax = calibrator.compute_amax(*(["percentile"] if kind is HistogramCalibrator else []))
+    assert float(amax) == pytest.approx(3.0, rel=1e-3)
+    assert not amax.requires_grad

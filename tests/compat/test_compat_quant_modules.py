@@ -7,6 +7,7 @@ import types
 import pytest
 from torch import nn
 
+from yoloqat.compat import uninstall
 from yoloqat.compat.pytorch_quantization import nn as quant_nn
 from yoloqat.compat.pytorch_quantization import quant_modules
 from yoloqat.compat.pytorch_quantization.nn import TensorQuantizer
@@ -87,3 +88,14 @@ def test_mistakes_are_named_before_anything_is_replaced(custom, kind, message):
         quant_modules.initialize(custom_quant_modules=[custom])
     assert isinstance(caught.value, kind)
     assert nn.Conv2d is conv
+
+
+def test_what_a_helper_replaced_ends_with_the_namespace():
+    linear = nn.Linear
+    for kind in (quant_nn.QuantLinear, quant_nn.QuantConv2d):  # the second finds what the first put there
+        helper = quant_modules.QuantModuleReplacementHelper()
+        helper.prepare_state(NAMES, [(nn, "Linear", kind)])
+        helper.apply_quant_modules()
+    assert nn.Linear is quant_nn.QuantConv2d
+    uninstall()
+    assert nn.Linear is linear

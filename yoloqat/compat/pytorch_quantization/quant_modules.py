@@ -11,7 +11,7 @@ import torch
 from yoloqat.compat.errors import ArgumentTypeError, MissingAttributeError
 from yoloqat.compat.patches import Patches
 from yoloqat.compat.pytorch_quantization import nn as quant_nn
-from yoloqat.compat.pytorch_quantization._state import TORCH_NN
+from yoloqat.compat.pytorch_quantization._state import HELPERS, TORCH_NN
 
 __all__ = ["deactivate", "enable_onnx_export", "initialize"]
 
@@ -47,6 +47,8 @@ class QuantModuleReplacementHelper:
 
     def __init__(self, patches: Patches | None = None) -> None:
         self._patches = Patches() if patches is None else patches
+        if patches is None:
+            HELPERS.append(self._patches)
         self.orginal_func_map: list[_quant_entry] = []
         self.default_quant_map = _DEFAULT_QUANT_MAP
         self.quant_map: list[_quant_entry] = []
