@@ -170,6 +170,13 @@ def test_mistakes_are_named():
             setter(8)
 
 
+def test_a_layer_of_one_output_channel_is_calibrated_again():
+    layer = quant_nn.QuantConv2d(4, 1, 3)
+    layer.weight_quantizer.amax = 1.0
+    layer.calibrate_weight()
+    assert torch.equal(layer.weight_quantizer.amax, layer.weight.detach().abs().max().reshape(1, 1, 1, 1))
+
+
 def test_a_weight_with_two_axes():
     layer = quant_nn.QuantConv2d(4, 6, 3, quant_desc_weight=QuantDescriptor(axis=(0, 1)))
     expected = layer.weight.detach().abs().amax(dim=(2, 3), keepdim=True)

@@ -159,7 +159,9 @@ class TensorQuantizer(CoreTensorQuantizer):
             StateError: It has another shape than the amax that is there, or is negative, NaN or infinite.
         """
         before, value = self.amax, value if isinstance(value, Tensor) else float_array(value)
-        if before is not None and value is not None and before.shape != value.shape:
+        # a single value says the same in any number of axes; MaxCalibrator gives it none
+        single = before is not None and value is not None and before.numel() == math.prod(value.shape) == 1
+        if before is not None and value is not None and before.shape != value.shape and not single:
             raise StateError(
                 f"amax of '{self.name}' is to have shape {tuple(value.shape)}",
                 expected=f"the shape that it has, {tuple(before.shape)}",
