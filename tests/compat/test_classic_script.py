@@ -77,15 +77,21 @@ def collected(float_model: nn.Module, images: list[torch.Tensor]) -> tuple[nn.Mo
     ("method", "arguments"),
     [("entropy", {"stride": 8}), ("mse", {"stride": 8}), ("percentile", {"percentile": 99.9})],
 )
-def test_every_amax_is_the_cores(method: str, arguments: dict[str, Any], collected, core_model: nn.Module):
+def test_every_amax_is_searched_in_nvidias_bins_of_what_the_core_collects(
+    method: str, arguments: dict[str, Any], collected, core_model: nn.Module
+):
     model, script = collected
     script.compute_amax(model, torch.device("cpu"), method=method, **arguments)
     found = {name: quantizer.amax for name, quantizer in quantizers(model)}
     expected = {}
     for name, layer in quantized_layers(core_model):
-        histogram = layer._input_quantizer._calibrator.histogram()
-        amax = SEARCHES[method](histogram.counts, histogram.edges, **arguments)
-        expected[f"{name}._input_quantizer"] = torch.tensor(min(max(amax, histogram.edges[1]), histogram.amax))
+        core = layer._input_quantizer._calibrator.histogram()
+        collected_ = model.get_submodule(name)._input_quantizer._calibrator
+        counts, edges = collected_._calib_hist.numpy(), collected_._calib_bin_edges.numpy()
+        assert counts.sum() == core.counts.sum()
+        assert edges[-2] <= core.amax <= edges[-1]
+        amax = SEARCHES[method](counts, edges, **arguments)
+        expected[f"{name}._input_quantizer"] = torch.tensor(max(amax, edges[1]))
         expected[f"{name}._weight_quantizer"] = layer._weight_quantizer.amax
     assert len(found) == 2 * 63
     assert found.keys() == expected.keys()

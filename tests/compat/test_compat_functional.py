@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -30,8 +32,10 @@ def test_fixed_bounds_may_be_numbers_or_broadcast():
     x = X.clone().requires_grad_()
     clip(x, torch.linspace(-3, 0, 5), 1.0).sum().backward()
     assert x.grad.tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]
+    learned = clip(x, torch.zeros(5, requires_grad=True), 1.0)  # without a gradient there is nothing wrong with it
+    assert learned.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
     with pytest.raises(ValueError, match=r"a bound to be learned has shape \(5,\)"):
-        clip(x, torch.zeros(5, requires_grad=True), 1.0)
+        learned.sum().backward()
 
 
 def test_clip_as_a_layer():
@@ -63,11 +67,17 @@ def test_a_zero_channel_stays_zero_in_torchs_own_operator():
     assert native_fake_quant(torch.zeros(3), torch.tensor(0.0), QuantScheme()).tolist() == [0.0] * 3
 
 
-def test_half_precision_is_not_exported():
-    with pytest.raises(RuntimeError, match=r"the input of a quantizer to export is torch\.float16"):
-        native_fake_quant(X.half(), torch.tensor(1.0), QuantScheme())
-    with pytest.raises(RuntimeError, match=r"the amax of a quantizer to export is torch\.bfloat16"):
-        native_fake_quant(X, torch.tensor(1.0).bfloat16(), QuantScheme())
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    x, amax = X.to(dtype), torch.tensor(1.0, dtype=dtype)
+    native = native_fake_quant(x, amax, QuantScheme())
+    assert native.dtype == dtype
+    assert torch.equal(native, native_fake_quant(x.float(), amax.float(), QuantScheme()).to(dtype))
+
+
+def test_several_axes_are_not_exported():
+    with pytest.raises(TypeError, match=r"amax of a quantizer to export has shape \(2, 3\)"):
+        native_fake_quant(torch.ones(2, 3), torch.ones(2, 3), QuantScheme())
 
 
 @pytest.mark.parametrize(
@@ -100,5 +110,9 @@ def test_a_vector_reduced_over_its_axis_keeps_it():
 def test_more_axes_than_there_are():
     with pytest.raises(ValueError, match=r"axis is \(0, 1\) for a tensor of shape \(5,\)"):
         reduce_amax(X, (0, 1))
-    with pytest.raises(CalibrationError, match=r"shape \(0,\)"):
+    for axis in (1, (-2,)):
+        with pytest.raises(IndexError, match=rf"axis is {re.escape(repr(axis))} for a tensor of shape \(5,\)"):
+            reduce_amax(X, axis)
+    with pytest.raises(RuntimeError, match=r"shape \(0,\)") as caught:
         reduce_amax(torch.zeros(0))
+    assert isinstance(caught.value, CalibrationError)

@@ -43,7 +43,7 @@ def test_a_layer_with_weight(kind, args, kwargs):
     plain.load_state_dict(layer.state_dict())
     plain.weight.data = layer.weight_quantizer(layer.weight).detach()
     assert torch.equal(layer(x), plain(layer.input_quantizer(x)))
-    assert layer.weight_quantizer.axis == 0
+    assert layer.weight_quantizer.axis == (1 if "Transpose" in kind else 0)
     assert layer.input_quantizer.axis is None
     assert isinstance(layer, _utils.QuantMixin)
     assert not isinstance(layer, _utils.QuantInputMixin)
@@ -168,3 +168,21 @@ def test_mistakes_are_named():
     ):
         with pytest.raises(ValueError, match="default is 8"):
             setter(8)
+
+
+def test_a_layer_of_one_output_channel_is_calibrated_again():
+    layer = quant_nn.QuantConv2d(4, 1, 3)
+    layer.weight_quantizer.amax = 1.0
+    layer.calibrate_weight()
+    assert torch.equal(layer.weight_quantizer.amax, layer.weight.detach().abs().max().reshape(1, 1, 1, 1))
+
+
+def test_a_weight_with_two_axes():
+    layer = quant_nn.QuantConv2d(4, 6, 3, quant_desc_weight=QuantDescriptor(axis=(0, 1)))
+    expected = layer.weight.detach().abs().amax(dim=(2, 3), keepdim=True)
+    dynamic = layer(_input("2d"))
+    layer.calibrate_weight()
+    assert torch.equal(layer.weight_quantizer.amax, expected)
+    assert torch.equal(layer(_input("2d")), dynamic)
+    layer.requires_grad_(False)
+    assert torch.equal(layer(_input("2d")), dynamic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 
 import pytest
 
@@ -15,6 +16,7 @@ BOTH = {name for short in (*CONVOLUTIONS, *POOLS, "Linear") for name in (short, 
 PUBLIC = {
     "": {
         "calib",
+        "cuda_ext",
         "deactivate",
         "enable_onnx_export",
         "initialize",
@@ -25,8 +27,10 @@ PUBLIC = {
         "utils",
     },
     ".calib": {"HistogramCalibrator", "MaxCalibrator", "calibrate_weights"},
+    ".calib.calibrator": {"_Calibrator"},
     ".calib.histogram": {"HistogramCalibrator"},
     ".calib.max": {"MaxCalibrator"},
+    ".cuda_ext": {"fake_e4m3fy", "fake_tensor_quant", "fake_tensor_quant_", "fake_tensor_quant_with_axis"},
     ".nn": {*BOTH, *NORMS, "Clip", "TensorQuantizer", "functional"},
     ".nn.functional": {"ClipFunction", "clip", "native_fake_quant"},
     ".nn.modules._utils": {"QuantInputMixin", "QuantMixin", "pop_quant_desc_in_kwargs"},
@@ -53,9 +57,11 @@ PUBLIC = {
         "fake_affine_tensor_quant",
         "fake_tensor_quant",
         "legacy_fake_tensor_quant",
+        "scaled_e4m3",
         "tensor_quant",
     },
     ".utils": {"reduce_amax"},
+    ".utils.quant_logging": {"reset_logger_handler"},
     ".utils.reduce_amax": {"reduce_amax"},
 }
 
@@ -73,6 +79,16 @@ def test_the_map_names_torchs_layers_and_their_quantized_forms(pq):
     average = {name for name in POOLS if "Avg" in name}
     assert entries.keys() == {*CONVOLUTIONS, *average, "Linear"}
     assert all(issubclass(entry.replace_mod, getattr(entry.orig_mod, name)) for name, entry in entries.items())
+
+
+def test_the_version_is_where_scripts_look(pq):
+    assert importlib.import_module("pytorch_quantization.version").__version__ == pq.__version__ == "2.2.1+yoloqat"
+
+
+def test_the_handlers_of_the_root_logger_are_taken_off(monkeypatch: pytest.MonkeyPatch, pq):
+    monkeypatch.setattr(logging.root, "handlers", [logging.NullHandler(), logging.NullHandler()])
+    pq.utils.quant_logging.reset_logger_handler()
+    assert logging.root.handlers == []
 
 
 def test_yoloqats_own_side_is_small():

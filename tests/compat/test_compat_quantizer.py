@@ -12,7 +12,13 @@ import torch
 
 from yoloqat.compat.pytorch_quantization import calib
 from yoloqat.compat.pytorch_quantization.nn import TensorQuantizer
-from yoloqat.compat.pytorch_quantization.tensor_quant import QuantDescriptor, fake_tensor_quant, tensor_quant
+from yoloqat.compat.pytorch_quantization.quant_modules import enable_onnx_export
+from yoloqat.compat.pytorch_quantization.tensor_quant import (
+    QuantDescriptor,
+    fake_tensor_quant,
+    scaled_e4m3,
+    tensor_quant,
+)
 from yoloqat.errors import CalibrationError
 
 
@@ -136,7 +142,7 @@ def test_max_and_histogram_calibration(x: torch.Tensor):
 
 def test_nothing_collected_is_an_error_or_nan(caplog: pytest.LogCaptureFixture):
     quantizer = TensorQuantizer(QuantDescriptor(name="stem"))
-    with pytest.raises(RuntimeError, match="quantizer 'stem' collected nothing: Calibrator returned None") as caught:
+    with pytest.raises(RuntimeError, match="quantizer 'stem' collected nothing; expected at least one batch") as caught:
         quantizer.load_calib_amax()
     assert isinstance(caught.value, CalibrationError)
     with caplog.at_level(logging.WARNING, "pytorch_quantization"):
@@ -176,3 +182,116 @@ def test_the_range_is_a_buffer_that_moves_with_its_module():
     quantizer._amax = quantizer._amax.to("cpu")  # as scripts do with their device
     assert quantizer.half().amax.dtype == torch.half
     assert dict(quantizer.named_buffers()).keys() == {"_amax"}
+
+
+@pytest.mark.parametrize("axis", [(0, 1), [0, 1], (0, -2)])
+def test_several_axes_have_an_amax_each(axis):
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    amax = x.abs().amax(dim=2, keepdim=True)
+    quantizer = TensorQuantizer(QuantDescriptor(axis=axis), if_calib=True)
+    assert quantizer.axis == quantizer._axis == tuple(axis)
+    expected = fake_tensor_quant(x, amax, 8, False, False)
+    assert torch.equal(quantizer(x), expected)  # the dynamic range
+    quantizer.load_calib_amax()
+    assert torch.equal(quantizer.amax, amax)
+    assert torch.equal(quantizer(x), expected)
+    other = TensorQuantizer(QuantDescriptor(axis=axis))
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(copy.deepcopy(other)(x), expected)
+
+
+def test_a_factor_on_the_input_comes_first_even_where_nothing_is_quantized():
+    x = torch.tensor([[0.0, 0.4, 1.1, 2.0]])
+    quantizer = TensorQuantizer(QuantDescriptor(axis=1, amax=127.0))
+    assert quantizer.pre_quant_scale is None
+    assert not hasattr(quantizer, "_pre_quant_scale")
+    quantizer.pre_quant_scale = 2.0
+    assert quantizer(x).tolist() == [[0.0, 1.0, 2.0, 4.0]]
+    assert quantizer(x.half()).dtype == torch.half
+    quantizer.pre_quant_scale = 3
+    assert quantizer(x).tolist() == [[0.0, 1.0, 3.0, 6.0]]
+    quantizer.disable()
+    assert torch.equal(quantizer(x), x * 3)
+    quantizer.pre_quant_scale = None
+    assert torch.equal(quantizer(x), x)
+    quantizer.pre_quant_scale = [[1.0, 2.0, 3.0, 4.0]]
+    other = TensorQuantizer(QuantDescriptor(axis=1))
+    other.load_state_dict(quantizer.state_dict())
+    assert other(x).tolist() == [[0.0, 1.0, 3.0, 8.0]]
+    other.pre_quant_scale = torch.ones(1, 4)
+    assert quantizer.pre_quant_scale.tolist() == [[1.0, 2.0, 3.0, 4.0]]
+
+
+def test_fp8_is_rounded_to_what_amax_scales_to_448(x: torch.Tensor):
+    for axis in (None, 0):
+        quantizer = TensorQuantizer(QuantDescriptor((4, 3), axis=axis))
+        amax = x.abs().max() if axis is None else x.abs().amax(dim=1, keepdim=True)
+        assert torch.equal(quantizer(x), scaled_e4m3(x, amax))
+        assert (quantizer.num_bits, quantizer.maxbound) == ((4, 3), 448.0)
+    quantizer.amax = amax
+    assert torch.equal(quantizer.step_size, amax / 448)
+    quantizer.num_bits = 4
+    assert (quantizer.num_bits, quantizer.scheme.bits, quantizer.maxbound) == (4, 4, 7)
+
+
+def test_a_range_takes_no_gradient_of_its_own(x: torch.Tensor):
+    quantizer = TensorQuantizer(QuantDescriptor(amax=0.5))
+    quantizer.amax.requires_grad_()
+    inputs = x.clone().requires_grad_()
+    quantizer(inputs).sum().backward()
+    assert quantizer.amax.grad is None
+    assert torch.equal(inputs.grad, (x.abs() <= 0.5).float())
+
+
+def test_what_no_engine_has_is_not_handed_to_the_core():
+    several = TensorQuantizer(QuantDescriptor(name="x", axis=(0, 1), amax=np.ones((2, 3))))
+    with pytest.raises(CalibrationError, match=r"axis of quantizer 'x' is \(0, 1\)"):
+        several.grid()
+    eight = TensorQuantizer(QuantDescriptor((4, 3), "x", amax=1.0))
+    with pytest.raises(CalibrationError, match=r"num_bits of quantizer 'x' is \(4, 3\)"):
+        eight.grid()
+    for setting in ({"fake_quant": False}, {"learn_amax": True}, {"scale_amax": 0.9}):
+        ((name, value),) = setting.items()
+        with pytest.raises(CalibrationError, match=f"{name} of quantizer 'x' is {value}"):
+            TensorQuantizer(QuantDescriptor(name="x", amax=1.0, **setting)).grid()
+    scaled = TensorQuantizer(QuantDescriptor(name="x", amax=1.0))
+    assert scaled.grid()[0] == pytest.approx(1 / 127)
+    scaled.pre_quant_scale = 2.0
+    with pytest.raises(CalibrationError, match="pre_quant_scale of quantizer 'x' is set"):
+        scaled.grid()
+
+
+def test_an_export_needs_a_range():
+    quantizer = TensorQuantizer(QuantDescriptor(name="x"))
+    with enable_onnx_export(), pytest.raises(RuntimeError, match="quantizer 'x' has no amax in an export"):
+        quantizer(torch.ones(3))
+    quantizer.disable()
+    with enable_onnx_export():
+        assert quantizer(torch.ones(3)).tolist() == [1.0] * 3
+    fp8 = TensorQuantizer(QuantDescriptor((4, 3), "x", amax=1.0))
+    with enable_onnx_export(), pytest.raises(RuntimeError, match=r"num_bits of quantizer 'x' is \(4, 3\) in an export"):
+        fp8(torch.ones(3))
+
+
+def test_mistakes_are_named():
+    with pytest.raises(TypeError, match="quant_desc is 8"):
+        TensorQuantizer(8)
+    quantizer = TensorQuantizer(QuantDescriptor(name="x", amax=1.0))
+    with pytest.raises(RuntimeError, match=r"amax of 'x' is to have shape \(2,\); expected .*\(\)"):
+        quantizer.amax = [1.0, 2.0]
+    for value in ("1", object()):
+        with pytest.raises(TypeError, match=r"amax is ('1'|<object)"):
+            quantizer.amax = value
+        with pytest.raises(TypeError, match=r"amax is ('1'|<object)"):
+            quantizer.pre_quant_scale = value
+    with pytest.raises(RuntimeError, match="amax of 'x' is -1"):
+        quantizer.amax = -1.0
+    quantizer.pre_quant_scale = 2.0
+    with pytest.raises(RuntimeError, match=r"pre_quant_scale of 'x' is to have shape \(1, 2\)"):
+        quantizer.pre_quant_scale = [[1.0, 2.0]]
+    for value, kind in (("8", TypeError), (0, ValueError), ((5, 2), TypeError)):
+        with pytest.raises(kind, match="num_bits is "):
+            quantizer.num_bits = value
+    assert quantizer.num_bits == 8
+    with pytest.raises(RuntimeError, match=r"the channel axis is 3 and a tensor has shape \(2, 2\)"):
+        TensorQuantizer(QuantDescriptor(axis=3))(torch.ones(2, 2))

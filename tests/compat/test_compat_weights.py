@@ -9,6 +9,7 @@ from torch import nn
 
 from yoloqat.compat.pytorch_quantization import nn as quant_nn
 from yoloqat.compat.pytorch_quantization.calib import HistogramCalibrator, calibrate_weights
+from yoloqat.compat.pytorch_quantization.tensor_quant import QuantDescriptor, fake_tensor_quant
 
 
 @pytest.fixture
@@ -57,6 +58,42 @@ def test_an_all_zero_channel_gets_zero(model):
     assert (model[0].weight_quantizer.amax[[0, 2, 3]] > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("percentile", -10), ("percentile", 200), ("num_bins", 0), ("num_bins", 1.5)]
+)
+def test_numbers_out_of_range_are_refused(model, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        calibrate_weights(model, **{name: value})
+
+
 def test_other_methods_are_refused(model):
     with pytest.raises(TypeError, match="calibration method is 'entropy'"):
         calibrate_weights(model, "entropy")
+
+
+@pytest.mark.parametrize("perchannel", [True, False])
+def test_mse_and_percentile_are_those_of_nvidias_loop_to_the_last_bit(model, perchannel):
+    for layer, axis in ((model[0], 0), (model[1], 1)):
+        values = layer.weight.detach().abs().numpy()
+        rows = np.moveaxis(values, axis, 0) if perchannel else values[None]
+        expected: dict[str, list[float]] = {"mse": [], "percentile": []}
+        for row in rows:
+            counts, edges = np.histogram(row, bins=2048, range=(0, row.max()))
+            cumulative = np.cumsum(counts / counts.sum())
+            expected["percentile"].append(float(np.float32(edges[np.searchsorted(cumulative, 0.9)])))
+            ends, weights = torch.from_numpy(edges).float(), torch.from_numpy(counts).float()
+            centers = (ends[1:] + ends[:-1]) / 2
+            errors = [((fake_tensor_quant(centers, amax) - centers) ** 2 * weights).mean() for amax in centers[128:]]
+            expected["mse"].append(float(centers[128 + int(torch.stack(errors).argmin())]))
+        for method, amax in expected.items():
+            layer.weight_quantizer.reset_amax()
+            calibrate_weights(nn.Sequential(layer), method, perchannel, 90.0)
+            assert layer.weight_quantizer.amax.flatten().tolist() == amax
+
+
+def test_fp8_has_no_codes_to_search():
+    model = nn.Sequential(quant_nn.QuantConv2d(3, 4, 3, quant_desc_weight=QuantDescriptor((4, 3), axis=0)))
+    calibrate_weights(model, "max")
+    assert model[0].weight_quantizer.amax.shape == (4, 1, 1, 1)
+    with pytest.raises(TypeError, match=r"num_bits is \(4, 3\) with method 'mse'"):
+        calibrate_weights(model, "mse")

@@ -241,3 +241,12 @@ def test_a_recorded_graph_follows_the_range(axis):
         recorded.amax.mul_(0.5)
     for recorded in (exported, traced, compiled):
         assert torch.equal(recorded(x), fake_quant(x, site.amax, QuantScheme(axis=axis)))
+
+
+def test_reduce_amax_keeps_several_axes():
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(reduce_amax(x, axis=(0, -1)), x.abs().amax(dim=1, keepdim=True))
+    assert torch.equal(reduce_amax(x, axis=(0, 2), keepdims=False), x.abs().amax(dim=1))
+    assert torch.equal(reduce_amax(x, axis=(0, 1, 2)), x.abs())
+    with pytest.raises(CalibrationError, match=r"the channel axis is \(0, 3\) and a tensor has shape \(2, 3, 4\)"):
+        reduce_amax(x, axis=(0, 3))

@@ -47,8 +47,10 @@ def uninstall() -> None:
     if not is_installed():
         return
     package = sys.modules[NAME]
-    package.deactivate()
-    importlib.import_module(f"{_OURS}._state").DEFAULTS.restore()
+    state = importlib.import_module(f"{_OURS}._state")
+    for patches in (*reversed(state.HELPERS), state.TORCH_NN, state.DEFAULTS):
+        patches.restore()
+    state.HELPERS.clear()
     package.nn.TensorQuantizer.use_fb_fake_quant = False
     for name, module in list(sys.modules.items()):
         ours = module.__name__.startswith("yoloqat.compat") if isinstance(module, ModuleType) else False

@@ -213,16 +213,16 @@ def fake_quant_affine(x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme)
     return result
 
 
-def reduce_amax(x: Tensor, *, axis: int | None = None, keepdims: bool = True) -> Tensor:
+def reduce_amax(x: Tensor, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = True) -> Tensor:
     """Return the largest absolute value of ``x``, of the whole tensor or per index of ``axis``.
 
     Args:
         x: Tensor of any float dtype.
-        axis: The axis to keep, or None for one value.
+        axis: The axis or axes to keep, or None for one value.
         keepdims: Keep reduced axes with size 1, so that the result broadcasts to ``x``; without effect when axis is None.
 
     Returns:
-        Shape () for axis None, else the size of ``axis`` there and 1 (or nothing) elsewhere.
+        Shape () for axis None, else the sizes of ``axis`` there and 1 (or nothing) elsewhere.
 
     Raises:
         CalibrationError: ``x`` has no elements or no such axis.
@@ -234,12 +234,13 @@ def reduce_amax(x: Tensor, *, axis: int | None = None, keepdims: bool = True) ->
     if axis is None:
         low, high = x.detach().aminmax()
         return torch.maximum(-low, high)
-    if not -x.dim() <= axis < x.dim():
+    kept = axis if isinstance(axis, tuple) else (axis,)
+    if not all(-x.dim() <= one < x.dim() for one in kept):
         raise CalibrationError(
             f"the channel axis is {axis} and a tensor has shape {tuple(x.shape)}",
             expected="an axis of that tensor",
             mend="choose another axis",
         )
-    axes = [dim for dim in range(x.dim()) if dim != axis % x.dim()]
+    axes = [dim for dim in range(x.dim()) if dim not in {one % x.dim() for one in kept}]
     # amax over no axes would reduce all of them
     return x.detach().abs().amax(dim=axes, keepdim=keepdims) if axes else x.detach().abs()

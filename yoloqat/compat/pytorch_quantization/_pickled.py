@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yoloqat.compat.pytorch_quantization.calib.max import single_axis
-from yoloqat.config import QuantScheme
+from yoloqat.compat.pytorch_quantization._descriptor import quantizer_scheme
 
 
 def own_state(state: dict[str, Any]) -> dict[str, Any]:
@@ -15,13 +14,8 @@ def own_state(state: dict[str, Any]) -> dict[str, Any]:
         state: What NVIDIA's object had in ``__dict__``: its buffers, its switches, and bits, axis and sign one by one.
     """
     kept = dict(state)
-    unsigned = bool(kept.pop("_unsigned"))
-    kept["scheme"] = QuantScheme(
-        bits=kept.pop("_num_bits"),
-        axis=single_axis(kept.pop("_axis")),
-        unsigned=unsigned,
-        narrow_range=bool(kept.pop("_narrow_range")) and not unsigned,
-    )
+    unsigned, narrow_range = kept.pop("_unsigned"), kept.pop("_narrow_range")
+    kept["scheme"] = quantizer_scheme(kept["_num_bits"], kept["_axis"], unsigned=unsigned, narrow_range=narrow_range)
     kept["name"] = ""
     kept["_buffers"] = {"_amax": None, "_low": None, **kept["_buffers"]}
     return kept

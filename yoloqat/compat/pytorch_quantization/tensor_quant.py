@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError
-from yoloqat.compat.pytorch_quantization._descriptor import ScaledQuantDescriptor
+from yoloqat.compat.pytorch_quantization._descriptor import ScaledQuantDescriptor, integer_scheme
+from yoloqat.compat.pytorch_quantization._fp8 import scaled_e4m3
 from yoloqat.config import QuantScheme
 from yoloqat.quant.functional import codes, fake_quant, fake_quant_affine, quant_scale
 
@@ -27,6 +28,7 @@ __all__ = [
     "fake_affine_tensor_quant",
     "fake_tensor_quant",
     "legacy_fake_tensor_quant",
+    "scaled_e4m3",
     "tensor_quant",
 ]
 
@@ -38,10 +40,10 @@ QUANT_DESC_8BIT_CONV1D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
 QUANT_DESC_8BIT_CONV2D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
 QUANT_DESC_8BIT_CONV3D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
 QUANT_DESC_8BIT_LINEAR_WEIGHT_PER_ROW = QuantDescriptor(num_bits=8, axis=0)
-# axis 0 is NVIDIA's choice, though a transposed convolution has its output channels on axis 1
-QUANT_DESC_8BIT_CONVTRANSPOSE1D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
-QUANT_DESC_8BIT_CONVTRANSPOSE2D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
-QUANT_DESC_8BIT_CONVTRANSPOSE3D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
+# output channels, as in NVIDIA's releases since 2.2; those before took axis 0 here too
+QUANT_DESC_8BIT_CONVTRANSPOSE1D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=1)
+QUANT_DESC_8BIT_CONVTRANSPOSE2D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=1)
+QUANT_DESC_8BIT_CONVTRANSPOSE3D_WEIGHT_PER_CHANNEL = QuantDescriptor(num_bits=8, axis=1)
 
 _LARGEST_HALF = 65504.0
 
@@ -53,11 +55,11 @@ def fake_tensor_quant(
     unsigned: bool = False,
     narrow_range: bool = True,
 ) -> Tensor:
-    """Fake-quantize ``inputs`` symmetrically, with the straight-through gradient.
+    """Fake-quantize ``inputs`` symmetrically, with the straight-through gradient to ``inputs`` alone.
 
     Args:
         inputs: Float tensor.
-        amax: Largest absolute value represented, broadcastable to ``inputs``.
+        amax: Largest absolute value represented, broadcastable to ``inputs``; it gets no gradient.
         num_bits: Width of the codes.
         unsigned: Codes from 0.
         narrow_range: Leave out the lowest signed code (NVIDIA's default here, though not in its descriptors).
@@ -105,7 +107,7 @@ def fake_affine_tensor_quant(
         num_bits: Width of the codes.
     """
     low, high = (torch.as_tensor(end, dtype=torch.float32, device=inputs.device) for end in (min_range, max_range))
-    return fake_quant_affine(inputs, low, high, QuantScheme(bits=num_bits, symmetric=False))
+    return fake_quant_affine(inputs, low.detach(), high.detach(), integer_scheme(num_bits, symmetric=False))
 
 
 class _Codes(torch.autograd.Function):
@@ -137,7 +139,7 @@ class _Codes(torch.autograd.Function):
 def _checked(
     inputs: Tensor, amax: Tensor | float, num_bits: int, unsigned: bool, narrow_range: bool
 ) -> tuple[Tensor, QuantScheme]:
-    amax = torch.as_tensor(amax, device=inputs.device)
+    amax = torch.as_tensor(amax, device=inputs.device).detach()
     least = float(inputs.detach().min()) if unsigned and inputs.numel() else 0.0
     if least < 0.0:
         raise ArgumentTypeError(
@@ -145,9 +147,37 @@ def _checked(
             expected="no negative values",
             mend="quantize with unsigned=False",
         )
-    least = float(amax.detach().min())
+    least = float(amax.min())
     if least < 0.0:
         raise ArgumentValueError(
             f"amax is {least:g}", expected="no negative values", mend="pass the largest absolute value"
         )
-    return amax, QuantScheme(bits=num_bits, unsigned=unsigned, narrow_range=narrow_range and not unsigned)
+    return amax, integer_scheme(num_bits, unsigned=unsigned, narrow_range=narrow_range)
+
+
+class TensorQuantFunction:
+    """:func:`tensor_quant` under the name of NVIDIA's class."""
+
+    apply = staticmethod(tensor_quant)
+
+
+class FakeTensorQuantFunction:
+    """:func:`fake_tensor_quant` under the name of NVIDIA's class."""
+
+    apply = staticmethod(fake_tensor_quant)
+
+
+class LegacyFakeTensorQuantFunction(FakeTensorQuantFunction):
+    """:func:`legacy_fake_tensor_quant` under the name of NVIDIA's class."""
+
+
+class FakeAffineTensorQuantFunction:
+    """:func:`fake_affine_tensor_quant` under the name of NVIDIA's class."""
+
+    apply = staticmethod(fake_affine_tensor_quant)
+
+
+class ScaledE4M3Function:
+    """:func:`scaled_e4m3` under the name of NVIDIA's class."""
+
+    apply = staticmethod(scaled_e4m3)

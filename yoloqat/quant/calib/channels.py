@@ -61,8 +61,9 @@ def channel_histograms(values: NDArray[np.float32], bins: int) -> NDArray[np.int
     return np.bincount((index + rows).ravel(), minlength=len(values) * bins).reshape(len(values), bins)
 
 
-def _edges(top: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    return np.linspace(0.0, top[:, 0], bins + 1, axis=1)
+def _edges(top: NDArray[np.float64], bins: int) -> NDArray[np.float32]:
+    # numpy.histogram rounds the edges to the dtype of the values before it compares
+    return np.linspace(0.0, top[:, 0], bins + 1, axis=1).astype(np.float32)
 
 
 def amax_percentile_rows(values: NDArray[np.float32], bins: int, *, percentile: float) -> NDArray[np.float32]:
@@ -77,7 +78,7 @@ def amax_percentile_rows(values: NDArray[np.float32], bins: int, *, percentile: 
     cumulative = np.cumsum(counts / counts.sum(axis=1, keepdims=True), axis=1)
     index = np.minimum((cumulative < percentile / 100.0).sum(axis=1), bins)
     edges = _edges(values.max(axis=1, keepdims=True).astype(np.float64), bins)
-    return np.take_along_axis(edges, index[:, None], axis=1)[:, 0].astype(np.float32)
+    return np.take_along_axis(edges, index[:, None], axis=1)[:, 0]
 
 
 def amax_mse_rows(
@@ -95,7 +96,7 @@ def amax_mse_rows(
         start_bin: First candidate, in bins.
     """
     counts = channel_histograms(values, bins).astype(np.float64)
-    edges = _edges(values.max(axis=1, keepdims=True).astype(np.float64), bins).astype(np.float32)
+    edges = _edges(values.max(axis=1, keepdims=True).astype(np.float64), bins)
     centers = (edges[:, 1:] + edges[:, :-1]) / np.float32(2)
     unit = np.arange(bins) + 0.5  # centres in bins
     high = (1 << (bits - 1 + int(unsigned))) - 1

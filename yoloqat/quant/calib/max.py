@@ -14,10 +14,10 @@ class MaxCalibrator:
     """Keeps the running maximum of absolute values (NVIDIA's ``calib.MaxCalibrator``).
 
     Args:
-        axis: Channel axis to keep, or None for one value.
+        axis: Channel axis or axes to keep, or None for one value.
     """
 
-    def __init__(self, *, axis: int | None = None) -> None:
+    def __init__(self, *, axis: int | tuple[int, ...] | None = None) -> None:
         self._axis = axis
         self._calib_amax: Tensor | None = None
 

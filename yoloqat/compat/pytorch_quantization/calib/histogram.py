@@ -1,7 +1,8 @@
-"""The calibrator that keeps a histogram: the core's collection under NVIDIA's names, with NVIDIA's searches."""
+"""The calibrator that keeps a histogram: NVIDIA's bins, searched by the core."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,35 +10,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError, StateError
+from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError, StateError, UnsupportedError, as_runtime_errors
 from yoloqat.compat.pytorch_quantization._state import LOG
-from yoloqat.config.checks import check_int
-from yoloqat.quant.calib import HistogramCalibrator as CoreHistogramCalibrator
+from yoloqat.compat.pytorch_quantization.calib.calibrator import _Calibrator
 from yoloqat.quant.calib import amax_entropy, amax_mse, amax_percentile
+from yoloqat.quant.calib.counting import not_finite
+from yoloqat.quant.functional import reduce_amax
 
 __all__ = ["HistogramCalibrator"]
 
+MOST_BINS = 1 << 17
+"""Beyond this many bins their width doubles; NVIDIA's histogram grows without end after a first batch of small values."""
 
-class HistogramCalibrator(CoreHistogramCalibrator):
-    """Collects a histogram of absolute values, exact, bounded and the same for any order of batches.
+_EXACT = 1 << 24
+"""Elements that are counted in one go: ``torch.histc`` counts in float32, which holds whole numbers up to this."""
+
+
+class HistogramCalibrator(_Calibrator):
+    """Collects a histogram of absolute values in the bins that NVIDIA's class uses; one that is set is added to.
+
+    The first batch with a value other than 0 sets the width of the bins: ``num_bins`` from 0 to its largest value. Later
+    batches append bins of that width.
 
     Args:
         num_bits: Width of the codes that amax is for.
         axis: Must be None.
         unsigned: Whether those codes are unsigned.
-        num_bins: The least number of bins up to the largest value; between it and four times as many are used.
+        num_bins: Bins for the first batch.
         grow_method: Not used any more in NVIDIA's package either.
         skip_zeros: Leave zeros out.
-        torch_hist: Whether ``_calib_hist`` and ``_calib_bin_edges`` answer with tensors rather than arrays.
+        torch_hist: Whether ``_calib_hist`` (int64) and ``_calib_bin_edges`` (float32) are tensors rather than arrays.
 
     Raises:
-        ArgumentValueError: ``axis`` is not None.
-        ConfigError: ``num_bins`` is too small or too large.
+        UnsupportedError: ``axis`` is not None.
+        ArgumentValueError: ``num_bins`` is not from 1 to :data:`MOST_BINS`.
     """
 
     def __init__(
         self,
-        num_bits: int = 8,
+        num_bits: Any = 8,
         axis: int | tuple[int, ...] | None = None,
         unsigned: bool = False,
         num_bins: int = 2048,
@@ -45,88 +56,73 @@ class HistogramCalibrator(CoreHistogramCalibrator):
         skip_zeros: bool = False,
         torch_hist: bool = True,
     ) -> None:
+        super().__init__(num_bits, axis, unsigned)
         if axis is not None:
-            raise ArgumentValueError(
+            raise UnsupportedError(
                 f"axis is {axis!r} for a histogram", expected="None", mend="calibrate channels with calib_method='max'"
             )
         if grow_method is not None:
             LOG.warning("grow_method is deprecated; %r is ignored", grow_method)
-        check_int("num_bins", num_bins, 128, 1 << 19)
-        # of a power of two of bins the core uses at least half
-        super().__init__(num_bits, unsigned=unsigned, num_bins=2 << (num_bins - 1).bit_length())
-        self._axis = None
+        if not isinstance(num_bins, int) or not 1 <= num_bins <= MOST_BINS:
+            raise ArgumentValueError(
+                f"num_bins is {num_bins!r}", expected=f"1 to {MOST_BINS}", mend="leave it out for 2048"
+            )
+        self._num_bins = num_bins
         self._skip_zeros = skip_zeros
         self._torch_hist = torch_hist
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over also what NVIDIA's own class pickled: its histogram becomes one that was set."""
-        if "_calib_hist" not in state:
-            self.__dict__.update(state)
-            return
-        self.__init__(state["_num_bits"], None, state["_unsigned"])  # type: ignore[misc]
-        self._skip_zeros, self._torch_hist = state["_skip_zeros"], state["_torch_hist"]
-        if state["_calib_hist"] is not None:
-            self._calib_hist, self._calib_bin_edges = state["_calib_hist"], state["_calib_bin_edges"]
+        self.reset()
 
     def reset(self) -> None:
         """Forget everything collected, and a histogram that was set."""
-        super().reset()
-        self._set_counts: NDArray[np.int64] | None = None
-        self._set_edges: NDArray[np.float32] | None = None
+        self._calib_hist: Any = None
+        self._calib_bin_edges: Any = None
 
     def collect(self, x: Tensor) -> None:
         """Count every element of ``x``.
 
         Raises:
-            StateError: A histogram was set from outside, whose bins are not ours.
-            CalibrationError: ``x`` holds NaN or Inf, or is empty.
+            StateError: ``x`` is empty or holds NaN or Inf, or the lengths of histogram and edges do not fit.
         """
-        if self._set_counts is not None or self._set_edges is not None:
-            raise StateError(
-                f"a histogram of {0 if self._set_counts is None else len(self._set_counts)} bins was set",
-                expected="a calibrator that collected everything itself",
-                mend="reset it before collecting",
-            )
-        if self._skip_zeros and x.numel():
-            x = x[x != 0]
-            if not x.numel():
-                return
-        super().collect(x)
+        with torch.inference_mode(False), torch.no_grad(), as_runtime_errors():
+            largest = float(reduce_amax(x))
+            if not math.isfinite(largest):
+                raise not_finite(math.isnan(largest))
+            values = x.detach().abs().float().flatten()
+            if self._skip_zeros:
+                values = values[values != 0]
+            if values.numel():
+                self._add(values, largest)
 
-    @property
-    def _calib_hist(self) -> Any:
-        """The counts, int64, shape (bins,); None before any data."""
-        return self._answer(self._arrays()[0])
-
-    @_calib_hist.setter
-    def _calib_hist(self, value: Any) -> None:
-        if value is None:
-            self.reset()
-        else:
-            self._set_counts = _array(value).astype(np.int64)
-
-    @property
-    def _calib_bin_edges(self) -> Any:
-        """The bin edges, float32, shape (bins + 1,); None before any data."""
-        return self._answer(self._arrays()[1])
-
-    @_calib_bin_edges.setter
-    def _calib_bin_edges(self, value: Any) -> None:
-        if value is None:
-            self.reset()
-        else:
-            self._set_edges = _array(value).astype(np.float32)
+    def _add(self, values: Tensor, largest: float) -> None:
+        counts, edges = (None if array is None else torch.from_numpy(array) for array in self._arrays())
+        if counts is None or edges is None or edges[1] <= edges[0]:  # none yet, or nothing but zeros
+            zeros = 0 if counts is None else int(counts.sum())
+            edges = torch.linspace(0, largest, self._num_bins + 1)
+            counts = torch.zeros(self._num_bins, dtype=torch.int64)
+            counts[0] = zeros
+        if largest > edges[-1]:
+            counts, edges = _grown(counts, edges, largest)
+        added = _counted(values, edges)
+        added[: len(counts)] += counts
+        self._calib_hist = added if self._torch_hist else added.numpy()
+        self._calib_bin_edges = edges if self._torch_hist else edges.numpy()
 
     def _arrays(self) -> tuple[NDArray[np.int64] | None, NDArray[np.float32] | None]:
-        if self._set_counts is not None or self._set_edges is not None:
-            return self._set_counts, self._set_edges
-        histogram = self.histogram()
-        return (None, None) if histogram is None else (histogram.counts, histogram.edges)
+        counts, edges = (
+            None if held is None else held.detach().cpu().numpy() if isinstance(held, Tensor) else np.asarray(held)
+            for held in (self._calib_hist, self._calib_bin_edges)
+        )
+        if counts is None or edges is None:
+            return None, None
+        if len(edges) != len(counts) + 1:
+            raise StateError(
+                f"histogram and edges have lengths {len(counts)} and {len(edges)}",
+                expected="one edge more than bins",
+                mend="set both",
+            )
+        return counts.astype(np.int64), edges.astype(np.float32)
 
-    def _answer(self, values: NDArray[Any] | None) -> Any:
-        return torch.from_numpy(values) if values is not None and self._torch_hist else values
-
-    def compute_amax(  # type: ignore[override]  # the core's takes a MethodSpec, NVIDIA's never knew "max"
+    def compute_amax(
         self, method: str, *, stride: int = 1, start_bin: int = 128, percentile: float = 99.99
     ) -> Tensor | None:
         """Return amax by NVIDIA's search, float32, shape (); None before any data.
@@ -138,35 +134,32 @@ class HistogramCalibrator(CoreHistogramCalibrator):
             percentile: Share of absolute values below amax, in percent.
 
         Raises:
-            ArgumentTypeError: The method is unknown.
-            ArgumentValueError: The percentile is not from 0 to 100.
-            StateError: Only one of histogram and edges was set, or their lengths do not fit.
+            ArgumentTypeError: The method is unknown, or searches among integer codes and the codes are FP8.
+            ArgumentValueError: The percentile is not from 0 to 100, or a number of bins is out of range.
+            StateError: The lengths of histogram and edges do not fit.
         """
         if method not in ("entropy", "mse", "percentile"):
             raise ArgumentTypeError(
                 f"calibration method is {method!r}", expected="'entropy', 'mse' or 'percentile'", mend="choose one"
             )
         if not 0.0 <= percentile <= 100.0:
-            raise ArgumentValueError(f"percentile is {percentile!r}", expected="0 to 100", mend="write e.g. 99.99")
-        counts, edges = self._arrays()
-        if counts is None and edges is None:
-            return None
-        if counts is None or edges is None or len(edges) != len(counts) + 1:
-            lengths = [None if values is None else len(values) for values in (counts, edges)]
-            raise StateError(
-                f"histogram and edges have lengths {lengths}", expected="one edge more than bins", mend="set both"
+            raise ArgumentValueError(
+                f"percentile is {percentile!r}", expected="a number in the range 0 to 100", mend="write e.g. 99.99"
             )
-        return torch.tensor(self._search(counts, edges, method, stride, start_bin, percentile))
-
-    def _search(
-        self,
-        counts: NDArray[np.int64],
-        edges: NDArray[np.float32],
-        method: str,
-        stride: int,
-        start_bin: int,
-        percentile: float,
-    ) -> float:
+        for name, value, least in (("stride", stride, 1), ("start_bin", start_bin, 0)):
+            if value < least:
+                raise ArgumentValueError(
+                    f"{name} is {value!r}", expected=f"at least {least}", mend="leave it out for the default"
+                )
+        if method != "percentile" and isinstance(self._num_bits, tuple):
+            raise ArgumentTypeError(
+                f"num_bits is {self._num_bits!r} with method {method!r}",
+                expected="a number of bits",
+                mend="take the percentile or max",
+            )
+        counts, edges = self._arrays()
+        if counts is None or edges is None:
+            return None
         if method == "percentile":
             found = amax_percentile(counts, edges, percentile=percentile)
         else:
@@ -174,12 +167,34 @@ class HistogramCalibrator(CoreHistogramCalibrator):
             found = search(
                 counts, edges, bits=self._num_bits, unsigned=self._unsigned, stride=stride, start_bin=start_bin
             )
-        histogram = None if self._set_counts is not None else self.histogram()
-        if histogram is None:
-            return found
-        # as in the core: a range of 0 would erase the tensor, one above its maximum waste codes
-        return min(max(found, float(edges[1])), histogram.amax)
+        return torch.tensor(max(found, float(edges[1])))  # a range of 0 would erase the tensor
+
+    def __repr__(self) -> str:
+        """Return what it was made with, and how many values it holds."""
+        counts, _ = self._arrays()
+        return f"{super().__repr__()[:-1]}, {0 if counts is None else counts.sum()} values)"
 
 
-def _array(value: Any) -> NDArray[Any]:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+def _grown(counts: Tensor, edges: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+    """Append bins up to ``largest``, at first adding neighbouring bins together where they would become too many."""
+    width, top = edges[1] - edges[0], torch.tensor(largest)
+    while top / width > MOST_BINS:
+        width = width * 2
+        counts = torch.nn.functional.pad(counts, (0, len(counts) % 2)).view(-1, 2).sum(dim=1)
+    bins = max(int((top / width).ceil()), len(counts))
+    # NVIDIA's class makes its edges so; by rounding there may be one more than it has bins, or the last may be too low
+    edges = torch.arange(0, float(top + width), float(width))[: bins + 1]
+    if len(edges) <= bins or edges[-1] < top:
+        edges = torch.cat([edges, edges[-1:] + width])
+    return counts, edges
+
+
+def _counted(values: Tensor, edges: Tensor) -> Tensor:
+    """Return how many of ``values`` lie in each bin, int64 on the host."""
+    bins = len(edges) - 1
+    if edges[-1] <= 0:
+        counts = torch.zeros(bins, dtype=torch.int64)
+        counts[0] = values.numel()
+        return counts
+    parts = [torch.histc(part, bins, 0, float(edges[-1])).long() for part in torch.split(values, _EXACT)]
+    return torch.stack(parts).sum(dim=0).cpu()

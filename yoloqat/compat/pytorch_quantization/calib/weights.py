@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from yoloqat.compat.errors import ArgumentTypeError
+from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError
 from yoloqat.quant.calib import amax_mse_rows, amax_percentile_rows
 
 __all__ = ["calibrate_weights"]
@@ -32,17 +32,30 @@ def calibrate_weights(
         num_bins: Bins of each histogram.
 
     Raises:
-        ArgumentTypeError: The method is unknown.
+        ArgumentTypeError: The method is unknown, or searches among integer codes and the codes are FP8.
+        ArgumentValueError: The percentile or the number of bins is out of range.
     """
     if method not in _METHODS:
         raise ArgumentTypeError(
             f"calibration method is {method!r}", expected=f"one of {', '.join(_METHODS)}", mend="choose one"
         )
+    if not 0.0 <= percentile <= 100.0:
+        raise ArgumentValueError(
+            f"percentile is {percentile!r}", expected="a number in the range 0 to 100", mend="write e.g. 99.99"
+        )
+    if not isinstance(num_bins, int) or num_bins < 1:
+        raise ArgumentValueError(f"num_bins is {num_bins!r}", expected="at least 1", mend="leave it out for 2048")
     for module in model.modules():
         quantizer, weight = getattr(module, "weight_quantizer", None), getattr(module, "weight", None)
         if quantizer is None or not isinstance(weight, torch.Tensor):
             continue
         axis = 1 if isinstance(module, _ConvTransposeNd) else 0
+        if method == "mse" and isinstance(quantizer.num_bits, tuple):
+            raise ArgumentTypeError(
+                f"num_bits is {quantizer.num_bits!r} with method {method!r}",
+                expected="a number of bits",
+                mend="take the percentile or max",
+            )
         values = weight.detach().abs().float().cpu().numpy()
         rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1) if perchannel else values.reshape(1, -1)
         found = rows.max(axis=1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yoloqat.compat.errors import ArgumentValueError, StateError
+from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError
 from yoloqat.config import QuantScheme
 from yoloqat.quant.fused import AMAX_EPSILON
 
@@ -26,8 +26,19 @@ class ClipFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Split the gradient between what is inside and the bounds."""
+        """Split the gradient between what is inside and the bounds.
+
+        Raises:
+            ArgumentValueError: A bound that is learned has more than one element.
+        """
         x, low, high = ctx.saved_tensors
+        for bound, learned in zip((low, high), ctx.needs_input_grad[1:], strict=True):
+            if learned and bound.numel() != 1:
+                raise ArgumentValueError(
+                    f"a bound to be learned has shape {tuple(bound.shape)}",
+                    expected="one element",
+                    mend="learn a scalar",
+                )
         above_low, below_high = x > low, x < high
         zero = grads[0].new_zeros(())
         bounds = [
@@ -42,18 +53,13 @@ class ClipFunction(torch.autograd.Function):
 def clip(input: Tensor, clip_value_min: Tensor | float, clip_value_max: Tensor | float) -> Tensor:  # noqa: A002
     """Clip ``input`` to [``clip_value_min``, ``clip_value_max``], numbers or tensors that broadcast to it.
 
-    Raises:
-        ArgumentValueError: A bound to be learned has more than one element.
+    The gradient of a bound is that of a scalar: one to be learned that has more than one element is an error when the
+    gradient is computed.
     """
     low, high = (
         torch.as_tensor(bound, dtype=input.dtype if not isinstance(bound, Tensor) else None, device=input.device)
         for bound in (clip_value_min, clip_value_max)
     )
-    for bound in (low, high):
-        if bound.requires_grad and bound.numel() != 1:
-            raise ArgumentValueError(
-                f"a bound to be learned has shape {tuple(bound.shape)}", expected="one element", mend="learn a scalar"
-            )
     result: Tensor = ClipFunction.apply(input, low, high)
     return result
 
@@ -64,28 +70,30 @@ def native_fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
     The whole range of codes is used even with ``narrow_range``, as ONNX does.
 
     Args:
-        x: Float32 tensor.
+        x: Float tensor; half precision is computed in float32.
         amax: Shape () or with one axis longer than 1.
         scheme: Bits and signedness.
 
     Raises:
-        StateError: A tensor is in half precision, which the operator does not take.
+        ArgumentTypeError: More axes are longer than 1, which the operator does not take.
     """
-    for name, tensor in (("input", x), ("amax", amax)):
-        if tensor.dtype in (torch.half, torch.bfloat16):
-            raise StateError(
-                f"the {name} of a quantizer to export is {tensor.dtype}", expected="float32", mend="export in float32"
-            )
     low, high = (0 if scheme.unsigned else -scheme.high - 1), scheme.high
-    amax = amax.detach()
+    dtype, x, amax = x.dtype, x.float(), amax.detach().float()
     step = torch.where(amax <= AMAX_EPSILON, torch.ones_like(amax), amax / scheme.high).flatten()
     with warnings.catch_warnings():
         # ranges are to become constants of a traced graph
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         axes = [axis for axis, size in enumerate(amax.shape) if size > 1]
+        if len(axes) > 1:
+            raise ArgumentTypeError(
+                f"amax of a quantizer to export has shape {tuple(amax.shape)}",
+                expected="one channel axis at most",
+                mend="describe it with a single axis",
+            )
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             step = torch.tensor(step.tolist(), device=step.device)
     zero = torch.zeros_like(step, dtype=torch.int32)
     if axes:
-        return torch.fake_quantize_per_channel_affine(x, step.to(x.device), zero.to(x.device), axes[0], low, high)
-    return torch.fake_quantize_per_tensor_affine(x, step.reshape(()), zero.reshape(()), low, high)
+        step, zero = step.to(x.device), zero.to(x.device)
+        return torch.fake_quantize_per_channel_affine(x, step, zero, axes[0], low, high).to(dtype)
+    return torch.fake_quantize_per_tensor_affine(x, step.reshape(()), zero.reshape(()), low, high).to(dtype)

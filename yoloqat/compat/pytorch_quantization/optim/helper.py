@@ -51,17 +51,19 @@ def group_parameters(
             raise ArgumentTypeError(
                 f"patterns of a group are {patterns!r}", expected="a list of texts", mend="write even one as a list"
             )
-    groups: list[dict[str, Any]] = [{"params": list(match_parameters(model, patterns))} for patterns in patterns_list]
-    for key, values in (("lr", lrs), ("momentum", momentums), ("weight_decay", weight_decays)):
-        if values is None:
-            continue
-        if len(values) != len(groups):
+    options = {"lr": lrs, "momentum": momentums, "weight_decay": weight_decays}
+    given = {key: values for key, values in options.items() if values is not None}
+    for key, values in given.items():
+        if len(values) != len(patterns_list):
             raise ArgumentTypeError(
-                f"there are {len(values)} values of {key}", expected=f"{len(groups)}", mend="give one for each group"
+                f"there are {len(values)} values of {key}",
+                expected=f"{len(patterns_list)}",
+                mend="give one for each group",
             )
-        for group, value in zip(groups, values, strict=True):
-            group[key] = value
-    return groups
+    return [
+        {"params": list(match_parameters(model, patterns)), **{key: values[place] for key, values in given.items()}}
+        for place, patterns in enumerate(patterns_list)
+    ]
 
 
 def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:

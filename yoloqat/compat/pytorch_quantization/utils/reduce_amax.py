@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from yoloqat.compat.errors import ArgumentValueError
+from yoloqat.compat.errors import ArgumentIndexError, ArgumentValueError, as_runtime_errors
 from yoloqat.quant.functional import reduce_amax as core_reduce_amax
 
 __all__ = ["reduce_amax"]
@@ -22,16 +22,24 @@ def reduce_amax(input: Tensor, axis: int | Sequence[int] | None = None, keepdims
 
     Raises:
         ArgumentValueError: There are more axes than the tensor has.
-        CalibrationError: ``input`` has no elements.
+        ArgumentIndexError: The tensor has no such axis.
+        StateError: ``input`` has no elements.
     """
     if axis is None or input.numel() == 0:
-        return core_reduce_amax(input)
+        with as_runtime_errors():
+            return core_reduce_amax(input)
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     if len(axes) > input.dim():
         raise ArgumentValueError(
             f"axis is {axis!r} for a tensor of shape {tuple(input.shape)}",
             expected=f"at most {input.dim()} axes",
             mend="name each axis once",
+        )
+    if not all(-input.dim() <= one < input.dim() for one in axes):
+        raise ArgumentIndexError(
+            f"axis is {axis!r} for a tensor of shape {tuple(input.shape)}",
+            expected=f"from {-input.dim()} to {input.dim() - 1}",
+            mend="name an axis of that tensor",
         )
     values = input.detach().abs()
     amax = values.amax(dim=axes, keepdim=keepdims) if axes else values  # amax over no axes would reduce all of them

@@ -11,6 +11,7 @@ from yoloqat.compat.pytorch_quantization.nn.modules._utils import (
     QuantMixin,
     pop_quant_desc_in_kwargs,
 )
+from yoloqat.quant.functional import reduce_amax
 from yoloqat.quant.modules import QuantMixin as CoreQuantMixin
 
 
@@ -44,6 +45,11 @@ class WeightLayer(QuantMixin):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over also what NVIDIA's own class pickled, which keeps no quantized weight."""
         super().__setstate__({"_quantized_weight": None, **state})  # type: ignore[misc]
+
+    def calibrate_weight(self) -> None:
+        """Set the weight's amax to its largest absolute value per index of its axes."""
+        weight, quantizer = self.weight, self._weight_quantizer  # type: ignore[attr-defined]
+        quantizer.amax = reduce_amax(weight, axis=quantizer.axis)
 
     def quantized_weight(self) -> Tensor:
         """Return the weight as the layer uses it; an exporter must see the quantizer, not a kept result."""
