@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from yoloqat.config.checks import check_int
 from yoloqat.engines.inputs import checked_images
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.errors import DependencyError, EngineError, ModelError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
+
+onnxruntime = import_onnxruntime()
 
 CPU = "CPUExecutionProvider"
 _GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
@@ -21,7 +24,7 @@ _ERRORS_ONLY = 3
 Provider = tuple[str, dict[str, str]]
 
 
-def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.SessionOptions:
+def session_options(*, threads: int, optimize: bool = True) -> Any:
     """Return options under which the same file, input and thread count give the same bits.
 
     Args:

@@ -11,16 +11,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.ort import CPU, session_options
+from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.engines.ort_twin import Range, integer_twin, plan_twin
 from yoloqat.engines.precision import LayerPrecision, PrecisionMap
 from yoloqat.errors import CalibrationError, EngineError, ModelError
 from yoloqat.predictor import Images
 from yoloqat.provenance import atomic_path, file_sha256
+
+onnxruntime = import_onnxruntime()
 
 KEY = "yoloqat_twin"
 _INTEGER = frozenset({"QLinearConv"})
