@@ -72,6 +72,7 @@ def test_no_command_runs_a_program_connects_or_writes_elsewhere(
         ["build", onnx, *data],
         ["eval", engine, *data],
         ["eval", onnx, *data],
+        ["demo", "--imgsz", 64],
         ["bench", engine, onnx, "--rounds", 2, "--warmup", 1],
     ]
     names = [f"{line[0]}-{index}" for index, line in enumerate(lines)]
