@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 import yaml
 
+from yoloqat.detectors import load_detector, save_checkpoint
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -43,6 +45,21 @@ def test_a_failed_step_is_told_in_its_cell(table):
         table.render(record).splitlines()[-1]
         == "| some (seeded) | fine | fine | fine | no: a / b | fine | fine | fine |"
     )
+
+
+@pytest.mark.slow
+def test_every_family_is_loaded_and_rebuilt(table, tmp_path):
+    classes = {0: "a", 1: "b"}
+    reasons = {}
+    for family, (_, task) in table.FAMILIES.items():
+        width = 0.25 if family == "yolo12n" else 0.0625  # its attention takes no fewer channels
+        path = table.seeded_checkpoint(family, tmp_path / "model.pt", classes=classes, width=width)
+        detector = load_detector(path)
+        reasons[family] = detector.not_rebuildable
+        assert (detector.info.task, detector.info.names) == (task, classes), family
+        save_checkpoint(detector, tmp_path / "model.safetensors")
+        load_detector(tmp_path / "model.safetensors")
+    assert reasons == dict.fromkeys(table.FAMILIES)
 
 
 @pytest.mark.slow

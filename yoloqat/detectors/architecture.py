@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -88,7 +87,11 @@ def refuse(what: str, *, expected: str, mend: str = "pass the checkpoint of an u
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
+    if type(value) is int and value.bit_length() > 64:  # Python refuses to print the largest
+        return f"a number of {value.bit_length()} bits"
+    if type(value) not in (str, int, float, bool, type(None)):
+        return f"a {type(value).__name__}"
+    text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -99,7 +102,7 @@ def _integer(value: Any, where: str, low: int, high: int) -> int:
 
 
 def _number(value: Any, where: str, low: float, high: float) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+    if type(value) not in (int, float) or not low <= value <= high:
         refuse(f"{where} is {_shown(value)}", expected=f"a number of {low:g} to {high:g}")
     return value  # type: ignore[no-any-return]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from yoloqat.config.sizes import ImageSize, sides
@@ -72,8 +71,8 @@ class _Runner(nn.Module):
 @contextmanager
 def _dataset(
     images: Sequence[TaskImage], info: ModelInfo, kpt_shape: tuple[int, int] | None
-) -> Iterator[tuple[Path, Path]]:
-    """Lay the images and labels out as Ultralytics wants them, and yield the YAML and a directory to write into.
+) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Lay the images and labels out as Ultralytics wants them; yield what it knows of a data set and where it may write.
 
     A copy, because its loaders leave cache files beside the labels.
     """
@@ -85,14 +84,30 @@ def _dataset(
             stem = f"{index:07d}"
             (root / "images" / f"{stem}{image.path.suffix}").symlink_to(image.path.resolve())
             (root / "labels" / f"{stem}.txt").write_text("\n".join(image.labels))
-        content: dict[str, Any] = {"path": str(root), "train": "images", "val": "images", "names": info.names}
-        content["channels"] = info.channels
+        content: dict[str, Any] = {"path": root, "val": str(root / "images"), "channels": info.channels}
+        content |= {"names": info.names, "nc": len(info.names)}
         if kpt_shape is not None:
             content["kpt_shape"] = list(kpt_shape)
-        description = root / "data.yaml"
-        description.write_text(yaml.safe_dump(content))
-        yield description, root / "run"
+        yield content, root / "run"
         shutil.rmtree(root / "run", ignore_errors=True)
+
+
+def _validated(validator: Any, model: _Runner, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a validator of Ultralytics.
+
+    The parts of it that score are used, not the whole, which reads the data set from a file and fetches a font for plots.
+    """
+    validator.training, validator.device, validator.data = False, torch.device("cpu"), content
+    validator.stride, validator.names, validator.jdict = int(model.stride.max()), model.names, []
+    validator.dataloader = validator.get_dataloader(content["val"], validator.args.batch)
+    validator.init_metrics(model)
+    with torch.inference_mode():
+        for number, loaded in enumerate(validator.dataloader):
+            validator.batch_i = number
+            batch = validator.preprocess(loaded)
+            validator.update_metrics(validator.postprocess(model(batch["img"])), batch)
+    stats: dict[str, Any] = validator.get_stats()
+    return stats
 
 
 def check_has_metrics(info: ModelInfo) -> None:
@@ -159,10 +174,9 @@ def task_metrics(
         )
     module, kind, letter, name = VALIDATORS[info.task]
     validator_class = getattr(ultralytics_module(module), kind)
-    with environment_kept(), quiet(), _dataset(images, info, kpt_shape) as (description, run):
+    with environment_kept(), quiet(), _dataset(images, info, kpt_shape) as (content, run):
         settings = {
             "task": info.task,
-            "data": str(description),
             "imgsz": max(sides(imgsz)),
             "batch": info.batch or batch,
             "conf": conf,
@@ -177,7 +191,7 @@ def task_metrics(
         validator = validator_class(args=settings, save_dir=run)
         if not isinstance(imgsz, int):  # the constructor keeps the longer side alone
             validator.args.imgsz = imgsz
-        stats = validator(model=_Runner(predictor, kpt_shape))
+        stats = _validated(validator, _Runner(predictor, kpt_shape), content)
     found = {f"{name}_map50_95": f"metrics/mAP50-95({letter})", f"{name}_map50": f"metrics/mAP50({letter})"}
     if letter != "B":
         found |= {"box_map50_95": "metrics/mAP50-95(B)", "box_map50": "metrics/mAP50(B)"}

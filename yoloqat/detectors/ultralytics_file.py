@@ -38,7 +38,7 @@ def recorded_model(path: Path) -> nn.Module:
         raise ModelError(f"'{path}' holds no Ultralytics model", expected="keys 'model' or 'ema'", mend=_MEND)
     _check_kind(found.kind, path)
     try:
-        model = Recorded(_class).module(found)
+        model = Recorded(known_class).module(found)
         if not isinstance(model.yaml, dict) or not isinstance(model.model, nn.Sequential):
             raise TypeError("no description, or no sequence of layers")
     except DAMAGE as error:
@@ -86,8 +86,8 @@ def _check_kind(kind: str, path: Path) -> None:
         )
 
 
-def _class(kind: str) -> type[nn.Module] | None:
-    """Return the class of a layer, or of a whole model, by its name in a pickle."""
+def known_class(kind: str) -> type[nn.Module] | None:
+    """Return the class of a layer, or of a whole model, by its name in a pickle, or None where no detector consists of it."""
     package, _, name = kind.rpartition(".")
     name = _RENAMED.get(name, name)
     if package == "ultralytics.nn.tasks" and name in TASKS.values():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from yoloqat.config.checks import check_int
 from yoloqat.engines.inputs import checked_images
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.errors import DependencyError, EngineError, ModelError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
+
+onnxruntime = import_onnxruntime()
 
 CPU = "CPUExecutionProvider"
 _GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
@@ -22,7 +25,7 @@ _ERRORS_ONLY = 3
 Provider = tuple[str, dict[str, str]]
 
 
-def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.SessionOptions:
+def session_options(*, threads: int, optimize: bool = True) -> Any:
     """Return options under which the same file, input and thread count give the same bits.
 
     Args:
@@ -78,9 +81,7 @@ def providers_for(device: str, available: Sequence[str]) -> list[Provider]:
     return [*((name, {"device_id": index}) for name in found), (CPU, {})]
 
 
-def open_session(
-    model: str | bytes, source: str, options: onnxruntime.SessionOptions, providers: Sequence[Provider] = ((CPU, {}),)
-) -> onnxruntime.InferenceSession:
+def open_session(model: str | bytes, source: str, options: Any, providers: Sequence[Provider] = ((CPU, {}),)) -> Any:
     """Load a model into ONNX Runtime.
 
     Args:
@@ -102,9 +103,7 @@ def open_session(
         ) from error
 
 
-def run_session(
-    session: onnxruntime.InferenceSession, images: Images, outputs: Sequence[str] | None = None
-) -> list[NDArray[np.generic]]:
+def run_session(session: Any, images: Images, outputs: Sequence[str] | None = None) -> list[NDArray[np.generic]]:
     """Run a model on images and return its outputs, or those named.
 
     Raises:

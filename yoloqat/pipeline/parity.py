@@ -11,21 +11,24 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from yoloqat.datasets import Batch
 from yoloqat.detectors import Detector
 from yoloqat.engines.ort import session_options
+from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.errors import ExportError
 from yoloqat.export import Cut, cut_at_quantizers, named_quantizers
 from yoloqat.export.trace import INPUT
 from yoloqat.quant import TensorQuantizer, activation_quantizers, unshared
 from yoloqat.quant.graph import reader_name
+
+onnxruntime = import_onnxruntime()
 
 
 @dataclass
@@ -149,7 +152,7 @@ def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *
 
 
 def _compare(
-    session: onnxruntime.InferenceSession,
+    session: Any,
     places: Sequence[_Place],
     found: Sequence[NodeParity],
     *,
