@@ -15,6 +15,7 @@ from yoloqat.detectors import anchor, ultralytics
 from yoloqat.detectors.detector import Detector, Quantization, Source, apply_quantization
 from yoloqat.errors import ModelError
 from yoloqat.provenance import atomic_path
+from yoloqat.quant import check_ranges
 from yoloqat.quant.graph import PlacementPlan
 
 SCHEMA = "yoloqat/checkpoint"
@@ -93,6 +94,7 @@ def load_checkpoint(path: Path) -> Detector:
 
     Raises:
         ModelError: The file is no yoloqat checkpoint, or its tensors do not fit its architecture.
+        CalibrationError: The range of a quantizer is missing, NaN, infinite or on the wrong side of 0.
     """
     description, tensors = _description(path)
     architecture = description["architecture"]
@@ -117,4 +119,5 @@ def load_checkpoint(path: Path) -> Detector:
             expected="the tensors of the same Ultralytics version",
             mend=f"calibrate '{description['source']['path']}' again",
         ) from error
+    check_ranges(detector.module, f"'{path}'", calibrated=bool(stored and stored["calibration"]))
     return detector

@@ -11,6 +11,7 @@ import torch
 from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
+from yoloqat.quant import check_ranges
 
 
 def torch_device(name: str) -> torch.device:
@@ -72,9 +73,13 @@ class TorchPredictor:
     Args:
         detector: The detector; its module is moved to the device, with channels last, which is faster on CPU and GPU.
         device: Where it runs.
+
+    Raises:
+        CalibrationError: The range of a quantizer is NaN, infinite or on the wrong side of 0.
     """
 
     def __init__(self, detector: Detector, *, device: torch.device | None = None) -> None:
+        check_ranges(detector.module, f"'{detector.source.path}'")
         self._device = device or torch.device("cpu")
         self._module = detector.module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._info = detector.info
