@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,34 @@ def test_one_image_ends_in_effects_without_intervals(
         for item in ran.result["results"]["items"]:
             assert (item["effect_ci95"], item["images"], item["decided"]) == (None, 1, False)
             assert item["effect_ci95_reason"] == "one image does not tell how images differ"
+
+
+def test_a_damaged_study_ends_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
+    line = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, "--granularity", "block", "--batch", 8)
+    scanned = cli(*line, "--budget", 0.9)
+    assert scanned.code == 0, scanned.err
+    study = scanned.directory / "study.db"
+    whole = study.read_bytes()
+    for statement, text in (
+        ("UPDATE note SET value = '[]' WHERE name = 'noise'", "note 'noise': TypeError"),
+        ("UPDATE note SET value = '{}' WHERE name = 'shares'", "note 'shares': KeyError"),
+        (
+            'UPDATE note SET value = \'{"items": ["x"], "chunks": [9], "cost": 1}\' WHERE name LIKE \'round 0%\'',
+            "a round of",
+        ),
+        ("INSERT INTO piece (item, chunk) VALUES ('ghost', 0)", "pieces of chunk 0 for ghost"),
+        ("UPDATE piece SET matches = x'00'", "1 bytes of matches cannot be read"),
+        ("UPDATE piece SET detections = NULL", "detections file '"),
+        (
+            "UPDATE piece SET matches = (SELECT matches FROM piece WHERE chunk = 1 AND done = 1)",
+            "the study has matches of",
+        ),
+    ):
+        study.write_bytes(whole)
+        other = sqlite3.connect(study)
+        other.executescript(statement)
+        other.close()
+        ran = cli(*line, "--budget", 0.9)
+        assert (ran.code, "Traceback" in ran.err) == (2, False), ran.err
+        assert ran.err.strip().splitlines()[-1].startswith("yoloqat sensitivity: ")
+        assert text in ran.err
