@@ -15,6 +15,7 @@ import yaml
 from safetensors import safe_open
 from tiny_detector import TinyData
 
+from yoloqat.evaluation.image_matches import pack
 from yoloqat.sensitivity import scanner as scanner_module
 
 Cli = Callable[..., Any]
@@ -230,7 +231,7 @@ def test_a_damaged_study_ends_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_
         ("UPDATE piece SET matches = x'00'", "1 bytes of matches cannot be read"),
         ("UPDATE piece SET detections = NULL", "detections file '"),
         (
-            "UPDATE piece SET matches = (SELECT matches FROM piece WHERE chunk = 1 AND done = 1)",
+            f"UPDATE piece SET matches = x'{pack([]).hex()}'",
             "the study has matches of",
         ),
     ):
