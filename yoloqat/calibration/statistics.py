@@ -108,8 +108,13 @@ def _checked(name: str, histogram: Histogram) -> Histogram:
         ValueError: No calibrator makes it.
     """
     counts, edges, ends = histogram.counts, histogram.edges, (histogram.low, histogram.high)
-    kinds = (counts.dtype, edges.dtype) == (np.int64, np.float32)
-    if not kinds or counts.ndim != 1 or not len(counts) or edges.shape != (len(counts) + 1,):
+    if (
+        counts.dtype != np.int64
+        or edges.dtype != np.float32
+        or counts.ndim != 1
+        or not len(counts)
+        or edges.shape != (len(counts) + 1,)
+    ):
         arrays = f"counts {counts.dtype}{counts.shape} and edges {edges.dtype}{edges.shape}"
         raise ValueError(f"the histogram of '{name}' has {arrays}")
     if (counts < 0).any() or not np.isfinite(edges).all() or edges[0] != 0 or (np.diff(edges) <= 0).any():

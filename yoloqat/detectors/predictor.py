@@ -11,7 +11,7 @@ import torch
 from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
-from yoloqat.quant import check_ranges
+from yoloqat.quant import check_ranges, quantizers
 
 
 def torch_device(name: str) -> torch.device:
@@ -88,6 +88,11 @@ class TorchPredictor:
     def info(self) -> ModelInfo:
         """Names, stride and task of the detector."""
         return self._info
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the detector has quantizers, switched on or not."""
+        return next(quantizers(self._module), None) is not None
 
     def __call__(self, images: Images) -> RawOutputs:
         """Run the detector once on a batch."""
