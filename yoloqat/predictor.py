@@ -31,6 +31,7 @@ class ModelInfo:
         end2end: True when the head does its own suppression and no NMS must follow.
         imgsz: Fixed (height, width) in pixels, or None when any multiple of the stride is taken.
         batch: Fixed batch size, or None when any is taken.
+        conf: Score below which the model itself drops boxes, or None when it drops none or does not tell.
     """
 
     names: dict[int, str]
@@ -39,6 +40,7 @@ class ModelInfo:
     end2end: bool = False
     imgsz: tuple[int, int] | None = None
     batch: int | None = None
+    conf: float | None = None
 
     @property
     def classes(self) -> int:

@@ -90,6 +90,7 @@ def model_info(source: str, props: Mapping[str, str], shape: tuple[int | None, .
     if not isinstance(stride, int) or stride < 1:
         raise ModelError(f"metadata 'stride' of '{source}' is {stride!r}", expected="a whole number", mend=_MEND_EXPORT)
     suppressed = isinstance(arguments, dict) and bool(arguments.get("nms", False))
+    conf = arguments.get("conf") if suppressed else None
     height, width = shape[2], shape[3]
     return ModelInfo(
         names=_names(source, _literal(source, "names", props["names"])),
@@ -98,6 +99,7 @@ def model_info(source: str, props: Mapping[str, str], shape: tuple[int | None, .
         end2end=suppressed or bool(_literal(source, "end2end", props.get("end2end", "False"))),
         imgsz=(height, width) if height is not None and width is not None else None,
         batch=shape[0],
+        conf=float(conf) if isinstance(conf, int | float) else None,
     )
 
 

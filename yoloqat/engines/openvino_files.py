@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.built_in_conf import onnx_file_info, openvino_conf, with_conf
+from yoloqat.engines.onnx_file import load_onnx, model_info, quantized_layers
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
 from yoloqat.predictor import ModelInfo
@@ -116,7 +117,7 @@ def read_file(path: Path) -> OpenVINOFile:
     """
     if path.suffix == ".onnx":
         source = load_onnx(path)
-        info = model_info(str(path), properties(source), input_shape(source))
+        info = onnx_file_info(str(path), source)
         return OpenVINOFile(read_model(str(path), str(path)), info, tuple(quantized_layers(source)))
     if (path / METADATA).is_file() or (path / XML).is_file():
         return _read_own(path)
@@ -135,7 +136,8 @@ def _read_own(path: Path) -> OpenVINOFile:
             expected="a directory that yoloqat built",
             mend="build it again with yoloqat build --engine openvino",
         ) from error
-    return OpenVINOFile(read_model(str(path), str(path / XML)), info, quantized)
+    model = read_model(str(path), str(path / XML))
+    return OpenVINOFile(model, with_conf(info, openvino_conf(model)), quantized)
 
 
 def _info_from_json(data: dict[str, Any]) -> ModelInfo:
@@ -162,4 +164,4 @@ def _read_ultralytics(path: Path) -> OpenVINOFile:
         )
     model = read_model(str(path), str(found[0]))
     shape = tuple(None if side.is_dynamic else side.get_length() for side in model.input(0).get_partial_shape())
-    return OpenVINOFile(model, model_info(str(path), props, shape), ())
+    return OpenVINOFile(model, with_conf(model_info(str(path), props, shape), openvino_conf(model)), ())

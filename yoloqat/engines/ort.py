@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 
 from yoloqat.config.checks import check_int
+from yoloqat.engines.built_in_conf import onnx_file_info
 from yoloqat.engines.inputs import checked_images
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.errors import DependencyError, EngineError, ModelError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
 
@@ -98,7 +99,7 @@ class OnnxPredictor:
         options = session_options(threads=threads, optimize=optimize)
         wanted = providers_for(device, onnxruntime.get_available_providers())
         model = load_onnx(path)
-        self._info = model_info(str(path), properties(model), input_shape(model))
+        self._info = onnx_file_info(str(path), model)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
         except Exception as error:  # its errors share no other base class

@@ -49,7 +49,8 @@ def ultralytics_metadata(
         "batch": config.batch,
         "imgsz": [config.imgsz, config.imgsz],
         "names": dict(info.names),
-        "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms},
+        "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms}
+        | ({"conf": config.nms_conf} if config.nms else {}),
         "channels": channels,
         "end2end": info.end2end,
     }
