@@ -32,6 +32,7 @@ class ModelInfo:
         imgsz: Fixed (height, width) in pixels, or None when any multiple of the stride is taken.
         batch: Fixed batch size, or None when any is taken.
         channels: Of the images: 1 is grey, 3 is RGB, more are as the image files have them.
+        conf: Score below which the model itself drops boxes, or None when it drops none or does not tell.
     """
 
     names: dict[int, str]
@@ -41,6 +42,7 @@ class ModelInfo:
     imgsz: tuple[int, int] | None = None
     batch: int | None = None
     channels: int = 3
+    conf: float | None = None
 
     @property
     def classes(self) -> int:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
+import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +100,63 @@ def test_a_full_disk_leaves_nothing_behind(
     with pytest.raises(OutputError, match=r"s\.npz' \(No space left on device\)"):
         statistics.save(tmp_path / "s.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+HEADER = {"ranges": {"model.0": [0.0, 4.0]}, "images": 5, "seconds": 0.5, "made_of": {}}
+COUNTS, EDGES = np.array([3, 0, 2, 1], np.int64), np.arange(5, dtype=np.float32)
+
+
+def written(path: Path, header: Any = None, **arrays: Any) -> Path:
+    text = header if isinstance(header, np.ndarray) else np.array(json.dumps(HEADER if header is None else header))
+    content = {"header": text, "counts0": COUNTS, "edges0": EDGES} | arrays
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"counts0": np.array([3, None], object)}, "Object arrays cannot be loaded"),
+        ({"header": np.array({"ranges": {}}, object)}, "Object arrays cannot be loaded"),
+        ({"header": np.array("{")}, "Expecting property name"),
+        ({"header": [1]}, "list indices must be"),
+        ({"header": {"ranges": {}}}, "'images'"),
+        ({"header": HEADER | {"ranges": {"model.0": [0.0]}}}, "expected 2, got 1"),
+        ({"header": HEADER | {"ranges": {"model.0": ["a", "b"]}}}, r"'model.0' has the range \['a', 'b'\]"),
+        ({"header": HEADER | {"ranges": {"model.0": [math.nan, 4.0]}}}, r"'model.0' has the range \[nan, 4.0\]"),
+        ({"header": HEADER | {"ranges": {"model.0": [0.0, math.inf]}}}, r"'model.0' has the range \[0.0, inf\]"),
+        ({"header": HEADER | {"ranges": {"model.0": [5.0, 4.0]}}}, r"'model.0' has the range \[5.0, 4.0\]"),
+        ({"header": HEADER | {"images": "many"}}, "'many'"),
+        ({"header": HEADER | {"made_of": 4}}, "'int' object"),
+        ({"counts0": None}, "counts0"),
+        ({"counts0": COUNTS - 1}, "'model.0' has negative counts"),
+        ({"counts0": COUNTS.astype(np.float64)}, r"counts float64\(4,\) and edges float32\(5,\)"),
+        ({"counts0": COUNTS[:, None]}, r"counts int64\(4, 1\)"),
+        ({"counts0": COUNTS[:0], "edges0": EDGES[:1]}, r"counts int64\(0,\)"),
+        ({"edges0": EDGES[:-1]}, r"edges float32\(4,\)"),
+        ({"edges0": EDGES.astype("U4")}, "edges <U4"),
+        ({"edges0": EDGES[::-1].copy()}, "edges that do not rise from 0"),
+        ({"edges0": EDGES * np.float32(np.nan)}, "edges that do not rise from 0"),
+    ],
+)
+def test_what_no_calibrator_writes_is_refused(tmp_path: Path, change: dict[str, Any], text: str) -> None:
+    assert Statistics.load(written(tmp_path / "sound.npz")).images == 5
+    path = written(tmp_path / "s.npz", **change)
+    with pytest.raises(CalibrationError, match=rf"s\.npz' cannot be read \(.*{text}.*remove it and collect again"):
+        Statistics.load(path)
+
+
+def test_whatever_bytes_are_damaged_nothing_but_a_told_error_comes_out(tmp_path: Path) -> None:
+    whole = written(tmp_path / "s.npz").read_bytes()
+    rng, told = random.Random(15), 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 3, 30])):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path = tmp_path / "damaged.npz"
+        path.write_bytes(content)
+        try:
+            Statistics.load(path)
+        except CalibrationError:
+            told += 1
+    assert told > 200

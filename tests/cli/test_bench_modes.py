@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 Cli = Callable[..., Any]
 FEW = ("--rounds", 2, "--warmup", 1)
@@ -83,3 +84,17 @@ def test_a_batch_that_the_models_do_not_take(cli: Cli, tiny_engine: Path) -> Non
     ran = cli("bench", tiny_engine, *FEW, "--batch", 2)
     assert ran.code == 2
     assert "takes batch 1 of (64, 64), the images are batch 2 of (64, 64)" in ran.err
+
+
+def test_models_trained_at_different_sizes_are_timed_at_a_named_one(
+    cli: Cli, tiny_model: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pt"
+    stored = torch.load(tiny_model, weights_only=False)
+    stored["model"].args = {"imgsz": 96}
+    torch.save(stored | {"train_args": {"imgsz": 96}}, other)
+    ran = cli("bench", tiny_model, other, *FEW)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert f"model '{tiny_model}' was trained at 64 pixels, model '{other}' at 96; expected models of one" in ran.err
+    assert cli("bench", tiny_model, other, *FEW, "--imgsz", 64).result["config"]["imgsz"] == 64
+    assert cli("bench", other, tiny_onnx, *FEW).result["config"]["imgsz"] == 64  # the file is fixed to it

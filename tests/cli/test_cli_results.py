@@ -220,3 +220,27 @@ def test_an_error_of_lint_fails_the_export(cli: Cli, tiny_checkpoint: Path, monk
     assert ran.code == 1
     assert "lint found 2 errors in" in ran.err
     assert ran.result["results"]["lint"]["errors"] == 2
+
+
+def test_a_confidence_inside_the_file_is_told_wherever_it_is_scored(
+    cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    export = ("export", tiny_checkpoint, "--nms", "--nms-conf")
+    assert cli(*export, 0.6, out=tmp_path / "cut").code == 0
+    text = "the model drops boxes below a confidence of 0.6 by itself, so that its mAP is lower than at 0.001"
+    cut = tmp_path / "cut" / "model.onnx"
+    data = ("--data", tiny_data.yaml)
+    built = cli("build", cut, *data, out=tmp_path / "built")
+    assert built.code == 0, built.err
+    assert built.result["results"]["warnings"][0].startswith(text)
+    for model in (cut, tmp_path / "built" / "model_openvino"):
+        ran = cli("eval", model, *data)
+        assert ran.result["results"]["built_in_conf"] == 0.6
+        assert [line[: len(text)] for line in ran.result["results"]["warnings"]] == [text]
+        assert "below a confidence of 0.6" in " ".join(ran.out.split())
+    assert cli(*export, 0.001, out=tmp_path / "whole").code == 0
+    found = cli("eval", tmp_path / "whole" / "model.onnx", *data).result["results"]
+    assert found["built_in_conf"] == pytest.approx(0.001)
+    assert found["warnings"] == []
+    assert found["map50_95"] >= ran.result["results"]["map50_95"]
+    assert cli("eval", tiny_checkpoint, *data).result["results"]["built_in_conf"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from safetensors import safe_open
 from tiny_detector import TinyData
 
+from yoloqat.evaluation.image_matches import pack
 from yoloqat.sensitivity import scanner as scanner_module
 
 Cli = Callable[..., Any]
@@ -111,7 +113,7 @@ def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
         assert low < high
     with (ran.directory / "items.csv").open() as stream:
         assert [int(row["images"]) for row in csv.DictReader(stream)] == [item["images"] for item in items]
-    assert re.search(r"effect.*95 % interval.*images.*tied with", ran.out)
+    assert re.search(r"effect.*95 % interval.*images.*tied", ran.out)
     again = cli(*line, "--budget", 0.4)
     assert timeless(again.result["results"]) == timeless(ran.result["results"])
 
@@ -213,3 +215,34 @@ def test_one_image_ends_in_effects_without_intervals(
         for item in ran.result["results"]["items"]:
             assert (item["effect_ci95"], item["images"], item["decided"]) == (None, 1, False)
             assert item["effect_ci95_reason"] == "one image does not tell how images differ"
+
+
+def test_a_damaged_study_ends_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
+    line = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, "--granularity", "block", "--batch", 8)
+    scanned = cli(*line, "--budget", 0.9)
+    assert scanned.code == 0, scanned.err
+    study = scanned.directory / "study.db"
+    whole = study.read_bytes()
+    for statement, text in (
+        ("UPDATE note SET value = '[]' WHERE name = 'noise'", "note 'noise': TypeError"),
+        ("UPDATE note SET value = '{}' WHERE name = 'shares'", "note 'shares': KeyError"),
+        (
+            'UPDATE note SET value = \'{"items": ["x"], "chunks": [9], "cost": 1}\' WHERE name LIKE \'round 0%\'',
+            "a round of",
+        ),
+        ("INSERT INTO piece (item, chunk) VALUES ('ghost', 0)", "pieces of chunk 0 for ghost"),
+        ("UPDATE piece SET matches = x'00'", "1 bytes of matches cannot be read"),
+        ("UPDATE piece SET detections = NULL", "detections file '"),
+        (
+            f"UPDATE piece SET matches = x'{pack([]).hex()}'",
+            "the study has matches of",
+        ),
+    ):
+        study.write_bytes(whole)
+        other = sqlite3.connect(study)
+        other.executescript(statement)
+        other.close()
+        ran = cli(*line, "--budget", 0.9)
+        assert (ran.code, "Traceback" in ran.err) == (2, False), ran.err
+        assert ran.err.strip().splitlines()[-1].startswith("yoloqat sensitivity: ")
+        assert text in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.detectors import Detector, checkpoint, load_checkpoint, load_detector, save_checkpoint
-from yoloqat.errors import ModelError, OutputError
+from yoloqat.errors import CalibrationError, ModelError, OutputError
 from yoloqat.quant import activation_quantizers, module_numbers, shared_sites
 
 CONFIGS = [
@@ -172,3 +173,19 @@ def test_a_full_disk_leaves_the_old_checkpoint(saved, tiny, monkeypatch, error):
         save_checkpoint(tiny, saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -2.0, None])
+def test_a_range_that_is_none_is_refused_and_the_quantizer_named(saved, value):
+    tensors = load_file(saved)
+    name = "model.2.cv1.conv._input_quantizer"
+    if value is None:
+        del tensors[f"{name}._amax"]
+    else:
+        tensors[f"{name}._amax"].fill_(value)
+    with safe_open(saved, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, saved, metadata=metadata)
+    what = "has no amax" if value is None else f"has the amax {value}"
+    with pytest.raises(CalibrationError, match=f"quantizer '{name}' of '{saved}' {what}; expected finite"):
+        load_checkpoint(saved)

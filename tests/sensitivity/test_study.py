@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import threading
 
 import pytest
 
-from yoloqat.errors import ConfigError, DataError, OutputError
+from yoloqat.errors import ConfigError, DataError, OutputError, YoloqatError
 from yoloqat.sensitivity import study as study_module
 from yoloqat.sensitivity.owners import is_gone, this_process
 from yoloqat.sensitivity.study import Finding, Study
@@ -150,7 +152,7 @@ def test_other_inputs_are_refused_and_the_difference_is_named(open_study, change
 def test_a_foreign_file_and_an_unfit_place_are_told(tmp_path):
     foreign = tmp_path / "study.db"
     foreign.write_bytes(b"no database at all, but long enough to be looked at" * 100)
-    with pytest.raises(DataError, match=f"'{foreign}' is no study"):
+    with pytest.raises(DataError, match=f"'{foreign}' is no study, or is damaged"):
         Study(foreign, INPUTS)
     blocked = foreign / "study.db"
     with pytest.raises(OutputError, match=f"study '{blocked}' cannot be written"):
@@ -194,3 +196,137 @@ def test_threads_may_use_one_study(open_study):
     assert all(study.finish(item, 0, finding()) for item in items)
     thread.join()
     assert not errors
+
+
+def filled(study):
+    study.want(["a", "b"], range(3))
+    chunk, items = study.claim()
+    for item in items:
+        assert study.finish(item, chunk, finding(chunk))
+    study.note("round 0", {"items": ["a"], "chunks": [0], "cost": 1.0})
+    study.release()
+    study.close()
+
+
+def used(path, owner="fuzz"):
+    """Do with a file all that a scan does with it."""
+    study = Study(path, INPUTS, owner=owner)
+    try:
+        study.want(["a", "b", "c"], [0, 1])
+        claimed = study.claim()
+        if claimed is not None:
+            for item in claimed[1]:
+                study.finish(item, claimed[0], finding())
+        study.renew()
+        for item in "abc":
+            study.findings(item)
+        study.noted("round 0", lambda kept: float(kept["cost"]))
+        study.note("round 1", 2)
+        study.release()
+        return study.counts(), study.claims()
+    finally:
+        study.close()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "text"),
+    [("max_page_count=12", "database or disk is full"), ("query_only=1", "attempt to write a readonly database")],
+)
+def test_a_full_disk_and_a_file_that_became_read_only_end_in_one_line_and_lose_nothing(open_study, pragma, text):
+    study = open_study()
+    study.want(["a", "b"], [0, 1])
+    study.claim()
+    assert study.finish("a", 0, finding(7))
+    study._connection.execute(f"PRAGMA {pragma}")
+    large = Finding(random.Random(0).randbytes(1 << 20), 0.25, 1.5, 0.5, 3, None)
+    with pytest.raises(OutputError, match=rf"study '{study.path}' cannot be written \({text}\); .*make room"):
+        study.finish("b", 0, large)
+    assert not study._connection.in_transaction
+    study.close()
+    again = open_study()
+    assert again.findings("a")[0].matches == b"matches 7"
+    assert again.counts() == (1, 4)
+
+
+def test_a_commit_that_fails_is_told_and_rolled_back(open_study):
+    """SQLite may find out at COMMIT alone that the disk is full, and has or has not rolled back then."""
+    study = open_study()
+    study.want(["a"], [0])
+    study.claim()
+    real = study._connection
+
+    class Full:
+        in_transaction = property(lambda self: real.in_transaction)
+
+        def execute(self, query, *rest):
+            if query == "COMMIT":
+                raise sqlite3.OperationalError("database or disk is full")
+            return real.execute(query, *rest)
+
+    study._connection = Full()
+    with pytest.raises(OutputError, match=r"cannot be written \(database or disk is full\)"):
+        study.finish("a", 0, finding())
+    assert not real.in_transaction
+    study._connection = real
+    assert study.findings("a") == {}
+    assert study.finish("a", 0, finding())
+
+
+def test_a_file_that_another_process_holds_is_told(open_study, path, monkeypatch):
+    open_study().close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(study_module, "WAIT_SECONDS", 0.01)
+    with pytest.raises(OutputError, match=rf"study '{path}' cannot be written \(database is locked\)"):
+        open_study()
+    holder.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE piece SET matches = NULL",
+        "UPDATE piece SET matches = 'text'",
+        "UPDATE piece SET head_error = 'x'",
+        "UPDATE piece SET head_error = 9e999",
+        "UPDATE piece SET changed = 1.5",
+        "UPDATE piece SET detections = 4",
+        "UPDATE piece SET chunk = 'x' || chunk",
+        "UPDATE note SET value = '{'",
+        "UPDATE note SET value = '[1]'",
+        "UPDATE note SET value = x'ff'",
+        'UPDATE note SET value = \'{"cost": "many"}\'',
+        "DROP TABLE piece; CREATE TABLE piece (item, chunk, done)",
+        "DROP TABLE note; CREATE VIEW note AS SELECT 1 AS name",
+    ],
+)
+def test_a_study_that_holds_something_else_is_told(open_study, path, statement):
+    filled(open_study())
+    other = sqlite3.connect(path)
+    other.executescript(statement)
+    other.close()
+    with pytest.raises(DataError, match=f"'{path}' is no study, or is damaged"):
+        used(path)
+
+
+def test_whatever_bytes_are_damaged_nothing_but_a_told_error_comes_out(open_study, path, tmp_path):
+    filled(open_study())
+    whole = path.read_bytes()
+    rng = random.Random(15)
+    told = 0
+    for number in range(60):
+        content = bytearray(whole)
+        if number % 4 == 0:
+            del content[rng.randrange(len(content)) :]
+        else:
+            for _ in range(rng.choice([1, 8, 200])):
+                content[rng.randrange(len(content) if number % 2 else 200)] = rng.randrange(256)
+        target = tmp_path / f"{number}" / "study.db"
+        target.parent.mkdir()
+        target.write_bytes(content)
+        try:
+            used(target)
+        except YoloqatError:
+            told += 1
+        shutil.rmtree(target.parent)
+    assert told > 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,7 +22,10 @@ from yoloqat.provenance import atomic_path
 from yoloqat.quant import activation_quantizers
 from yoloqat.quant.calib import Histogram
 
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError),
+    *(OverflowError, zipfile.BadZipFile, zlib.error),
+)
 """What NumPy and zipfile raise of a file that was cut short, overwritten, or is of another kind."""
 
 
@@ -83,10 +87,11 @@ class Statistics:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 histograms = {
-                    name: Histogram(file[f"counts{index}"], file[f"edges{index}"], low=low, high=high)
+                    name: _checked(name, Histogram(file[f"counts{index}"], file[f"edges{index}"], low=low, high=high))
                     for index, (name, (low, high)) in enumerate(header["ranges"].items())
                 }
-            images, seconds, made_of = header["images"], header["seconds"], dict(header.get("made_of", {}))
+            images, seconds = int(header["images"]), float(header["seconds"])
+            made_of = dict(header.get("made_of", {}))
         except _DAMAGE as error:
             raise CalibrationError(
                 f"statistics '{path}' cannot be read ({error})",
@@ -94,6 +99,29 @@ class Statistics:
                 mend="remove it and collect again",
             ) from error
         return cls(histograms, images, seconds, made_of)
+
+
+def _checked(name: str, histogram: Histogram) -> Histogram:
+    """Return a histogram that was read.
+
+    Raises:
+        ValueError: No calibrator makes it.
+    """
+    counts, edges, ends = histogram.counts, histogram.edges, (histogram.low, histogram.high)
+    if (
+        counts.dtype != np.int64
+        or edges.dtype != np.float32
+        or counts.ndim != 1
+        or not len(counts)
+        or edges.shape != (len(counts) + 1,)
+    ):
+        arrays = f"counts {counts.dtype}{counts.shape} and edges {edges.dtype}{edges.shape}"
+        raise ValueError(f"the histogram of '{name}' has {arrays}")
+    if (counts < 0).any() or not np.isfinite(edges).all() or edges[0] != 0 or (np.diff(edges) <= 0).any():
+        raise ValueError(f"the histogram of '{name}' has negative counts, or edges that do not rise from 0")
+    if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends) or ends[0] > ends[1]:
+        raise ValueError(f"the histogram of '{name}' has the range {list(ends)}")
+    return histogram
 
 
 def apply_method(

@@ -9,6 +9,7 @@ flight; the latency is then that of one request among them.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import sides, size_text
+from yoloqat.detectors import TorchPredictor
 from yoloqat.engines import OpenVINOPredictor, bench
 from yoloqat.engines.cores import pinned
 from yoloqat.engines.latency import MODES
-from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
+from yoloqat.engines.onnx_file import load_onnx, properties
+from yoloqat.engines.onnx_precision import weighted_ops
 from yoloqat.engines.ort_build import KEY as TWIN_KEY
 from yoloqat.engines.tensorrt import TensorRTPredictor
 from yoloqat.errors import ConfigError
@@ -51,22 +54,37 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _precision(path: Path, model: OpenModel) -> str:
     """Return what the model computes in, by the engine's own account where it gives one."""
-    if path.suffix == ".safetensors":
-        return "fake quant"
     predictor = model.predictor
+    if isinstance(predictor, TorchPredictor):
+        return "fake quant" if predictor.quantized else "float32"
     if isinstance(predictor, OpenVINOPredictor):
-        found = predictor.precision
-        return (
-            f"int8 {len(found.int8_convolutions)}/{len(found.convolutions)}" if found.int8_convolutions else "float32"
-        )
+        return predictor.precision.label
     if isinstance(predictor, TensorRTPredictor):
         layers = predictor.layers
-        counts = f"int8 {len(layers.precision.int8_convolutions)}/{len(layers.precision.convolutions)}"
-        return counts if layers.detailed and layers.precision.convolutions else "not told"
-    source = load_onnx(path) if path.suffix == ".onnx" else None
-    if source is None or not quantized_layers(source):
-        return "float32"
-    return "integer twin" if TWIN_KEY in properties(source) else "QDQ"
+        return layers.precision.label if layers.detailed else "not told"
+    source = load_onnx(path)
+    return "integer twin" if TWIN_KEY in properties(source) else weighted_ops(source).label
+
+
+def _common_size(models: Mapping[str, OpenModel]) -> ImageSize:
+    """Return the size of the images: the one that a model is fixed to, or that the models were trained at.
+
+    Raises:
+        ConfigError: Nothing is fixed, and the models were trained at different sizes.
+    """
+    fixed = [model.imgsz for model in models.values() if model.predictor.info.imgsz is not None]
+    trained = {name: model.imgsz for name, model in models.items() if model.engine == "torch"}
+    if fixed or not trained:  # fixed sizes are compared by `bench`, which names the model
+        return next(iter([*fixed, *(model.imgsz for model in models.values())]))
+    (first, size), *others = trained.items()
+    other = next((entry for entry in others if entry[1] != size), None)
+    if other is not None:
+        raise ConfigError(
+            f"model '{first}' was trained at {size_text(size)} pixels, model '{other[0]}' at {size_text(other[1])}",
+            expected="models of one image size",
+            mend=f"name the size to time them at, e.g. --imgsz {size}, or time them in two runs",
+        )
+    return size
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
@@ -75,8 +93,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         raise ConfigError(f"model '{repeated}' is named twice", expected="different models", mend="name each once")
     with pinned(run.threads) as cores:
         models = {str(path): open_model(path, run, hint=args.mode, cache_dir=args.cache_dir) for path in args.models}
-        sizes = {model.imgsz for model in models.values()}
-        imgsz = max(sizes, key=sides) if args.imgsz is None else args.imgsz
+        imgsz = _common_size(models) if args.imgsz is None else args.imgsz
         config = EvalConfig(imgsz=imgsz, batch=args.batch)
         for model in models.values():  # fixed sizes are compared by `bench`, which names the model
             check_fit(replace(model.predictor.info, imgsz=None), config)

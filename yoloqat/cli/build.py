@@ -176,6 +176,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         found = score_engine(built.predictor, source, floating, dataset, config, run=run, engine=engine, qfloat=qfloat)
         results |= found
         shown.add_row("mAP50-95 engine", number(found["map_engine"]))
+        shown.caption = "\n".join(found["warnings"])
         if found["drop"] is not None:
             shown.add_row("mAP50-95 float", number(found["map_float"]))
             shown.add_row("drop, 95 % interval", f"{found['drop']:+.4f} {interval(found['drop_ci95'])}")

@@ -48,11 +48,10 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         ("mAP large", metrics.map_large),
     ):
         shown.add_row(name, number(value))
-    if metrics.undefined:
-        reasons = dict.fromkeys(metrics.undefined.values())
-        shown.caption = "-: " + "; ".join(reasons)
+    reasons = [f"-: {reason}" for reason in dict.fromkeys(metrics.undefined.values())]
+    shown.caption = "\n".join([*reasons, *evaluation.warnings])
     inputs = {"model": model.key, "data": options.dataset_input(dataset)}
-    results = evaluation.to_dict()
+    results = evaluation.to_dict() | {"built_in_conf": model.predictor.info.conf}
     if args.task_metrics:
         found = score_task(model.predictor, dataset, config)
         results["task_metrics"] = {"task": model.predictor.info.task, **found}

@@ -172,7 +172,7 @@ def _table(args: argparse.Namespace, found: ScanResult) -> Table:
         "effect",
         "95 % interval",
         "images",
-        "tied with",
+        "tied",
         "SQNR dB",
     )
     for item in results["items"][:SHOWN]:

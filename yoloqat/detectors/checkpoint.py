@@ -17,6 +17,7 @@ from yoloqat.detectors.detector import Detector, apply_quantization
 from yoloqat.errors import ModelError
 from yoloqat.metadata import unfit
 from yoloqat.provenance import atomic_path
+from yoloqat.quant import check_ranges
 
 SCHEMA = "yoloqat/checkpoint"
 VERSION = 2
@@ -94,6 +95,7 @@ def load_checkpoint(path: Path) -> Detector:
 
     Raises:
         ModelError: The file is no yoloqat checkpoint, or its tensors do not fit its architecture.
+        CalibrationError: The range of a quantizer is missing, NaN, infinite or on the wrong side of 0.
     """
     data, tensors = _read(path)
     described = read_description(str(path), data)
@@ -116,4 +118,6 @@ def load_checkpoint(path: Path) -> Detector:
             expected="the tensors of the same Ultralytics version",
             mend=f"calibrate '{described.source.path:.200}' again",
         ) from error
+    stored = described.quantization
+    check_ranges(detector.module, f"'{path}'", calibrated=stored is not None and bool(stored.calibration))
     return detector

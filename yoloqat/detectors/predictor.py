@@ -11,6 +11,7 @@ import torch
 from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
+from yoloqat.quant import check_ranges, quantizers
 
 _DIGITS = 9
 """Digits of the longest index; Python refuses to read numbers of some thousands."""
@@ -80,9 +81,13 @@ class TorchPredictor:
     Args:
         detector: The detector; its module is moved to the device, with channels last, which is faster on CPU and GPU.
         device: Where it runs.
+
+    Raises:
+        CalibrationError: The range of a quantizer is NaN, infinite or on the wrong side of 0.
     """
 
     def __init__(self, detector: Detector, *, device: torch.device | None = None) -> None:
+        check_ranges(detector.module, f"'{detector.source.path}'")
         self._device = device or torch.device("cpu")
         self._module = detector.module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._info = detector.info
@@ -91,6 +96,11 @@ class TorchPredictor:
     def info(self) -> ModelInfo:
         """Names, stride and task of the detector."""
         return self._info
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the detector has quantizers, switched on or not."""
+        return next(quantizers(self._module), None) is not None
 
     def __call__(self, images: Images) -> RawOutputs:
         """Run the detector once on a batch."""

@@ -99,7 +99,11 @@ def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | No
     if channels is not None:
         fixed["channels"] = channels
     info = checked_info(source, {**values, **fixed}, mend=_MEND_EXPORT)
-    return replace(info, end2end=info.end2end or bool((arguments or {}).get("nms")))
+    suppressed = bool((arguments or {}).get("nms"))
+    conf = (arguments or {}).get("conf") if suppressed else None
+    if isinstance(conf, bool) or not isinstance(conf, int | float):
+        conf = None
+    return replace(info, end2end=info.end2end or suppressed, conf=None if conf is None else float(conf))
 
 
 def input_shape(model: onnx.ModelProto) -> tuple[int | None, ...]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yoloqat.config.checks import check_fraction
+from yoloqat.engines.built_in_conf import onnx_file_info
 from yoloqat.engines.hoist import hoist_quantizers
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
 from yoloqat.engines.openvino_files import XML, read_model, save_model, write_metadata
 from yoloqat.engines.openvino_runtime import compile_model
 from yoloqat.engines.precision import PrecisionMap, precision_map
@@ -68,7 +69,7 @@ def build_openvino(
     check_fraction("split_above", split_above)
     onnx_path, out_dir = Path(onnx_path), Path(out_dir)
     source = load_onnx(onnx_path)
-    info = model_info(str(onnx_path), properties(source), input_shape(source))
+    info = onnx_file_info(str(onnx_path), source)
     quantized = quantized_layers(source)
     twin = unsigned_twin(source, tight=tight)
     strict = image_layers(twin.model) if split_above < 1 else frozenset()

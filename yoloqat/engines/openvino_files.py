@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from yoloqat.engines import openvino_import
-from yoloqat.engines.onnx_file import described_info, input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.built_in_conf import onnx_file_info, openvino_conf, with_conf
+from yoloqat.engines.onnx_file import described_info, load_onnx, quantized_layers
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
 from yoloqat.metadata import checked_info, plain_value
@@ -146,7 +147,7 @@ def read_file(path: Path) -> OpenVINOFile:
     """
     if path.suffix == ".onnx":
         source = load_onnx(path)
-        info = model_info(str(path), properties(source), input_shape(source))
+        info = onnx_file_info(str(path), source)
         return OpenVINOFile(read_model(str(path), str(path)), info, tuple(quantized_layers(source)))
     if (path / METADATA).is_file() or (path / XML).is_file():
         return _read_own(path)
@@ -166,7 +167,8 @@ def _read_own(path: Path) -> OpenVINOFile:
             mend="build it again with yoloqat build --engine openvino",
         ) from error
     info = checked_info(str(sidecar), values, mend="build it again with yoloqat build --engine openvino")
-    return OpenVINOFile(read_model(str(path), str(path / XML)), info, quantized)
+    model = read_model(str(path), str(path / XML))
+    return OpenVINOFile(model, with_conf(info, openvino_conf(model)), quantized)
 
 
 def _read_ultralytics(path: Path) -> OpenVINOFile:
@@ -194,7 +196,8 @@ def _read_ultralytics(path: Path) -> OpenVINOFile:
             expected="images: batch, channels, height, width",
             mend="export it again",
         ) from error
-    return OpenVINOFile(model, described_info(str(sidecar), values, shape), ())
+    info = described_info(str(sidecar), values, shape)
+    return OpenVINOFile(model, with_conf(info, openvino_conf(model)), ())
 
 
 def _of_sane_size(value: Any) -> bool:

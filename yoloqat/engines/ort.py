@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloqat.config.checks import check_int
+from yoloqat.engines.built_in_conf import onnx_file_info
 from yoloqat.engines.inputs import checked_images
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.errors import DependencyError, EngineError, ModelError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
@@ -140,7 +141,7 @@ class OnnxPredictor:
         options = session_options(threads=threads, optimize=optimize)
         wanted = providers_for(device, onnxruntime.get_available_providers())
         model = load_onnx(path)
-        self._info = model_info(str(path), properties(model), input_shape(model))
+        self._info = onnx_file_info(str(path), model)
         self._session = open_session(str(path), str(path), options, wanted)
         feed = self._session.get_inputs()[0]
         if feed.type != "tensor(float)":

@@ -10,6 +10,7 @@ from typing import Any
 from yoloqat.engines.split import SUFFIX
 
 INT8 = frozenset({"u8", "i8"})
+_FLOATS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64"}
 _CONVOLUTIONS = frozenset({"Convolution", "Deconvolution"})
 
 
@@ -58,6 +59,14 @@ class PrecisionMap:
     def int8_convolutions(self) -> tuple[LayerPrecision, ...]:
         """The convolutions that run in integers."""
         return tuple(layer for layer in self.convolutions if layer.precision in INT8)
+
+    @property
+    def label(self) -> str:
+        """What to call the model: ``"int8 57/64"``, else what its convolutions compute in, e.g. ``"float16"``."""
+        if self.int8_convolutions:
+            return f"int8 {len(self.int8_convolutions)}/{len(self.convolutions)}"
+        kinds = {_FLOATS.get(layer.precision, layer.precision) for layer in self.convolutions}
+        return " + ".join(sorted(kinds)) or "not told"
 
     @property
     def int8_mac_share(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,16 +44,18 @@ class Evaluation:
         detections: Every detection, in pixels of the image files.
         matches: What intervals and subsets are computed from.
         labels_source: Which labels were scored against.
+        warnings: What makes the metrics another thing than they seem, one line each.
     """
 
     metrics: Metrics
     detections: Detections
     matches: Matches
     labels_source: str
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the metrics and the source of the labels as a JSON-able dict."""
-        return self.metrics.to_dict() | {"labels": self.labels_source}
+        """Return the metrics, the source of the labels and the warnings as a JSON-able dict."""
+        return self.metrics.to_dict() | {"labels": self.labels_source, "warnings": list(self.warnings)}
 
     def table(self) -> Table:
         """Return the metrics of all classes together as a table."""
@@ -100,7 +102,17 @@ def evaluate(
     """
     warn_of_names(dataset, predictor.info.names)  # and tell of unfit ones, before the long part
     detections = detect(predictor, dataset, config, progress=progress, store=store)
-    return score(dataset, detections, predictor.info.names)
+    return replace(score(dataset, detections, predictor.info.names), warnings=scoring_warnings(predictor.info, config))
+
+
+def scoring_warnings(info: ModelInfo, config: EvalConfig) -> tuple[str, ...]:
+    """Return what a model does by itself that lowers its score, one line each."""
+    if info.conf is None or info.conf <= config.conf:
+        return ()
+    return (
+        f"the model drops boxes below a confidence of {info.conf:g} by itself, so that its mAP is lower than at {config.conf:g}; "
+        f"export it without NMS, or with the confidence {config.conf:g}",
+    )
 
 
 def score(dataset: DetectionDataset, detections: Detections, names: dict[int, str]) -> Evaluation:

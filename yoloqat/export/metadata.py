@@ -50,7 +50,8 @@ def ultralytics_metadata(
         "batch": config.batch,
         "imgsz": list(sides(config.imgsz)),
         "names": dict(info.names),
-        "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms},
+        "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms}
+        | ({"conf": config.nms_conf} if config.nms else {}),
         "channels": channels,
         "end2end": info.end2end,
     }

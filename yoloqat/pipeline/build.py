@@ -82,13 +82,15 @@ def score_engine(
         ModelError: The float model cannot be loaded, or is a quantized one.
 
     Returns:
-        ``map_engine``; ``map_float``, ``drop`` and ``drop_ci95`` where there is a float model, else None; ``map_qfloat``,
-        ``qfloat_difference`` (QFloat minus engine) and ``qfloat_difference_ci95`` where QFloat is asked for, else None.
+        ``map_engine`` and ``warnings`` about it; ``map_float``, ``drop`` and ``drop_ci95`` where there is a float model, else
+        None; ``map_qfloat``, ``qfloat_difference`` (QFloat minus engine) and ``qfloat_difference_ci95`` where QFloat is asked
+        for, else None.
     """
     config = EvalConfig(**{**vars(config), "batch": predictor.info.batch or config.batch})
     found = run.evaluate(predictor, dataset, config, label="engine", model_key={"engine": engine, **path_key(source)})
     result: dict[str, Any] = {
         "map_engine": found.metrics.map50_95,
+        "warnings": list(found.warnings),
         "map_float": None,
         "drop": None,
         "drop_ci95": None,

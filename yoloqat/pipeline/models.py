@@ -13,7 +13,8 @@ from yoloqat.datasets import DetectionDataset, warn_of_names
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.built_in_conf import onnx_file_info
+from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.engines.openvino_runtime import Hint
 from yoloqat.errors import DataError, ModelError
 from yoloqat.evaluation.coco import unscored
@@ -61,8 +62,7 @@ def onnx_info(path: Path) -> ModelInfo:
     Raises:
         ModelError: The file is missing, no ONNX, or lacks metadata.
     """
-    model = load_onnx(path)
-    return model_info(str(path), properties(model), input_shape(model))
+    return onnx_file_info(str(path), load_onnx(path))
 
 
 def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: EvalConfig) -> None:

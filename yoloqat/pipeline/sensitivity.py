@@ -197,26 +197,37 @@ def _crew(job: Job, options: ScanOptions, study: Study, scanner: Scanner, progre
 
 def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:
     """Return the noise of each item on the first chunk, from the study where it is known."""
-    kept = study.noted("noise")
-    if kept is None:
+
+    def read(kept: Any) -> dict[str, Noise]:
+        return {
+            item.name: Noise(**{name: float(value) for name, value in kept[item.name].items()})
+            for item in scanner.items
+        }
+
+    found = study.noted("noise", read)
+    if found is None:
         images, _ = scanner.images(0)
         executor = scanner.replay(images).executor
-        found = edge_noise(
+        noises = edge_noise(
             executor, scanner.edges, images, classes=scanner.detector.info.classes, bits=scanner.scan.bits
         )
-        study.note("noise", {item.name: asdict(joined(found, item.edges)) for item in scanner.items})
-        kept = study.noted("noise")
-    return {name: Noise(**values) for name, values in kept.items()}
+        study.note("noise", {item.name: asdict(joined(noises, item.edges)) for item in scanner.items})
+        found = study.noted("noise", read)
+    return dict(found)
 
 
 def _shares(study: Study, scanner: Scanner) -> dict[str, float]:
     """Return which share of a forward each item costs, from the study where it is known."""
-    kept = study.noted("shares")
-    if kept is None:
+
+    def read(kept: Any) -> dict[str, float]:
+        return {item.name: float(kept[item.name]) for item in scanner.items}
+
+    found = study.noted("shares", read)
+    if found is None:
         images, _ = scanner.images(0)
         study.note("shares", scanner.replay(images).shares())
-        kept = study.noted("shares")
-    return dict(kept)
+        found = study.noted("shares", read)
+    return dict(found)
 
 
 def _telling(study: Study, scanner: Scanner, progress: Progress) -> Progress:

@@ -7,6 +7,7 @@ from yoloqat.quant.module import calibrate_module, fold_batch_norms, quantize_mo
 from yoloqat.quant.modules import QuantConv2d, QuantConvTranspose2d, QuantLinear
 from yoloqat.quant.numbers import Numbers, TensorNumbers, module_numbers
 from yoloqat.quant.patterns import match_layers
+from yoloqat.quant.ranges import check_ranges
 from yoloqat.quant.sharing import drop_sites, share_quantizers, shared_sites, site_holder, unshared
 from yoloqat.quant.swap import (
     activation_quantizers,
@@ -32,6 +33,7 @@ __all__ = [
     "add_roles",
     "block_sites",
     "calibrate_module",
+    "check_ranges",
     "collecting",
     "drop_sites",
     "dynamic_amax",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yoloqat.config import QuantScheme
 from yoloqat.errors import CalibrationError
 from yoloqat.quant.functional import codes, quant_scale
+from yoloqat.quant.ranges import check_ranges
 from yoloqat.quant.sharing import shared_sites
 from yoloqat.quant.swap import activation_quantizers, quantized_layers
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
@@ -50,8 +51,9 @@ def module_numbers(module: nn.Module) -> Numbers:
     """Return the numbers of all quantizers of ``module`` that are switched on; a shared quantizer is listed at every site.
 
     Raises:
-        CalibrationError: A quantizer that is switched on has no range yet.
+        CalibrationError: A quantizer that is switched on has no range yet, or one that is NaN, infinite or erases a weight.
     """
+    check_ranges(module)
     activations = {name: _tensor_numbers(quantizer) for name, quantizer in activation_quantizers(module)}
     activations |= {site: activations[owner] for site, owner in shared_sites(module).items()}
     weights = {name: _tensor_numbers(layer._weight_quantizer, layer.weight) for name, layer in quantized_layers(module)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloqat.errors import DataError
 from yoloqat.evaluation.average_precision import mean_average_precision
 from yoloqat.evaluation.ground_truth import GroundTruth
 from yoloqat.evaluation.image_matches import ImageMatches, unpack
@@ -101,10 +102,14 @@ class Measured:
         found: dict[int, ImageMatches] = {}
         for chunk in chosen:
             own = self._base[chunk] if findings is None else unpack(findings[chunk].matches)
-            for position, image, base in zip(self._positions[chunk], own, self._base[chunk], strict=True):
-                kept = image if image is not None else base
-                assert kept is not None  # noqa: S101 - the base model's matches are always whole
-                found[position] = kept
+            positions, bases = self._positions[chunk], self._base[chunk]
+            if not len(positions) == len(own) == len(bases) or None in bases:
+                raise DataError(
+                    f"the study has matches of {len(own)} and {len(bases)} images on chunk {chunk}",
+                    expected=f"matches of {len(positions)} images, of the base model whole",
+                    mend="remove the study and scan again",
+                )
+            found |= {place: image or base for place, image, base in zip(positions, own, bases, strict=True) if base}
         order = sorted(found)
         return assemble(self._truth, order, [found[position] for position in order])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -85,12 +86,19 @@ def run_rounds(
     budget = Budget(share, len(scanner.items), sum(sizes))
     order = np.random.default_rng(seed).permutation(len(sizes)).tolist()
     own = {item.name: costs[item.name] for item in scanner.items}
+
+    def read(kept: dict[str, Any]) -> Round:
+        one = Round(tuple(kept["items"]), tuple(kept["chunks"]), float(kept["cost"]))
+        if not one.items or not set(one.items) <= {*own, OTHER} or not set(one.chunks) <= set(order) or not one.chunks:
+            raise ValueError(f"a round of {len(one.items)} items on {len(one.chunks)} chunks")
+        return one
+
     done: list[Round] = []
     belief: Belief | None = None
     for number in range(len(ROUNDS)):
         name = f"round {number} of {share!r} for {first} by {seed}"
-        kept = study.noted(name)
-        if kept is None:
+        one = study.noted(name, read)
+        if one is None:
             if belief is None:
                 decided: Round | None = first_round(budget, own | {OTHER: 1.0}, sizes, order)
             else:
@@ -99,10 +107,9 @@ def run_rounds(
                 left = [chunk for chunk in order if chunk not in used]
                 decided = later_round(number, budget, spent=spent, belief=belief, costs=own, sizes=sizes, order=left)
             study.note(name, None if decided is None else asdict(decided))
-            kept = study.noted(name)
-        if kept is None:
+            one = study.noted(name, read)
+        if one is None:
             break
-        one = Round(tuple(kept["items"]), tuple(kept["chunks"]), kept["cost"])
         done.append(one)
         study.want([BASE, *one.items], one.chunks)
         crew.do()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from yoloqat.errors import YoloqatError
 from yoloqat.progress import Progress, silent
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.study import LEASE_SECONDS, Study
@@ -24,7 +25,8 @@ def heartbeat(study: Study, *, every: float = LEASE_SECONDS / 6) -> Iterator[Non
 
     def beat() -> None:
         while not stop.wait(every):
-            study.renew()
+            with suppress(YoloqatError):  # whoever works on the study meets it too, and tells of it
+                study.renew()
 
     thread = threading.Thread(target=beat, name="yoloqat-heartbeat", daemon=True)
     thread.start()
@@ -48,6 +50,9 @@ def work(study: Study, scanner: Scanner, *, progress: Progress = silent, wanted:
         scanner: Does it.
         progress: Told of every finished piece, of whichever process.
         wanted: Asked after every piece; False ends the work.
+
+    Raises:
+        DataError: The study lists pieces that this scan does not have, or an image does not decode.
     """
     with heartbeat(study):
         while wanted():
@@ -60,6 +65,8 @@ def work(study: Study, scanner: Scanner, *, progress: Progress = silent, wanted:
                 time.sleep(WAIT_SECONDS)
                 continue
             chunk, names = claimed
+            if not 0 <= chunk < len(scanner.chunks) or not set(names) <= set(scanner.names):
+                raise study.damaged(ValueError(f"pieces of chunk {chunk} for {', '.join(names)}"))
             for name, finding in scanner.run(chunk, names):
                 study.finish(name, chunk, finding)
                 done += 1

@@ -8,10 +8,11 @@ of its own, so that a process that is killed loses the piece it was at and nothi
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +23,12 @@ from yoloqat.sensitivity.owners import is_gone, this_process
 
 LEASE_SECONDS = 120.0
 """How long a claim holds without a sign of life."""
+
+WAIT_SECONDS = 120.0
+"""How long another process may hold the file."""
+
+_FOREIGN = ("no such table", "no such column", "has no column", "may not be modified", "views may not be indexed")
+"""What SQLite says of a database whose tables are not these."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS input (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -81,33 +88,25 @@ class Study:
 
     Raises:
         ConfigError: The study was made of other inputs; the difference is named.
-        DataError: The file is no study.
-        OutputError: It cannot be written.
+        DataError: The file is no study. Every method raises it too, where the file is damaged.
+        OutputError: It cannot be written: the disk is full, the file is read-only, or another process holds it. Every method
+            raises it too; what was finished before is kept.
     """
 
     def __init__(self, path: Path, inputs: dict[str, Any], *, owner: str | None = None) -> None:
         self.path = path
         self.owner = owner or this_process()
         self._lock = threading.RLock()  # the thread that renews claims uses the connection too
-        try:
+        with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()  # with the permissions of any other new file, which SQLite does not give
-            self._connection = sqlite3.connect(path, timeout=120.0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
             self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute(
-                "PRAGMA synchronous=NORMAL"
-            )  # with WAL nothing finished is lost but by a power cut
+            # with WAL nothing finished is lost but by a power cut
+            self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(_TABLES)
-        except (sqlite3.OperationalError, OSError) as error:
-            raise OutputError(
-                f"study '{path}' cannot be written ({error})",
-                expected="a writable directory on a local disk",
-                mend="name another directory with --out",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"'{path}' is no study ({error})", expected="a file that `yoloqat sensitivity` wrote", mend="remove it"
-            ) from error
         self._check(inputs)
 
     def _check(self, inputs: dict[str, Any]) -> None:
@@ -126,18 +125,48 @@ class Study:
                 )
 
     @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell in one line what SQLite complains of; what was finished before stays finished."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if any(text in str(error) for text in _FOREIGN):
+                raise self.damaged(error) from error
+            raise self._unwritable(error) from error
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise self.damaged(error) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> OutputError:
+        return OutputError(
+            f"study '{self.path}' cannot be written ({error})",
+            expected="a writable directory with free space on a local disk",
+            mend="make room or end what holds it and type the same line again, or name another directory with --out",
+        )
+
+    def damaged(self, error: Exception) -> DataError:
+        """Return the error that says of this study what is wrong with its contents."""
+        return DataError(
+            f"'{self.path}' is no study, or is damaged ({error})",
+            expected="a file that `yoloqat sensitivity` wrote",
+            mend="remove it, or name another directory with --out",
+        )
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, self._told():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # of a full disk SQLite may have rolled back by itself
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._told():
             return self._connection.execute(query, values).fetchall()
 
     def want(self, items: Collection[str], chunks: Iterable[int]) -> None:
@@ -170,7 +199,7 @@ class Study:
                 items = items[: max(_LEAST, -(-count // (2 * sharing)))]
             items = items[:most]
             connection.executemany(_CLAIM, [(self.owner, now + LEASE_SECONDS, item, chunk) for item in items])
-        return int(chunk), items
+            return int(chunk), items
 
     def finish(self, item: str, chunk: int, finding: Finding) -> bool:
         """Keep what a piece gave; False where it is no longer this owner's, because its time passed."""
@@ -200,18 +229,42 @@ class Study:
         return int(self._read("SELECT COALESCE(SUM(claims), 0) FROM piece")[0][0])
 
     def findings(self, item: str) -> dict[int, Finding]:
-        """Return what the finished pieces of an item gave, by chunk."""
-        return {row[0]: Finding(*row[1:]) for row in self._read(_FINDINGS, item)}
+        """Return what the finished pieces of an item gave, by chunk.
+
+        Raises:
+            DataError: A row holds something else.
+        """
+        found = {}
+        for chunk, *values in self._read(_FINDINGS, item):
+            fits = isinstance(values[0], bytes) and isinstance(values[5], bytes | None)
+            whole = isinstance(chunk, int) and isinstance(values[4], int)
+            if not (fits and whole and all(isinstance(value, float) and math.isfinite(value) for value in values[1:4])):
+                raise self.damaged(ValueError(f"item {item!r} on chunk {chunk!r}"))
+            found[chunk] = Finding(*values)
+        return found
 
     def note(self, name: str, value: Any) -> None:
         """Write down something that is found once, such as a decision between rounds; the first to write it is heard."""
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO note VALUES (?, ?)", (name, json.dumps(value)))
 
-    def noted(self, name: str) -> Any:
-        """Return what was written down under ``name``, or None."""
+    def noted(self, name: str, read: Callable[[Any], Any] = lambda value: value) -> Any:
+        """Return what was written down under ``name``, or None.
+
+        Args:
+            name: Of the note.
+            read: Makes of the note what is returned; a ValueError, TypeError or KeyError of it says that the note is damaged.
+
+        Raises:
+            DataError: It is no JSON, or not what ``read`` takes.
+        """
         rows = self._read("SELECT value FROM note WHERE name = ?", name)
-        return json.loads(rows[0][0]) if rows else None
+        with self._told():
+            try:
+                value = json.loads(str(rows[0][0])) if rows else None
+                return None if value is None else read(value)
+            except (TypeError, LookupError, AttributeError) as error:
+                raise ValueError(f"note {name!r}: {type(error).__name__} {error}") from error
 
     def close(self) -> None:
         """Close the file."""

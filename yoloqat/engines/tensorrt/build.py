@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from yoloqat.engines.built_in_conf import onnx_conf
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.tensorrt.compile import configure, parse, serialise, started
 from yoloqat.engines.tensorrt.convolutions import convolution_macs
@@ -138,7 +139,13 @@ def build_tensorrt(
         "version_compatible": options.version_compatible,
         "source_sha256": file_sha256(onnx_path),
     }
-    metadata = engine_metadata(properties(plan.source), dynamic=plan.profile.dynamic, dla=options.dla, own=own)
+    metadata = engine_metadata(
+        properties(plan.source),
+        dynamic=plan.profile.dynamic,
+        dla=options.dla,
+        own=own,
+        conf=onnx_conf(plan.source),
+    )
     engine = load_plan(trt, serialised, recorder, dla=options.dla, host_code=options.version_compatible)
     layers = engine_layers(inspect(trt, engine, plan.profile), macs, quantized)
     write_engine(engine_path, metadata, memoryview(serialised))

@@ -45,7 +45,7 @@ class EngineFile:
 
 
 def engine_metadata(
-    props: Mapping[str, str], *, dynamic: bool, dla: int | None, own: Mapping[str, Any]
+    props: Mapping[str, str], *, dynamic: bool, dla: int | None, own: Mapping[str, Any], conf: float | None = None
 ) -> dict[str, Any]:
     """Return the header of an engine from the metadata of the ONNX file it was built from.
 
@@ -54,10 +54,13 @@ def engine_metadata(
         dynamic: Whether the engine takes several shapes.
         dla: Index of the accelerator it was built for, which a runtime must be told before it loads the plan.
         own: Entries for yoloqat itself.
+        conf: Confidence below which the graph drops boxes by itself, None where it drops none.
     """
     metadata = {key: plain_value(text) for key, text in props.items() if not key.startswith(KEY)}
     arguments = metadata.get("args")
     metadata["args"] = (arguments if isinstance(arguments, dict) else {}) | {"dynamic": dynamic}
+    if conf is not None:
+        metadata["args"]["conf"] = conf
     if dla is not None:
         metadata["dla"] = dla
     return metadata | {KEY: {"schema": SCHEMA, **own}}
