@@ -75,3 +75,10 @@ def test_reader_that_crashes_or_hangs(built, tmp_path, monkeypatch, script, told
     monkeypatch.setattr(openvino_files, "READ_SECONDS", 0.5)
     with pytest.raises(ModelError, match=f"{told}'{built}'"):
         read_file(built)
+
+
+def test_alias_bomb_is_not_unfolded(exported):
+    levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 9))
+    (exported / "metadata.yaml").write_text(f"l0: &l0 [x]\n{levels}\nnames: *l8\n")
+    with pytest.raises(ModelError, match=r"cannot read '.*metadata\.yaml' \(YAMLError: more than 10 aliases\)"):
+        read_file(exported)

@@ -47,6 +47,14 @@ def properties(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def plain_value(text: str) -> Any:
+    """Return the value of a Python literal, or the text itself where it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
 def _literal(source: str, key: str, text: str) -> Any:
     try:
         return ast.literal_eval(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from yoloqat.config.checks import check_fraction
 from yoloqat.engines.hoist import hoist_quantizers
+from yoloqat.engines.normal_form import normal_form
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.openvino_files import XML, read_model, save_model, write_metadata
 from yoloqat.engines.openvino_runtime import compile_model
@@ -69,8 +70,9 @@ def build_openvino(
     onnx_path, out_dir = Path(onnx_path), Path(out_dir)
     source = load_onnx(onnx_path)
     info = model_info(str(onnx_path), properties(source), input_shape(source))
-    quantized = quantized_layers(source)
-    twin = unsigned_twin(source, tight=tight)
+    graph = normal_form(source)
+    quantized = quantized_layers(graph)
+    twin = unsigned_twin(graph, tight=tight)
     strict = image_layers(twin.model) if split_above < 1 else frozenset()
     split = tuple(
         name

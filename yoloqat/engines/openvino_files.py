@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 
 from yoloqat.engines import openvino_import
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, plain_value, properties, quantized_layers
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
 from yoloqat.predictor import ModelInfo
@@ -22,6 +21,8 @@ from yoloqat.predictor import ModelInfo
 SCHEMA = {"name": "yoloqat-openvino", "version": 1}
 XML, METADATA, ULTRALYTICS = "model.xml", "metadata.json", "metadata.yaml"
 _OWN = "yoloqat"
+MOST_ALIASES = 10
+"""Aliases that metadata may have: a few nested ones stand for more text than any memory holds."""
 READ_SECONDS = 300
 """How long OpenVINO may read a file: it takes seconds for the largest detectors."""
 
@@ -116,16 +117,9 @@ def write_metadata(directory: Path, info: ModelInfo, props: Mapping[str, str], *
     """
     document = {"schema": SCHEMA, "info": asdict(info), **more}
     (directory / METADATA).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    values = {key: _value(text) for key, text in props.items() if not key.startswith(_OWN)}
+    values = {key: plain_value(text) for key, text in props.items() if not key.startswith(_OWN)}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (directory / ULTRALYTICS).write_text(text, encoding="utf-8")
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def is_directory(path: Path) -> bool:
@@ -154,7 +148,7 @@ def _read_own(path: Path) -> OpenVINOFile:
         metadata = json.loads(sidecar.read_text(encoding="utf-8"))
         info = _info_from_json(metadata["info"])
         quantized = tuple(str(name) for name in metadata["quantized_layers"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="a directory that yoloqat built",
@@ -173,9 +167,12 @@ def _info_from_json(data: dict[str, Any]) -> ModelInfo:
 def _read_ultralytics(path: Path) -> OpenVINOFile:
     sidecar, found = path / ULTRALYTICS, sorted(path.glob("*.xml"))
     try:
-        values = yaml.safe_load(sidecar.read_text(encoding="utf-8"))
+        text = sidecar.read_text(encoding="utf-8")
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) > MOST_ALIASES:
+            raise yaml.YAMLError(f"more than {MOST_ALIASES} aliases")
+        values = yaml.safe_load(text)
         props = {str(key): str(value) for key, value in values.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="an OpenVINO directory that yoloqat or Ultralytics wrote",

@@ -85,3 +85,9 @@ def test_header_without_sizes_or_names(tmp_path):
         read_engine(written(tmp_path / "a.engine", imgsz=None))
     with pytest.raises(ModelError, match=r"a\.engine' has the metadata \['stride'"):
         read_engine(written(tmp_path / "a.engine", names=None, args=None, end2end=None))
+
+
+@pytest.mark.parametrize("size", [0, -1, float("inf")])
+def test_batch_that_no_engine_has(tmp_path, size):
+    with pytest.raises(ModelError, match=rf"has the sizes \{{'batch': {size}, 'imgsz': \[16, 32\]\}}"):
+        read_engine(written(tmp_path / "a.engine", batch=size))

@@ -5,14 +5,13 @@ Source: `ultralytics.nn.backends.base.BaseBackend.engine_header`; the length is 
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yoloqat.engines.onnx_file import model_info
+from yoloqat.engines.onnx_file import model_info, plain_value
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import atomic_path
@@ -55,19 +54,12 @@ def engine_metadata(
         dla: Index of the accelerator it was built for, which a runtime must be told before it loads the plan.
         own: Entries for yoloqat itself.
     """
-    metadata = {key: _value(text) for key, text in props.items() if not key.startswith(KEY)}
+    metadata = {key: plain_value(text) for key, text in props.items() if not key.startswith(KEY)}
     arguments = metadata.get("args")
     metadata["args"] = (arguments if isinstance(arguments, dict) else {}) | {"dynamic": dynamic}
     if dla is not None:
         metadata["dla"] = dla
     return metadata | {KEY: {"schema": SCHEMA, **own}}
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def write_engine(path: Path, metadata: Mapping[str, Any], plan: bytes | memoryview) -> None:
@@ -92,7 +84,7 @@ def split_header(data: bytes) -> tuple[dict[str, Any] | None, bytes]:
     end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
     try:
         metadata = json.loads(data[_LENGTH:end]) if _LENGTH < end <= len(data) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     return (metadata, data[end:]) if isinstance(metadata, dict) else (None, data)
 
@@ -136,7 +128,9 @@ def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
         try:
             height, width = (int(side) for side in metadata["imgsz"])
             shape = (int(metadata["batch"]), 3, height, width)
-        except (KeyError, TypeError, ValueError) as error:
+            if min(int(metadata["batch"]), height, width) < 1:
+                raise ValueError("a size below 1")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             found = {key: metadata.get(key) for key in ("batch", "imgsz")}
             raise ModelError(
                 f"the header of '{source}' has the sizes {found}",
@@ -148,7 +142,7 @@ def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
 
 def _plain(key: str, value: Any) -> Any:
     """Return an entry as Python would have it: JSON turns whole-number keys into text, Ultralytics may write literals."""
-    value = _value(value) if isinstance(value, str) else value
+    value = plain_value(value) if isinstance(value, str) else value
     if key == "names" and isinstance(value, dict):
         return {int(name) if str(name).isdecimal() else name: text for name, text in value.items()}
     return value
