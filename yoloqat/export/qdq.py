@@ -14,7 +14,7 @@ from torch import nn
 from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
 from yoloqat.export.activations import place_quantizers
-from yoloqat.export.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers
+from yoloqat.export.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers, unname_sizes
 from yoloqat.export.half import bake_half
 from yoloqat.export.layers import name_layers, strip_trace
 from yoloqat.export.metadata import KEY, set_metadata, yoloqat_metadata
@@ -139,5 +139,7 @@ def export_qdq(
         model = append_nms(
             model, classes=classes, conf=config.nms_conf, iou=config.nms_iou, max_det=config.max_det
         ).model
+    if config.dynamic:
+        model = unname_sizes(model).model
     save_onnx(model, path)
     return report

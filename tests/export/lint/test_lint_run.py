@@ -160,5 +160,7 @@ def test_a_graph_without_anything_has_one_error() -> None:
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     data = detector().SerializeToString().replace(b"QuantizeLinear", b"QuantizeLin\xff\xfer", 1)
     (tmp_path / "m.onnx").write_bytes(data)
-    with pytest.raises(ModelError, match=r"m\.onnx' holds names that are no UTF-8 \(b'.*xff"):
+    with pytest.raises(
+        ModelError, match=r"m\.onnx' holds 1 names that are no UTF-8, the first b'QuantizeLin.xff.xfer'"
+    ):
         lint_file(tmp_path / "m.onnx")

@@ -40,10 +40,10 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"'{path}' has no IR version and no operators", expected=_EXPECTED, mend="export it again, it may be empty"
         )
-    broken = [node for node in model.graph.node if not all(isinstance(text, str) for text in _texts(node))]
+    broken = [text for node in model.graph.node for text in _texts(node) if not isinstance(text, str)]
     if broken:  # protobuf gives bytes for them
         raise ModelError(
-            f"'{path}' holds names that are no UTF-8 ({bytes(broken[0].SerializeToString()[:40])!r})",
+            f"'{path}' holds {len(broken)} names that are no UTF-8, the first {broken[0]!r}",
             expected=_EXPECTED,
             mend="export it again, it may be damaged",
         )
