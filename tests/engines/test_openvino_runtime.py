@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,13 @@ def test_stream_out_of_range(built, images):
         predictor.stream(images, 0)
     with pytest.raises(EngineError, match=r"images have the shape \(2, 3, 16, 16\)"):
         predictor.stream(np.concatenate([images, images]), 1)
+
+
+def test_shape_that_openvino_refuses_is_told(qdq_path):
+    predictor = OpenVINOPredictor(qdq_path)
+    predictor._info = replace(predictor.info, imgsz=None)  # as of metadata that do not tell the size
+    small = np.zeros((1, 3, 8, 8), np.float32)
+    with pytest.raises(EngineError, match=r"OpenVINO cannot run the model on images of shape \(1, 3, 8, 8\)"):
+        predictor(small)
+    with pytest.raises(EngineError, match=r"OpenVINO cannot run the model on images of shape \(1, 3, 8, 8\)"):
+        predictor.stream(small, 1)

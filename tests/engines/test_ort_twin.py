@@ -9,6 +9,7 @@ from c2f_graph import SIDE, c2f
 from yoloqat.engines.ort import session_options
 from yoloqat.engines.ort_build import measure_ranges
 from yoloqat.engines.ort_twin import SILU_FLOOR, integer_twin, plan_twin
+from yoloqat.errors import ModelError
 
 IMAGES = [np.random.default_rng(seed).uniform(0, 1, (1, 3, SIDE, SIDE)).astype(np.float32) for seed in range(4)]
 
@@ -84,3 +85,21 @@ def test_a_layer_that_is_float_stays_so():
 def test_missing_ranges_are_an_error():
     with pytest.raises(KeyError, match="first/y"):
         integer_twin(c2f(), {})
+
+
+def test_quantizer_with_a_scale_per_channel():
+    model = c2f()
+    scale = next(tensor for tensor in model.graph.initializer if tensor.name == "inner/in/s")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.ones(4, np.float32), scale.name))
+    with pytest.raises(
+        ModelError, match=r"quantizer 'inner/in/QuantizeLinear' has the constants float32 of shape \(4,\)"
+    ):
+        plan_twin(model)
+
+
+def test_bias_of_a_dead_channel_stays_float():
+    model = c2f()
+    scale = next(tensor for tensor in model.graph.initializer if tensor.name == "inner/ws")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.zeros(4, np.float32), scale.name))
+    twin = integer_twin(model, measure_ranges(model, plan_twin(model).measured, IMAGES))
+    assert next(node for node in twin.graph.node if node.name == "inner").input[2] == "inner.bias"

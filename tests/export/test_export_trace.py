@@ -80,6 +80,11 @@ def test_nothing_is_printed_and_loggers_are_left_as_they_were(example, capfd, ca
     assert logger.disabled == before
 
 
+@pytest.mark.parametrize(("opset", "version"), [(13, 7), (17, 8), (19, 9), (21, 10), (23, 11)])
+def test_ir_version_is_the_one_that_the_opset_needs(net, example, opset, version):
+    assert trace_onnx(net, example, opset=opset).ir_version == version
+
+
 def test_an_open_batch_has_a_name():
     class Double(nn.Module):
         def forward(self, images):

@@ -155,3 +155,12 @@ def test_tensors_with_fewer_values_than_their_shape_says_are_unknown(found) -> N
 def test_a_graph_without_anything_has_one_error() -> None:
     model = helper.make_model(helper.make_graph([], "empty", [], []), opset_imports=[helper.make_opsetid("", 19)])
     assert [(f.rule, f.message) for f in lint_model(model)] == [("malformed-graph", "the graph has no nodes")]
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    data = detector().SerializeToString().replace(b"QuantizeLinear", b"QuantizeLin\xff\xfer", 1)
+    (tmp_path / "m.onnx").write_bytes(data)
+    with pytest.raises(
+        ModelError, match=r"m\.onnx' holds 1 names that are no UTF-8, the first b'QuantizeLin.xff.xfer'"
+    ):
+        lint_file(tmp_path / "m.onnx")

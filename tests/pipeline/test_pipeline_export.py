@@ -11,11 +11,12 @@ import pytest
 import torch
 from forwards import CONFIG
 from onnx import numpy_helper
-from tiny_detector import IMGSZ
+from tiny_detector import IMGSZ, TinyData
 
 from yoloqat.config import ExportConfig
 from yoloqat.datasets import Batch, DetectionDataset, plan_batches, read_batches
 from yoloqat.detectors import load_checkpoint, load_detector
+from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError, ExportError
 from yoloqat.evaluation import evaluate
@@ -208,6 +209,21 @@ def test_an_open_batch_gives_what_single_images_give(
     assert "dynamic" not in vars(head)
 
 
+@pytest.mark.parametrize("settings", [{"dynamic": True}, {"dynamic": True, "nms": True}, {"half": True}])
+def test_ultralytics_predicts_and_validates(
+    tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path, settings: dict[str, bool]
+) -> None:
+    """Rectangular images, more of them than the batch, and its validation: the defaults feed rectangles to open sizes."""
+    path = export(tiny_checkpoint, tmp_path / "model.onnx", **settings)
+    model = ultralytics_module("models.yolo.model").YOLO(str(path), task="detect")
+    wide = np.zeros((20, 60, 3), np.uint8)
+    assert len(model.predict([wide, wide, wide], batch=3, verbose=False)) == 3
+    data = tmp_path / "data.yaml"
+    data.write_text(f"{tiny_data.yaml.read_text()}\npath: {tiny_data.yaml.parent}\n")
+    found = model.val(data=str(data), batch=2, plots=False, verbose=False, project=str(tmp_path), workers=0)
+    assert found.box.map > 0.3
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [({"end2end": True}, "gives one box per object"), ({"task": "obb"}, "is for the task 'obb'")],
@@ -220,3 +236,12 @@ def test_suppression_that_has_no_place_is_refused(
     with pytest.raises(ConfigError, match=rf"nms is True and '.*tiny\.pt' {told}"):
         export_onnx(detector, tmp_path / "m.onnx", ExportConfig(imgsz=IMGSZ, nms=True))
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_opencv_reads_the_file_by_its_classic_engine(tiny_onnx: Path, batches: list[Batch]) -> None:
+    """Its new engine takes a max-pool behind a dequantizer for one of integers and stops (5.0.0); see docs/deployment.md."""
+    cv2 = pytest.importorskip("cv2", minversion="4.11")
+    net = cv2.dnn.readNetFromONNX(str(tiny_onnx), cv2.dnn.ENGINE_CLASSIC)
+    net.setInput(batches[0].images)
+    expected = OnnxPredictor(tiny_onnx, threads=1)(batches[0].images)[0]
+    np.testing.assert_allclose(net.forward(), expected, atol=0.2)  # rounding to the next code

@@ -19,7 +19,7 @@ from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig
-from yoloqat.config.sizes import sides, size_text
+from yoloqat.config.sizes import ImageSize, sides, size_text
 from yoloqat.detectors import TorchPredictor
 from yoloqat.engines import OpenVINOPredictor, bench
 from yoloqat.engines.cores import pinned

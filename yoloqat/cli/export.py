@@ -32,7 +32,7 @@ MAX_FLIP_SHARE_HALF = 0.05
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="yoloqat checkpoint, or a float .pt")
     parser.add_argument("--opset", type=int, default=19, metavar="N", help="ONNX operator set (default: 19)")
-    parser.add_argument("--dynamic", action="store_true", help="leave the batch size open")
+    parser.add_argument("--dynamic", action="store_true", help="leave the batch size open (not the image size)")
     parser.add_argument("--half", action="store_true", help="FP16 where nothing is quantized; images and outputs FP32")
     parser.add_argument(
         "--nms", action="store_true", help="suppress boxes in the graph: 300 detections per image come out"

@@ -23,7 +23,7 @@ class ExportConfig:
         imgsz: Side of the square input in pixels, or (height, width) of another.
         batch: Batch size of the input; with ``dynamic`` the size it is traced at.
         opset: Version of the standard ONNX operators, 13 to 23.
-        dynamic: Leave the batch size open.
+        dynamic: Leave the batch size open; height and width stay fixed.
         half: FP16 where nothing is quantized, with FP32 images and outputs.
         nms: Suppress boxes in the graph: the output is (batch, max_det, 6) instead of every anchor.
         nms_conf: Score that a box must exceed, with ``nms``.

@@ -8,6 +8,7 @@ from pathlib import Path
 from yoloqat.config.checks import check_fraction
 from yoloqat.engines.built_in_conf import onnx_file_info
 from yoloqat.engines.hoist import hoist_quantizers
+from yoloqat.engines.normal_form import normal_form
 from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
 from yoloqat.engines.openvino_files import XML, read_model, save_model, write_metadata
 from yoloqat.engines.openvino_runtime import compile_model
@@ -70,8 +71,9 @@ def build_openvino(
     onnx_path, out_dir = Path(onnx_path), Path(out_dir)
     source = load_onnx(onnx_path)
     info = onnx_file_info(str(onnx_path), source)
-    quantized = quantized_layers(source)
-    twin = unsigned_twin(source, tight=tight)
+    graph = normal_form(source)
+    quantized = quantized_layers(graph)
+    twin = unsigned_twin(graph, tight=tight)
     strict = image_layers(twin.model) if split_above < 1 else frozenset()
     split = tuple(
         name

@@ -160,7 +160,7 @@ def _read_own(path: Path) -> OpenVINOFile:
         metadata = json.loads(sidecar.read_text(encoding="utf-8"))
         values = dict(metadata["info"])
         quantized = tuple(str(name) for name in metadata["quantized_layers"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="a directory that yoloqat built",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +51,19 @@ def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None
     except RuntimeError as error:
         raise EngineError(
             f"OpenVINO cannot compile the model ({error})", expected="a model for its CPU", mend="export it again"
+        ) from error
+
+
+@contextmanager
+def _told(images: Images) -> Iterator[None]:
+    """Turn what OpenVINO raises while it runs into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(
+            f"OpenVINO cannot run the model on images of shape {images.shape} ({error})",
+            expected="images that fit the model",
+            mend="export the model again",
         ) from error
 
 
@@ -109,9 +124,11 @@ class OpenVINOPredictor:
         """Run the model once on ``images`` and return its outputs in the graph's order.
 
         Raises:
-            EngineError: The images do not have the model's fixed shape.
+            EngineError: The images do not have the model's fixed shape, or OpenVINO cannot run it.
         """
-        results = self._requests[0].infer([checked_images(images, self._info)])
+        checked = checked_images(images, self._info)
+        with _told(checked):
+            results = self._requests[0].infer([checked])
         return [np.array(results[port], dtype=np.float32) for port in self._compiled.outputs]
 
     def stream(self, images: Images, calls: int) -> list[float]:
@@ -122,18 +139,19 @@ class OpenVINOPredictor:
 
         Raises:
             ConfigError: ``calls`` is below 1.
-            EngineError: The images do not have the model's fixed shape.
+            EngineError: The images do not have the model's fixed shape, or OpenVINO cannot run it.
         """
         check_int("calls", calls, 1)
         checked = checked_images(images, self._info)
         while len(self._requests) < self.requests:
             self._requests.append(self._compiled.create_infer_request())
         seconds = []
-        for call in range(calls + len(self._requests)):
-            request = self._requests[call % len(self._requests)]
-            if len(self._requests) <= call:
-                request.wait()
-                seconds.append(request.latency / 1e3)
-            if call < calls:
-                request.start_async([checked])
+        with _told(checked):
+            for call in range(calls + len(self._requests)):
+                request = self._requests[call % len(self._requests)]
+                if len(self._requests) <= call:
+                    request.wait()
+                    seconds.append(request.latency / 1e3)
+                if call < calls:
+                    request.start_async([checked])
         return seconds

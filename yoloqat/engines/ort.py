@@ -21,7 +21,7 @@ onnxruntime = import_onnxruntime()
 
 CPU = "CPUExecutionProvider"
 _GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised
 
 Provider = tuple[str, dict[str, str]]
 
@@ -42,7 +42,7 @@ def session_options(*, threads: int, optimize: bool = True) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     # threads that wait for the next call by spinning would take the cores from whatever is timed in between
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimize:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from yoloqat.engines.normal_form import normal_form
 from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
 from yoloqat.engines.ort import open_session, run_session, session_options
 from yoloqat.engines.ort_twin import Range, integer_twin, plan_twin
@@ -107,7 +108,7 @@ def build_onnxruntime(
         EngineError: ONNX Runtime cannot run it on an image.
         OutputError: The file cannot be written.
     """
-    source = load_onnx(Path(onnx_path))
+    source = normal_form(load_onnx(Path(onnx_path)))
     model_info(str(onnx_path), properties(source), input_shape(source))
     quantized = quantized_layers(source)
     if not quantized:

@@ -16,6 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from yoloqat.engines.ranges import lower_bounds
+from yoloqat.errors import ModelError
 
 SILU_FLOOR = -8.0
 """A SiLU's input is not told apart below this; the output there lies within 0.003 of zero."""
@@ -82,11 +83,18 @@ def _stripped(model: onnx.ModelProto) -> _Stripped:
 
 
 def _range_of(quantizer: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], low: float | None) -> Range:
-    scale = float(numpy_helper.to_array(constants[quantizer.input[1]]).item())
-    point = numpy_helper.to_array(constants[quantizer.input[2]])
-    limits = np.iinfo(point.dtype)
-    least = (int(limits.min) - int(point.item())) * scale
-    return max(least, low) if low is not None else least, (int(limits.max) - int(point.item())) * scale
+    found = [numpy_helper.to_array(constants[name]) for name in quantizer.input[1:] if name in constants]
+    if len(found) != 2 or found[0].size != 1 or found[1].size != 1 or found[1].dtype.kind not in "iu":
+        told = ", ".join(f"{array.dtype} of shape {array.shape}" for array in found)
+        raise ModelError(
+            f"quantizer '{quantizer.name}' has the constants {told or 'none'}",
+            expected="one constant scale and one whole-number zero-point for the whole tensor",
+            mend="export the model with quantizers per tensor",
+        )
+    step, zero = float(found[0].item()), int(found[1].item())
+    limits = np.iinfo(found[1].dtype)
+    least = (int(limits.min) - zero) * step
+    return max(least, low) if low is not None else least, (int(limits.max) - zero) * step
 
 
 def _union(first: Range | None, second: Range) -> Range:
@@ -110,6 +118,9 @@ def plan_twin(model: onnx.ModelProto) -> Plan:
 
     Args:
         model: A QDQ graph in topological order; it is not changed.
+
+    Raises:
+        ModelError: A quantizer has no constant scale and zero-point, or several.
     """
     stripped = _stripped(model)
     able = [n for n in stripped.nodes if n.op_type in _COMPUTING or _is_keeping(n)]
@@ -250,6 +261,8 @@ class _Writer:
         weight = numpy_helper.to_array(self._constants[self._weights[node.input[1]].input[1]]).astype(np.float32)
         bias = numpy_helper.to_array(self._constants[node.input[2]]).astype(np.float64)
         scale = np.broadcast_to(self._scales[self._plan.groups[node.input[0]]] * weight.reshape(-1), bias.shape)
+        if not (scale > 0).all():  # a dead channel's bias has no codes
+            return str(node.input[2])
         limits = np.iinfo(np.int32)
         codes = np.clip(np.round(bias / scale), limits.min, limits.max).astype(np.int32)
         name = f"{node.name}/bias"

@@ -46,7 +46,9 @@ class Twin:
 
 def _signed_activations(graph: onnx.GraphProto) -> list[list[onnx.NodeProto]]:
     """Return each signed per-tensor QuantizeLinear, followed by the DequantizeLinears that alone read its codes."""
-    points = {t.name for t in graph.initializer if t.data_type == TensorProto.INT8 and math.prod(t.dims) == 1}
+    single = [tensor for tensor in graph.initializer if math.prod(tensor.dims) == 1]
+    points = {tensor.name for tensor in single if tensor.data_type == TensorProto.INT8}
+    scales = {tensor.name for tensor in single}
     outputs = {value.name for value in graph.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -54,7 +56,12 @@ def _signed_activations(graph: onnx.GraphProto) -> list[list[onnx.NodeProto]]:
             readers.setdefault(name, []).append(node)
     found = []
     for node in graph.node:
-        if node.op_type != _QUANTIZE or len(node.input) < 3 or node.input[2] not in points:
+        if (
+            node.op_type != _QUANTIZE
+            or len(node.input) < 3
+            or node.input[2] not in points
+            or node.input[1] not in scales
+        ):
             continue
         behind = readers.get(node.output[0], [])
         pairs = [r for r in behind if r.op_type == _DEQUANTIZE and len(r.input) == 3 and r.input[2] in points]

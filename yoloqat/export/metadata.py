@@ -28,11 +28,12 @@ def ultralytics_metadata(
     """Return the metadata that `YOLO("model.onnx")` reads, by the keys of Ultralytics' own exporter.
 
     Ultralytics loads such a file as any export of its own: it reads ``stride``, ``batch`` and ``channels`` as integers,
-    ``imgsz``, ``names``, ``args`` and ``end2end`` as Python literals, and ``task`` as text.
+    ``imgsz``, ``names``, ``args`` and ``end2end`` as Python literals, and ``task`` as text. Its ``dynamic`` means that height and
+    width are open too: it would feed rectangles. An open batch alone it knows not, and feeds as many images as ``batch`` says.
 
     Args:
         info: Names, stride, task and whether the head suppresses by itself.
-        config: Image size and batch size of the input, whether the batch is open and boxes are suppressed in the graph.
+        config: Image size and batch size of the input, and whether boxes are suppressed in the graph.
         description: One line for humans.
         channels: Channels of the input images.
     """
@@ -50,7 +51,7 @@ def ultralytics_metadata(
         "batch": config.batch,
         "imgsz": list(sides(config.imgsz)),
         "names": dict(info.names),
-        "args": {"batch": config.batch, "dynamic": config.dynamic, "half": config.half, "nms": config.nms}
+        "args": {"batch": config.batch, "dynamic": False, "half": config.half, "nms": config.nms}
         | ({"conf": config.nms_conf} if config.nms else {}),
         "channels": channels,
         "end2end": info.end2end,

@@ -20,7 +20,7 @@ from yoloqat.export.metadata import KEY, REQUIRED, set_metadata, yoloqat_metadat
 from yoloqat.export.suppression import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
-from yoloqat.onnx_graph.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers
+from yoloqat.onnx_graph.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers, unname_sizes
 from yoloqat.provenance import atomic_path
 from yoloqat.quant.numbers import Numbers
 
@@ -142,5 +142,7 @@ def export_qdq(
         model = append_nms(
             model, classes=classes, conf=config.nms_conf, iou=config.nms_iou, max_det=config.max_det
         ).model
+    if config.dynamic:
+        model = unname_sizes(model).model
     save_onnx(model, path)
     return report

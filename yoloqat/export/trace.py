@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import onnx
 import torch
+from onnx import helper
 from torch import nn
 
 from yoloqat.errors import ExportError
@@ -78,7 +79,8 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
         dynamic: Leave the batch size open, as the dimension ``batch``.
 
     Returns:
-        A graph with the input ``images`` and the outputs ``output0``, ``output1``, ...
+        A graph with the input ``images`` and the outputs ``output0``, ``output1``, ..., of the IR version that the opset needs,
+        which older runtimes read as well.
 
     Raises:
         ExportError: The module is in training mode, returns something else than tensors or cannot be traced, or the
@@ -118,6 +120,7 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
     model: onnx.ModelProto = lower_opset(name_padded_axes(program.model_proto).model, opset).model
     if default_opset(model) != opset:
         raise _no_such_opset(opset, f"the exporter gave {default_opset(model)}")
+    model.ir_version = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
     size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if dynamic and size:
         raise ExportError(

@@ -40,6 +40,13 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"'{path}' has no IR version and no operators", expected=_EXPECTED, mend="export it again, it may be empty"
         )
+    broken = [text for node in model.graph.node for text in _texts(node) if not isinstance(text, str)]
+    if broken:  # protobuf gives bytes for them
+        raise ModelError(
+            f"'{path}' holds {len(broken)} names that are no UTF-8, the first {broken[0]!r}",
+            expected=_EXPECTED,
+            mend="export it again, it may be damaged",
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.absolute().parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -49,6 +56,10 @@ def read_model(path: Path) -> onnx.ModelProto:
             mend="copy them beside it",
         ) from error
     return model
+
+
+def _texts(node: onnx.NodeProto) -> list[object]:
+    return [node.op_type, node.domain, node.name, *node.input, *node.output, *(entry.name for entry in node.attribute)]
 
 
 def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[Finding]:

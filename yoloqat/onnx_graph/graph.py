@@ -37,6 +37,25 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def unname_sizes(model: onnx.ModelProto) -> PassResult:
+    """Take the names off open dimensions.
+
+    Ultralytics takes a named first dimension of the output for a sign that height and width are open as well, and feeds
+    rectangles, which a graph of one image size refuses.
+
+    Ensures:
+        Open dimensions stay open; no recorded shape names one.
+    """
+    result = copy_of(model)
+    graph, modified = result.graph, False
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                dim.Clear()
+                modified = True
+    return PassResult(result if modified else model, modified=modified)
+
+
 def initializers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Return the constants of ``graph`` by name."""
     return {tensor.name: tensor for tensor in graph.initializer}

@@ -105,3 +105,9 @@ def test_a_header_that_is_no_json_is_none(tmp_path, text):
         ModelError, match=rf"'{path}' of {len(text) + 12} bytes does not begin with a header and a plan"
     ):
         read_engine(path)
+
+
+@pytest.mark.parametrize("size", [0, -1, float("inf")])
+def test_batch_that_no_engine_has(tmp_path, size):
+    with pytest.raises(ModelError, match=rf"metadata 'batch' of '.*a.engine' is {size}; expected a whole number"):
+        read_engine(written(tmp_path / "a.engine", batch=size))
