@@ -138,7 +138,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 a check failed, 2 the user's input is wrong, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    nul = next((word for word in argv if "\0" in word), None)
+    if nul is not None:
+        parser.error(f"argument {nul[:200]!r} holds a NUL character; expected text; leave it out")
+    args = parser.parse_args(argv)
     command = next(command for command in COMMANDS if command.name == args.command)
     try:
         return _run(command, args, argv)
