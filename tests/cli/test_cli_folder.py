@@ -258,3 +258,33 @@ def test_a_scan_goes_on_with_another_budget(
 def test_a_command_names_its_files_inside_the_directory(name: str) -> None:
     for file in COMMANDS[name].load().files:
         assert Path(file).name == file
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("", "argument --out: '' names no directory; expected one; for the current directory type ."),
+        ("  ", "argument --out: '  ' names no directory"),
+        ("a\0b", "argument 'a\\x00b' holds a NUL character; expected text; leave it out"),
+        ("d" * 5000, "ddd' (File name too long); expected a writable directory; name another directory with --out"),
+    ],
+)
+def test_a_directory_that_cannot_be_is_one_line(
+    tiny_model: Path, out: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = main(["inspect", str(tiny_model), "--out", out])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert (code, captured.out, len(captured.err.splitlines())) == (2, "", 1)
+    assert told in captured.err
+
+
+def test_the_same_line_writes_the_same_checkpoint_so_that_what_follows_may_be_run_again(
+    cli: Cli, line: list[str], own: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert cli(*line, "--curve", "1,3", out=own).code == 0
+        ran = cli("export", own / "model.safetensors", out=tmp_path / "export")
+        assert ran.code == 0, ran.err

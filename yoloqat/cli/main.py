@@ -145,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     name = _command_name(argv)
+    nul = next((word for word in argv if "\0" in word), None)
+    if nul is not None:
+        _overview().error(f"argument {nul[:200]!r} holds a NUL character; expected text; leave it out")
     debug = "--debug" in argv
     try:
         command, args = parsed(argv)
