@@ -25,7 +25,7 @@ utils = ultralytics_module("utils")
 print(json.dumps({
     "changed": sorted(set(before.items()) ^ set(os.environ.items())),
     "threads": torch.get_num_threads() - threads,
-    "install": utils.AUTOINSTALL, "online": utils.ONLINE, "calls": len(calls),
+    "safe": utils.SAFE_LOAD, "install": utils.AUTOINSTALL, "online": utils.ONLINE, "calls": len(calls),
 }))
 """
 
@@ -36,7 +36,7 @@ def test_an_import_changes_nothing_and_contacts_nobody():
         [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     found = json.loads(result.stdout)
-    assert found == {"changed": [], "threads": 0, "install": False, "online": False, "calls": 0}
+    assert found == {"changed": [], "threads": 0, "safe": True, "install": False, "online": False, "calls": 0}
 
 
 def change_and_interrupt():
