@@ -91,8 +91,13 @@ def test_a_worker_that_is_ended_shows_nothing() -> None:
     code = """import multiprocessing, time
 from yoloqat import interrupt
 interrupt.begin(); interrupt.work_begins()
-worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-worker.start(); worker.terminate(); worker.join()
+context = multiprocessing.get_context("fork")
+begun = context.Event()
+def work():
+    begun.set()
+    time.sleep(60)
+worker = context.Process(target=work)
+worker.start(); begun.wait(); worker.terminate(); worker.join()
 print(worker.exitcode)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
