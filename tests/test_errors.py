@@ -1,4 +1,4 @@
-"""Errors tell the value, what was expected, and the mend, in one line."""
+"""Errors tell the value, what was expected, and the hint, in one line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_error_keeps_and_tells_its_parts(kind):
-    error = kind("bits is 99", expected="2 to 16", mend="choose fewer")
-    assert (error.what, error.expected, error.mend) == ("bits is 99", "2 to 16", "choose fewer")
+    error = kind("bits is 99", expected="2 to 16", hint="choose fewer")
+    assert (error.what, error.expected, error.hint) == ("bits is 99", "2 to 16", "choose fewer")
     assert str(error) == "bits is 99; expected 2 to 16; choose fewer"
     assert error.exit_code == (1 if kind is CheckFailedError else 2)
     assert isinstance(error, YoloqatError)
@@ -25,14 +25,14 @@ def test_there_are_kinds():
 
 @pytest.mark.parametrize("value", ["a\nb", "a\r\n\tb", "a  b", "\n a b\n"])
 def test_whatever_is_interpolated_the_text_is_one_line(value):
-    assert str(YoloqatError(f"{value} is wrong", expected="x", mend="y")) == "a b is wrong; expected x; y"
+    assert str(YoloqatError(f"{value} is wrong", expected="x", hint="y")) == "a b is wrong; expected x; y"
 
 
 def test_what_does_not_show_is_escaped_and_a_long_word_cut():
-    assert str(YoloqatError("'a\0b\ud800\x1b[2J'", expected="x", mend="y")).startswith(
+    assert str(YoloqatError("'a\0b\ud800\x1b[2J'", expected="x", hint="y")).startswith(
         "'a\\x00b\\ud800\\x1b[2J'; expected"
     )
-    assert str(YoloqatError("é" * 501, expected="x", mend="y")) == "é" * 500 + "... expected x; y"
+    assert str(YoloqatError("é" * 501, expected="x", hint="y")) == "é" * 500 + "... expected x; y"
 
 
 def test_a_warning_is_one_line_that_names_its_caller():
@@ -42,5 +42,5 @@ def test_a_warning_is_one_line_that_names_its_caller():
 
 
 def test_the_mend_cannot_be_left_out():
-    with pytest.raises(TypeError, match="mend"):
+    with pytest.raises(TypeError, match="hint"):
         YoloqatError("what", expected="that")

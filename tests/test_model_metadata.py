@@ -23,11 +23,11 @@ GOOD = {
 
 def test_every_entry_is_taken():
     expected = ModelInfo({0: "cat"}, 16, "pose", end2end=True, imgsz=(384, 640), batch=2, channels=4)
-    assert checked_info("m", GOOD, mend="") == expected
+    assert checked_info("m", GOOD, hint="") == expected
 
 
 def test_what_is_absent_or_none_is_the_default():
-    assert checked_info("m", {"names": ["a", "b"], "stride": None}, mend="") == ModelInfo({0: "a", 1: "b"})
+    assert checked_info("m", {"names": ["a", "b"], "stride": None}, hint="") == ModelInfo({0: "a", 1: "b"})
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_absent_or_none_is_the_default():
 )
 def test_what_does_not_do_is_named(key, value, told):
     with pytest.raises(ModelError, match=f"^metadata '{key}' of 'm.x' is .*; expected {told}.*; do this$") as caught:
-        checked_info("m.x", GOOD | {key: value}, mend="do this")
+        checked_info("m.x", GOOD | {key: value}, hint="do this")
     assert len(str(caught.value)) < 400
     if len(repr(value)) < 30:
         assert f"is {value!r};" in str(caught.value)
@@ -59,30 +59,30 @@ def test_what_does_not_do_is_named(key, value, told):
 @pytest.mark.parametrize("value", [[320], [384, -1], [384, 640.0], ["a", "b"]])
 def test_each_side_is_checked(value):
     if value == [320]:
-        assert checked_info("m", GOOD | {"imgsz": value}, mend="").imgsz == (320, 320)
+        assert checked_info("m", GOOD | {"imgsz": value}, hint="").imgsz == (320, 320)
         return
     with pytest.raises(ModelError, match=re.escape(f"metadata 'imgsz' of 'm' is {value[value != ['a', 'b']]!r};")):
-        checked_info("m", GOOD | {"imgsz": value}, mend="")
+        checked_info("m", GOOD | {"imgsz": value}, hint="")
 
 
 @pytest.mark.parametrize("name", [None, ["a"], {"a": 1}, True, "\ud800", "a\0b"])
 def test_names_must_be_text_that_can_be_written(name):
     with pytest.raises(ModelError, match=re.escape(f"metadata 'names[1]' of 'm' is {name!r}; expected a name")):
-        checked_names("m", ["cat", name], mend="")
+        checked_names("m", ["cat", name], hint="")
 
 
 def test_numbers_and_the_keys_of_json_are_names_too():
-    assert checked_names("m", {"1": 5, "0": "a"}, mend="") == {0: "a", 1: "5"}
+    assert checked_names("m", {"1": 5, "0": "a"}, hint="") == {0: "a", 1: "5"}
 
 
 def test_missing_names_are_told():
     with pytest.raises(ModelError, match=re.escape("'m' has the metadata ['stride', 'task']; expected class names")):
-        checked_info("m", {"task": "detect", "stride": 3}, mend="")
+        checked_info("m", {"task": "detect", "stride": 3}, hint="")
 
 
 def test_whatever_is_given_ends_in_a_model_or_in_one_line():
     rng = random.Random(0)
-    infos = [made(lambda: checked_info("m", damaged(GOOD, rng), mend="")) for _ in range(2000)]
+    infos = [made(lambda: checked_info("m", damaged(GOOD, rng), hint="")) for _ in range(2000)]
     assert 100 < infos.count(None) < 1900
     for info in infos:
         assert info is None or (info.stride > 0 and list(info.names) == list(range(info.classes)))

@@ -366,7 +366,7 @@ def finetune(
     """
     check_quantized(detector, Path(detector.source.path))
     if training is None:
-        side = square_side(detector.imgsz, reason="training", mend="pass training=FinetuneConfig(imgsz=...)")
+        side = square_side(detector.imgsz, reason="training", hint="pass training=FinetuneConfig(imgsz=...)")
         training = FinetuneConfig(imgsz=side)
     config = config or EvalConfig(imgsz=detector.imgsz)
     trained = copy.deepcopy(detector)
@@ -405,7 +405,7 @@ def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
     known = {entry.name: entry for entry in TARGETS}
     found = known.get(target) if isinstance(target, str) else target
     if found is None:
-        raise ConfigError(f"target is {target!r}", expected=f"one of {', '.join(known)}", mend="choose one")
+        raise ConfigError(f"target is {target!r}", expected=f"one of {', '.join(known)}", hint="choose one")
     results = lint_results(lint_file(Path(path), target=found))
     return Result(results, (tables.findings_table(str(path), results),))
 

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each naming the value, what was expected, and the mend.
+"""The errors a user can meet, each naming the value, what was expected, and the hint.
 
 Every error that a user's input can cause derives from :class:`YoloqatError`; the command line turns it into one line on
 standard error and into :attr:`YoloqatError.exit_code`. Anything else that escapes is a defect of yoloqat itself.
@@ -13,21 +13,21 @@ LONGEST_WORD = 500
 
 
 class YoloqatError(Exception):
-    """A mistake that the user can mend, told in one line.
+    """A mistake that the user can fix, told in one line.
 
     Args:
         what: The offending value, named, e.g. ``"weights 'yolo.pt' do not exist"``.
         expected: What was expected instead.
-        mend: What to do about it, as an imperative.
+        hint: What to do about it, as an imperative.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, *, expected: str, mend: str) -> None:
+    def __init__(self, what: str, *, expected: str, hint: str) -> None:
         self.what = what
         self.expected = expected
-        self.mend = mend
-        super().__init__(f"{what}; expected {expected}; {mend}")
+        self.hint = hint
+        super().__init__(f"{what}; expected {expected}; {hint}")
 
     def __str__(self) -> str:
         """Return the message as a single line, whatever the interpolated values hold."""

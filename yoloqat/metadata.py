@@ -25,9 +25,9 @@ def _shown(value: object) -> str:
     return short.repr(value)
 
 
-def unfit(source: str, key: str, value: object, *, expected: str, mend: str) -> ModelError:
+def unfit(source: str, key: str, value: object, *, expected: str, hint: str) -> ModelError:
     """Return the error that an entry is not what it must be, with as much of its value as a line holds."""
-    return ModelError(f"metadata '{key}' of '{source}' is {_shown(value)}", expected=expected, mend=mend)
+    return ModelError(f"metadata '{key}' of '{source}' is {_shown(value)}", expected=expected, hint=hint)
 
 
 def plain_value(text: str) -> Any:
@@ -40,24 +40,24 @@ def plain_value(text: str) -> Any:
     return value
 
 
-def checked_whole(source: str, key: str, value: object, high: int, *, mend: str) -> int:
+def checked_whole(source: str, key: str, value: object, high: int, *, hint: str) -> int:
     """Return a whole number from 1 to ``high``.
 
     Raises:
         ModelError: It is none.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-        raise unfit(source, key, value, expected=f"a whole number from 1 to {high}", mend=mend)
+        raise unfit(source, key, value, expected=f"a whole number from 1 to {high}", hint=hint)
     return value
 
 
-def checked_names(source: str, value: object, *, mend: str) -> dict[int, str]:
+def checked_names(source: str, value: object, *, hint: str) -> dict[int, str]:
     """Return class index to class name.
 
     Args:
         source: The file, named in errors.
         value: A list, or a dict whose keys are numbers or, as JSON has them, the text of numbers.
-        mend: What to do about it.
+        hint: What to do about it.
 
     Raises:
         ModelError: There are none, their indices do not run from 0 without gaps, or one is no text that can be written.
@@ -66,10 +66,10 @@ def checked_names(source: str, value: object, *, mend: str) -> dict[int, str]:
     names = {_index(key): name for key, name in given.items()} if isinstance(given, dict) else {}
     whole = len(names) == len(given or ()) if isinstance(given, dict) else False
     if not names or not whole or set(names) != set(range(len(names))):
-        raise unfit(source, "names", value, expected="class names numbered from 0 without gaps", mend=mend)
+        raise unfit(source, "names", value, expected="class names numbered from 0 without gaps", hint=hint)
     for index, name in names.items():
         if isinstance(name, bool) or not isinstance(name, str | int | float) or not writable(str(name)):
-            raise unfit(source, f"names[{index}]", name, expected="a name of characters that can be written", mend=mend)
+            raise unfit(source, f"names[{index}]", name, expected="a name of characters that can be written", hint=hint)
     return {index: str(names[index]) for index in range(len(names))}
 
 
@@ -90,7 +90,7 @@ def writable(text: str) -> bool:
     return "\0" not in text
 
 
-def checked_sides(source: str, value: object, *, mend: str) -> tuple[int, int]:
+def checked_sides(source: str, value: object, *, hint: str) -> tuple[int, int]:
     """Return (height, width) of a side or of a list of one or two.
 
     Raises:
@@ -98,19 +98,19 @@ def checked_sides(source: str, value: object, *, mend: str) -> tuple[int, int]:
     """
     pair = list(value) if isinstance(value, list | tuple) else [value]
     if len(pair) not in (1, 2):
-        raise unfit(source, "imgsz", value, expected="one side, or height and width", mend=mend)
-    height, width = (checked_whole(source, "imgsz", side, MAX_SIDE, mend=mend) for side in (pair[0], pair[-1]))
+        raise unfit(source, "imgsz", value, expected="one side, or height and width", hint=hint)
+    height, width = (checked_whole(source, "imgsz", side, MAX_SIDE, hint=hint) for side in (pair[0], pair[-1]))
     return height, width
 
 
-def checked_info(source: str, values: Mapping[str, Any], *, mend: str) -> ModelInfo:
+def checked_info(source: str, values: Mapping[str, Any], *, hint: str) -> ModelInfo:
     """Return what a file says of its model.
 
     Args:
         source: The file, named in errors.
         values: ``names`` is required; ``stride``, ``task``, ``end2end``, ``imgsz``, ``batch`` and ``channels`` may be absent or
             None, and then are the defaults of :class:`~yoloqat.predictor.ModelInfo`. Other keys are ignored.
-        mend: What to do about a wrong one.
+        hint: What to do about a wrong one.
 
     Raises:
         ModelError: An entry is missing, of another type or out of range.
@@ -120,19 +120,19 @@ def checked_info(source: str, values: Mapping[str, Any], *, mend: str) -> ModelI
         raise ModelError(
             f"'{source}' has the metadata {_shown(sorted(map(str, known)))}",
             expected="class names under 'names'",
-            mend=mend,
+            hint=hint,
         )
     task, end2end = known.get("task", ModelInfo.task), known.get("end2end", ModelInfo.end2end)
     if not isinstance(task, str) or task not in TASKS:
-        raise unfit(source, "task", task, expected=f"one of {', '.join(TASKS)}", mend=mend)
+        raise unfit(source, "task", task, expected=f"one of {', '.join(TASKS)}", hint=hint)
     if not isinstance(end2end, bool):
-        raise unfit(source, "end2end", end2end, expected="True or False", mend=mend)
+        raise unfit(source, "end2end", end2end, expected="True or False", hint=hint)
     return ModelInfo(
-        names=checked_names(source, known["names"], mend=mend),
-        stride=checked_whole(source, "stride", known.get("stride", ModelInfo.stride), MAX_SIDE, mend=mend),
+        names=checked_names(source, known["names"], hint=hint),
+        stride=checked_whole(source, "stride", known.get("stride", ModelInfo.stride), MAX_SIDE, hint=hint),
         task=task,
         end2end=end2end,
-        imgsz=checked_sides(source, known["imgsz"], mend=mend) if "imgsz" in known else None,
-        batch=checked_whole(source, "batch", known["batch"], MAX_BATCH, mend=mend) if "batch" in known else None,
-        channels=checked_whole(source, "channels", known.get("channels", ModelInfo.channels), MAX_CHANNELS, mend=mend),
+        imgsz=checked_sides(source, known["imgsz"], hint=hint) if "imgsz" in known else None,
+        batch=checked_whole(source, "batch", known["batch"], MAX_BATCH, hint=hint) if "batch" in known else None,
+        channels=checked_whole(source, "channels", known.get("channels", ModelInfo.channels), MAX_CHANNELS, hint=hint),
     )

@@ -48,6 +48,7 @@ def test_errors_end_with_1_and_are_listed_with_nodes_and_mend(cli: Any, tmp_path
         "severity": "error",
         "nodes": ["Q", "DQ"],
         "message": "zero-points are not 0: 'Q' has 3, 'DQ' has 3",
+        "hint": "calibrate symmetrically, with INT8 zero-points of 0",
         "mend": "calibrate symmetrically, with INT8 zero-points of 0",
     }
     assert "zero-point" in ran.out

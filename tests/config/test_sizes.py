@@ -56,9 +56,9 @@ def test_rectangular_batches_take_one_side():
 
 
 def test_a_size_that_must_be_a_square():
-    assert square_side(64, reason="a test", mend="none") == 64
+    assert square_side(64, reason="a test", hint="none") == 64
     with pytest.raises(ConfigError, match="imgsz is 32 x 64 for a test; expected one side of a square; do this"):
-        square_side((32, 64), reason="a test", mend="do this")
+        square_side((32, 64), reason="a test", hint="do this")
 
 
 @pytest.mark.parametrize("kind", [EvalConfig, ExportConfig])

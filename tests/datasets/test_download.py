@@ -23,14 +23,14 @@ def server() -> Iterator[FileServer]:
 
 
 def get(server: FileServer, part: Path, *, size: int = len(CONTENT), pauses: tuple[float, ...] = ()) -> int:
-    return fetch(f"{server.base}/f.zip", part, size, mend="do this", pauses=pauses, timeout=5)
+    return fetch(f"{server.base}/f.zip", part, size, hint="do this", pauses=pauses, timeout=5)
 
 
 def test_a_whole_file_arrives_in_one_request(server, tmp_path):
     steps = []
     part = tmp_path / "f.zip.part"
     received = fetch(
-        f"{server.base}/f.zip", part, len(CONTENT), mend="do this", progress=lambda *state: steps.append(state)
+        f"{server.base}/f.zip", part, len(CONTENT), hint="do this", progress=lambda *state: steps.append(state)
     )
     assert part.read_bytes() == CONTENT
     assert (received, server.requests) == (len(CONTENT), [("/f.zip", 0)])
@@ -108,7 +108,7 @@ def test_a_file_of_another_size_is_refused_before_it_arrives(server, tmp_path, s
 
 def test_an_answer_that_is_no_file_is_named(server, tmp_path):
     with pytest.raises(DataError, match=re.escape(f"'{server.base}/g.zip' answers 404 Not Found")):
-        fetch(f"{server.base}/g.zip", tmp_path / "p", 10, mend="do this")
+        fetch(f"{server.base}/g.zip", tmp_path / "p", 10, hint="do this")
     assert not (tmp_path / "p").exists()
 
 
@@ -118,13 +118,13 @@ def test_a_refused_connection_is_told_at_once(tmp_path):
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/f.zip"
         message = rf"cannot get '{url}' \(Connection refused; 0 of 10 bytes are there\).*; do this"
         with pytest.raises(DataError, match=message):
-            fetch(url, tmp_path / "p", 10, mend="do this", pauses=(60.0,))
+            fetch(url, tmp_path / "p", 10, hint="do this", pauses=(60.0,))
 
 
 def test_a_server_that_is_not_known_or_an_address_that_is_none_is_told(tmp_path):
     for url in ("http://nowhere.invalid/f.zip", "http://127.0.0.1:port/f.zip"):
         with pytest.raises(DataError, match=f"cannot get '{url}'"):
-            fetch(url, tmp_path / "p", 10, mend="do this", pauses=(60.0,))
+            fetch(url, tmp_path / "p", 10, hint="do this", pauses=(60.0,))
 
 
 def test_a_full_disk_is_told(server, tmp_path):
@@ -137,16 +137,16 @@ def test_a_wrong_checksum_names_both(tmp_path):
     path = tmp_path / "f.zip.part"
     path.write_bytes(b"hello")
     steps = []
-    check_md5(path, "5d41402abc4b2a76b9719d911017c592", mend="do this", progress=lambda *state: steps.append(state))
+    check_md5(path, "5d41402abc4b2a76b9719d911017c592", hint="do this", progress=lambda *state: steps.append(state))
     assert steps == [("check f.zip, MB", 1, 1)]
     with pytest.raises(
         DataError, match=f"the MD5 of '{path}' is 5d41402abc4b2a76b9719d911017c592; expected {'0' * 32}; do this"
     ):
-        check_md5(path, "0" * 32, mend="do this")
+        check_md5(path, "0" * 32, hint="do this")
     with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' cannot be read (Is a directory)")):
-        check_md5(tmp_path, "0" * 32, mend="do this")
+        check_md5(tmp_path, "0" * 32, hint="do this")
     with pytest.raises(DataError, match=re.escape("'/dev/zero' cannot be read (it is no regular file)")):
-        check_md5(Path("/dev/zero"), "0" * 32, mend="do this")
+        check_md5(Path("/dev/zero"), "0" * 32, hint="do this")
 
 
 def test_progress_counts_megabytes_and_ends():

@@ -139,8 +139,8 @@ def test_without_a_server_the_files_and_their_place_are_named(tmp_path):
     with pytest.raises(DataError, match=f"cannot get 'http://nowhere.invalid/{ANNOTATIONS}'") as caught:
         obtain(source, tmp_path / "coco")
     for part in (ANNOTATIONS, VAL, f"'{tmp_path / 'coco'}'", "--mirror"):
-        assert part in caught.value.mend
-    assert TRAIN not in caught.value.mend, "what was not asked for"
+        assert part in caught.value.hint
+    assert TRAIN not in caught.value.hint, "what was not asked for"
 
 
 def test_a_directory_that_holds_something_else_is_left_alone(source, tmp_path):

@@ -30,7 +30,7 @@ def test_graphs_with_pieces_missing_are_linted(cuts: list[tuple[int, str]]) -> N
             del getattr(node, what)[-1]
     for finding in lint_model(model):
         assert finding.message
-        assert finding.mend
+        assert finding.hint
 
 
 @settings(max_examples=40, deadline=None)

@@ -33,8 +33,8 @@ def test_each_rule_says_what_why_whence_and_what_to_do(rule) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", rule.id)
     assert rule.title
     assert rule.reason.endswith(".")
-    assert rule.mend
-    assert not rule.mend.endswith(".")
+    assert rule.hint
+    assert not rule.hint.endswith(".")
     assert rule.source.title
     assert rule.source.url.startswith("https://")
 

@@ -29,7 +29,9 @@ def test_findings_come_by_severity_and_count() -> None:
     assert order == sorted(order)
     results = lint_results(findings)
     assert (results["errors"], results["warnings"], results["notes"]) == (1, 1, 1)
-    assert [set(entry) for entry in results["findings"]] == [{"rule", "severity", "nodes", "message", "mend"}] * 3
+    assert [set(entry) for entry in results["findings"]] == [
+        {"rule", "severity", "nodes", "message", "hint", "mend"}
+    ] * 3
     assert results["findings"][0]["nodes"] == ["a/Q", "a/DQ"]
 
 

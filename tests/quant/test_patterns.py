@@ -55,7 +55,7 @@ def test_a_pattern_without_a_match_is_an_error(pattern):
 def test_near_names_are_listed():
     with pytest.raises(PatternError, match=r"did you mean .*model\.22\.dfl\.conv") as caught:
         match_layers(["model.22.dlf.conv"], NAMES)
-    assert "head" not in caught.value.mend
+    assert "head" not in caught.value.hint
     with pytest.raises(PatternError, match=r"did you mean .*model\.22\.dfl"):
         match_layers(["model.21.dfl"], NAMES)
 

@@ -98,7 +98,7 @@ def collect_stages(
         raise ConfigError(
             f"numbers of calibration images are {', '.join(map(str, stages))}",
             expected=f"rising numbers from 1 to the {len(records)} images there are",
-            mend="name fewer, or calibrate on more images",
+            hint="name fewer, or calibrate on more images",
         )
     calibrators: dict[str, HistogramCalibrator] = {}
     for name, quantizer in activation_quantizers(detector.module):
@@ -120,7 +120,7 @@ def collect_stages(
                     except CalibrationError as error:
                         names = ", ".join(record.path.name for record in batch_.records)
                         raise CalibrationError(
-                            f"{error.what} (batch of {names})", expected=error.expected, mend=error.mend
+                            f"{error.what} (batch of {names})", expected=error.expected, hint=error.hint
                         ) from error
                     done += len(batch_.records)
                     progress("collect statistics", done, stages[-1])
@@ -149,4 +149,4 @@ def _check(detector: Detector, calibrators: Mapping[str, HistogramCalibrator]) -
         try:
             calibrators[name].check()
         except CalibrationError as error:
-            raise CalibrationError(f"'{name}': {error.what}", expected=error.expected, mend=error.mend) from error
+            raise CalibrationError(f"'{name}': {error.what}", expected=error.expected, hint=error.hint) from error

@@ -166,7 +166,7 @@ def _choice(name: str, tallies: Sequence[_Tally], methods: Sequence[MethodSpec],
         raise CalibrationError(
             f"quantizer '{name}' was not reached by the {images} images to choose a method on",
             expected="every quantizer reached",
-            mend="name one method for all",
+            hint="name one method for all",
         )
     sums = [sum(column) for column in zip(*reached, strict=True)]
     # an output beyond float32 has an error that is not finite

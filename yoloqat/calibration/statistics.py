@@ -71,7 +71,7 @@ class Statistics:
             raise CalibrationError(
                 f"quantizer '{odd[0]}' is in one of two statistics alone",
                 expected="statistics of the same quantizers",
-                mend="collect both on the same model with the same settings",
+                hint="collect both on the same model with the same settings",
             )
         merged = {name: histogram.merge(other.histograms[name]) for name, histogram in self.histograms.items()}
         return Statistics(merged, self.images + other.images, self.seconds + other.seconds)
@@ -96,7 +96,7 @@ class Statistics:
             raise CalibrationError(
                 f"statistics '{path}' cannot be read ({error})",
                 expected="a file of collected statistics",
-                mend="remove it and collect again",
+                hint="remove it and collect again",
             ) from error
         return cls(histograms, images, seconds, made_of)
 
@@ -154,7 +154,7 @@ def apply_method(
             raise CalibrationError(
                 f"quantizer '{name}' was not reached by the {statistics.images} calibration images",
                 expected="statistics of every quantizer",
-                mend=f"leave its layer float with --ignore {name.rpartition('.')[0]}",
+                hint=f"leave its layer float with --ignore {name.rpartition('.')[0]}",
             )
         quantizer.load_histogram(histogram, method if isinstance(method, MethodSpec) else method[name])
         found[name] = float(quantizer.amax or 0.0)

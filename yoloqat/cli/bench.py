@@ -82,7 +82,7 @@ def _common_size(models: Mapping[str, OpenModel]) -> ImageSize:
         raise ConfigError(
             f"model '{first}' was trained at {size_text(size)} pixels, model '{other[0]}' at {size_text(other[1])}",
             expected="models of one image size",
-            mend=f"name the size to time them at, e.g. --imgsz {size}, or time them in two runs",
+            hint=f"name the size to time them at, e.g. --imgsz {size}, or time them in two runs",
         )
     return size
 
@@ -90,7 +90,7 @@ def _common_size(models: Mapping[str, OpenModel]) -> ImageSize:
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     repeated = next((path for path in args.models if args.models.count(path) > 1), None)
     if repeated is not None:
-        raise ConfigError(f"model '{repeated}' is named twice", expected="different models", mend="name each once")
+        raise ConfigError(f"model '{repeated}' is named twice", expected="different models", hint="name each once")
     with pinned(run.threads) as cores:
         models = {str(path): open_model(path, run, hint=args.mode, cache_dir=args.cache_dir) for path in args.models}
         imgsz = _common_size(models) if args.imgsz is None else args.imgsz

@@ -90,7 +90,7 @@ def _counts(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() and len(part) <= _DIGITS for part in parts):
         raise ConfigError(
-            f"curve is {text[:120]!r}", expected="whole numbers with commas between", mend="write e.g. --curve 1,2,4,8"
+            f"curve is {text[:120]!r}", expected="whole numbers with commas between", hint="write e.g. --curve 1,2,4,8"
         )
     return [int(part) for part in parts]
 

@@ -92,14 +92,14 @@ def _devices(args: argparse.Namespace) -> tuple[str, ...]:
             raise ConfigError(
                 f"{args.processes} processes are to train on the device '{args.device}'",
                 expected="--processes for the CPU alone, or one device for each",
-                mend="leave --processes out and name the devices, as --device 0,1",
+                hint="leave --processes out and name the devices, as --device 0,1",
             )
         names *= args.processes
     elif len(set(names)) < len(names) or (len(names) > 1 and "cpu" in names):
         raise ConfigError(
             f"the devices are '{args.device}'",
             expected="different CUDA devices, one for each process",
-            mend="name each once; on a CPU set --processes",
+            hint="name each once; on a CPU set --processes",
         )
     return names
 
@@ -111,11 +111,11 @@ def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: Ev
             raise ConfigError(
                 f"{len(devices)} processes do not go with '--supervise {args.supervise}'",
                 expected="one device and one process",
-                mend="name one",
+                hint="name one",
             )
         if args.keep_bn:
             raise ConfigError(
-                f"'--keep-bn' does not go with '--supervise {args.supervise}'", expected="one of them", mend="drop one"
+                f"'--keep-bn' does not go with '--supervise {args.supervise}'", expected="one of them", hint="drop one"
             )
         return supervised(
             SupervisionConfig(
@@ -134,12 +134,12 @@ def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: Ev
     rates = parse_rates(args.lr0)
     if len(rates) > 1 or args.train_images_dir is not None:
         named = f"--lr0 {args.lr0}" if len(rates) > 1 else f"--train-images-dir {args.train_images_dir}"
-        raise ConfigError(f"'{named}' goes with --supervise alone", expected="--supervise STRIDE", mend="add it")
+        raise ConfigError(f"'{named}' goes with --supervise alone", expected="--supervise STRIDE", hint="add it")
     config = FinetuneConfig(
         epochs=args.epochs,
         batch=args.batch,
         imgsz=square_side(
-            imgsz, reason="Ultralytics' trainer", mend="fine-tune by distillation alone with --supervise 1"
+            imgsz, reason="Ultralytics' trainer", hint="fine-tune by distillation alone with --supervise 1"
         ),
         lr0=rates[0][1],
         optimizer=args.optimizer,

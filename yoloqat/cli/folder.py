@@ -21,7 +21,7 @@ _APART = ("help", "out", "json", "debug", "overwrite", "resume")
 """Options that change no result."""
 _READ = ("data", "annotations", "float")
 """Options that name files whose content counts; so does that of every file without an option, the models."""
-_MEND = "name another directory with --out, or replace what it holds with --overwrite"
+_HINT = "name another directory with --out, or replace what it holds with --overwrite"
 
 
 def settings(args: argparse.Namespace, command: Command | LightCommand) -> dict[str, Any]:
@@ -89,13 +89,13 @@ def check_writable(out: Path) -> None:
         raise OutputError(
             f"cannot write to '{str(out)[:200]}' ({error.strerror})",
             expected="a writable directory",
-            mend="name another directory with --out",
+            hint="name another directory with --out",
         ) from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise OutputError(
             f"cannot write to '{out}' ('{nearest}' is {'not writable' if nearest.is_dir() else 'a file'})",
             expected="a writable directory",
-            mend="name another directory with --out",
+            hint="name another directory with --out",
         )
 
 
@@ -138,7 +138,7 @@ def _shown(theirs: Any, ours: Any) -> tuple[str, str]:
 
 
 def _other(out: Path, found: str, expected: str) -> ConfigError:
-    return ConfigError(f"'{out}' {found}", expected=expected, mend=_MEND)
+    return ConfigError(f"'{out}' {found}", expected=expected, hint=_HINT)
 
 
 def _former(out: Path) -> dict[str, Any] | None:
@@ -201,7 +201,7 @@ def claimed(
             raise OutputError(
                 f"cannot replace the results in '{out}' ({error.strerror})",
                 expected="a directory whose files may be moved",
-                mend="name another directory with --out",
+                hint="name another directory with --out",
             ) from error
         try:
             yield
@@ -238,7 +238,7 @@ def _doomed(
             raise ConfigError(
                 f"--overwrite would remove '{doomed}', which this run reads",
                 expected="results of which nothing is read",
-                mend="name another directory with --out",
+                hint="name another directory with --out",
             )
     return paths
 

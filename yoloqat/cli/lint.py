@@ -1,7 +1,7 @@
 """Find what is wrong with a QDQ ONNX file, without a GPU.
 
 Takes any tool's file. Errors are what TensorRT refuses or computes otherwise than the file says, warnings what makes the
-engine slower or less accurate than it could be; each comes with node names and the mend. Exit code 1 when there are
+engine slower or less accurate than it could be; each comes with node names and the hint. Exit code 1 when there are
 errors, with --strict also when there are warnings. The rules, their reasons and sources: docs/lint.md.
 """
 
@@ -36,13 +36,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _table(path: Path, findings: Sequence[Finding], counts: dict[str, Any]) -> Table:
     title = f"{path}: {counts['errors']} errors, {counts['warnings']} warnings, {counts['notes']} notes"
-    shown = table(escape(title), "finding", "nodes", "what, and the mend")
+    shown = table(escape(title), "finding", "nodes", "what, and the hint")
     shown.columns[2].justify = "left"
     if not findings:
         shown.add_row("none", "-", "nothing found")
     for finding in findings:
         nodes = str(len(finding.nodes)) if finding.nodes else "-"
-        text = f"{finding.message}; {finding.mend}"
+        text = f"{finding.message}; {finding.hint}"
         shown.add_row(f"{finding.severity}\n{finding.rule}", nodes, escape(text))
     return shown
 

@@ -165,7 +165,7 @@ def _patterns(text: str) -> list[str]:
         raise ConfigError(
             f"pattern file '{text[1:]}' cannot be read ({error})",
             expected="a text file with one pattern per line",
-            mend="check the path after @",
+            hint="check the path after @",
         ) from error
     return [line.strip() for line in text_of_file.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
@@ -194,7 +194,7 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
         raise ConfigError(
             f"calibration images are not named (--calib-images-dir is {args.calib_images_dir})",
             expected="a directory of images, because validation images are not calibrated on unless you name them",
-            mend="add --calib-images-dir DIR",
+            hint="add --calib-images-dir DIR",
         )
     return calibration_images(
         source, args.calib_images, args.seed, select=args.calib_select, skipped=skipped_images(args)

@@ -144,7 +144,7 @@ def _checkpoint(args: argparse.Namespace, detector: Detector, config: EvalConfig
             raise ConfigError(
                 f"quantization options came with '{model}', which is calibrated already",
                 expected="them with a float .pt only",
-                mend="leave --method, --base-bits and the quantization options out, or pass the .pt",
+                hint="leave --method, --base-bits and the quantization options out, or pass the .pt",
             )
         return model
     method = MethodSpec.parse(args.method)

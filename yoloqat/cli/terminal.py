@@ -34,7 +34,7 @@ class Screen(Console):
                 raise OutputError(
                     f"cannot write to standard output ({error.strerror})",
                     expected="a terminal, a pipe or a file with free space",
-                    mend="free space there; the results are in --out",
+                    hint="free space there; the results are in --out",
                 ) from error
 
     def on_broken_pipe(self) -> None:

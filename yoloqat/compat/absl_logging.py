@@ -38,7 +38,7 @@ def set_verbosity(v: int | str) -> None:
     names = {"FATAL": FATAL, "ERROR": ERROR, "WARNING": WARNING, "INFO": INFO, "DEBUG": DEBUG}
     level = names.get(v.upper()) if isinstance(v, str) else v
     if level not in _LEVELS:
-        raise ArgumentValueError(f"verbosity is {v!r}", expected=f"one of {', '.join(names)}", mend="choose one")
+        raise ArgumentValueError(f"verbosity is {v!r}", expected=f"one of {', '.join(names)}", hint="choose one")
     _LOGGER.setLevel(_LEVELS[level])
 
 

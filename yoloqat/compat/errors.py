@@ -44,4 +44,4 @@ def as_runtime_errors() -> Iterator[None]:
     except StateError:
         raise
     except CalibrationError as error:
-        raise StateError(error.what, expected=error.expected, mend=error.mend) from error
+        raise StateError(error.what, expected=error.expected, hint=error.hint) from error

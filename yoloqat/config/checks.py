@@ -16,7 +16,7 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):  # type: ignore[operator]
         wanted = f"a whole number from {low} to {high}" if high is not None else f"a whole number of at least {low}"
-        raise ConfigError(f"{name} is {value!r}", expected=wanted, mend=f"set {name} to one")
+        raise ConfigError(f"{name} is {value!r}", expected=wanted, hint=f"set {name} to one")
 
 
 def check_seed(value: object) -> None:
@@ -35,7 +35,7 @@ def check_power_of_two(name: str, value: int) -> None:
         ConfigError: It is not.
     """
     if value & (value - 1):
-        raise ConfigError(f"{name} is {value}", expected="a power of two", mend="choose e.g. 4096 or 8192")
+        raise ConfigError(f"{name} is {value}", expected="a power of two", hint="choose e.g. 4096 or 8192")
 
 
 def check_bool(name: str, value: object) -> None:
@@ -45,7 +45,7 @@ def check_bool(name: str, value: object) -> None:
         ConfigError: It is not.
     """
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} is {value!r}", expected="True or False", mend=f"set {name} to one")
+        raise ConfigError(f"{name} is {value!r}", expected="True or False", hint=f"set {name} to one")
 
 
 def check_fraction(name: str, value: object) -> None:
@@ -55,7 +55,7 @@ def check_fraction(name: str, value: object) -> None:
         ConfigError: It is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise ConfigError(f"{name} is {value!r}", expected="a number from 0 to 1", mend=f"set {name} to one")
+        raise ConfigError(f"{name} is {value!r}", expected="a number from 0 to 1", hint=f"set {name} to one")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -65,4 +65,4 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         ConfigError: It is not.
     """
     if value not in choices:
-        raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(choices)}", mend="choose one of them")
+        raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(choices)}", hint="choose one of them")

@@ -34,20 +34,20 @@ class MethodSpec:
             raise ConfigError(
                 f"calibration method is {self.kind!r}",
                 expected=f"one of {', '.join(KINDS)}, percentile-99.9",
-                mend="choose one of them",
+                hint="choose one of them",
             )
         if (self.percentile is not None) != (self.kind == "percentile"):
             raise ConfigError(
                 f"percentile is {self.percentile!r} with method {self.kind!r}",
                 expected="a percentile with method 'percentile' and with no other",
-                mend="write e.g. percentile-99.99",
+                hint="write e.g. percentile-99.99",
             )
         number = isinstance(self.percentile, int | float) and not isinstance(self.percentile, bool)
         if self.percentile is not None and not (number and 0.0 < self.percentile <= 100.0):
             raise ConfigError(
                 f"percentile is {self.percentile!r}",
                 expected="a number above 0 and at most 100",
-                mend="write e.g. 99.99",
+                hint="write e.g. 99.99",
             )
 
     @classmethod
@@ -66,7 +66,7 @@ class MethodSpec:
             raise ConfigError(
                 f"percentile is {number!r}",
                 expected="a number above 0 and at most 100",
-                mend="write e.g. percentile-99.99",
+                hint="write e.g. percentile-99.99",
             ) from error
 
     @property

@@ -52,18 +52,18 @@ class QuantConfig:
         _check_patterns("unmerge", self.unmerge)
         for name, value, known in (("adds", self.adds, ADDS), ("merge", self.merge, MERGES)):
             if value not in known:
-                raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(known)}", mend="choose one")
+                raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(known)}", hint="choose one")
         if self.activations.axis is not None:
             raise ConfigError(
                 f"activation axis is {self.activations.axis}",
                 expected="one scale per activation tensor",
-                mend="leave the axis out",
+                hint="leave the axis out",
             )
         if not self.weights.symmetric or self.weights.unsigned:
             raise ConfigError(
                 f"weights are {self.weights}",
                 expected="a symmetric and signed scheme",
-                mend="use symmetric=True and unsigned=False for weights",
+                hint="use symmetric=True and unsigned=False for weights",
             )
         for name in ("quantize_head", "attention", "depthwise"):
             check_bool(name, getattr(self, name))
@@ -72,10 +72,10 @@ class QuantConfig:
 def _check_patterns(name: str, patterns: object) -> None:
     if not isinstance(patterns, tuple):
         raise ConfigError(
-            f"{name} is {patterns!r}", expected="a tuple of patterns", mend="write even a single one as a tuple"
+            f"{name} is {patterns!r}", expected="a tuple of patterns", hint="write even a single one as a tuple"
         )
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern:
             raise ConfigError(
-                f"{name} pattern is {pattern!r}", expected="a name, a glob or re:PATTERN", mend="write it as text"
+                f"{name} pattern is {pattern!r}", expected="a name, a glob or re:PATTERN", hint="write it as text"
             )

@@ -46,7 +46,7 @@ class QuantScheme:
             raise ConfigError(
                 f"narrow_range is {self.narrow_range} with unsigned codes",
                 expected="narrow_range only with signed codes",
-                mend="leave one of the two out",
+                hint="leave one of the two out",
             )
 
     @property

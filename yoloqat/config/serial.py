@@ -39,14 +39,14 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
         raise ConfigError(
             f"settings are {data!r}",
             expected=f"a dict of {kind.__name__}",
-            mend="read them from where they were written",
+            hint="read them from where they were written",
         )
     found = (data.get("type"), data.get("version"))
     if found != (kind.__name__, VERSION):
         raise ConfigError(
             f"settings are of type and version {found}",
             expected=f"{kind.__name__} version {VERSION}",
-            mend="read them with the yoloqat that wrote them",
+            hint="read them with the yoloqat that wrote them",
         )
     hints = typing.get_type_hints(kind)
     values = {name: value for name, value in data.items() if name not in ("type", "version")}
@@ -55,7 +55,7 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
         raise ConfigError(
             f"{kind.__name__} has the unknown keys {', '.join(unknown)}",
             expected=f"only {', '.join(hints)}",
-            mend="remove them",
+            hint="remove them",
         )
     required = (
         field.name
@@ -67,7 +67,7 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
         raise ConfigError(
             f"{kind.__name__} lacks {', '.join(missing)}",
             expected=f"the keys {', '.join(hints)}",
-            mend="read it from where it was written",
+            hint="read it from where it was written",
         )
     return kind(**{name: _typed(name, hints[name], value) for name, value in values.items()})
 
@@ -78,6 +78,6 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         return from_dict(hint, value)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{name} is {value!r}", expected="a list", mend=f"write {name} as a list")
+            raise ConfigError(f"{name} is {value!r}", expected="a list", hint=f"write {name} as a list")
         return tuple(value)
     return value

@@ -26,7 +26,7 @@ def checked_imgsz(value: object, low: int = LEAST) -> ImageSize:
     pair = list(value) if isinstance(value, list | tuple) else [value]
     if len(pair) not in (1, 2):
         raise ConfigError(
-            f"imgsz is {value!r}", expected="one side, or height and width", mend="set imgsz to e.g. 640 or 384 640"
+            f"imgsz is {value!r}", expected="one side, or height and width", hint="set imgsz to e.g. 640 or 384 640"
         )
     for side in pair:
         check_int("imgsz", side, low, GREATEST)
@@ -48,20 +48,20 @@ def size_text(imgsz: ImageSize) -> str:
     return str(imgsz) if isinstance(imgsz, int) else f"{imgsz[0]} x {imgsz[1]}"
 
 
-def square_side(imgsz: ImageSize, *, reason: str, mend: str) -> int:
+def square_side(imgsz: ImageSize, *, reason: str, hint: str) -> int:
     """Return the side of a size that must be a square.
 
     Args:
         imgsz: The size.
         reason: What it is for, where only a square is possible.
-        mend: What to do about it.
+        hint: What to do about it.
 
     Raises:
         ConfigError: Height and width differ.
     """
     if isinstance(imgsz, int):
         return imgsz
-    raise ConfigError(f"imgsz is {size_text(imgsz)} for {reason}", expected="one side of a square", mend=mend)
+    raise ConfigError(f"imgsz is {size_text(imgsz)} for {reason}", expected="one side of a square", hint=hint)
 
 
 def check_pixels(imgsz: ImageSize, batch: int) -> None:
@@ -75,5 +75,5 @@ def check_pixels(imgsz: ImageSize, batch: int) -> None:
         raise ConfigError(
             f"batch is {batch} images of {height} x {width} pixels",
             expected=f"at most {MAX_PIXELS // (height * width)} images of that size",
-            mend="set --batch to fewer",
+            hint="set --batch to fewer",
         )

@@ -88,7 +88,7 @@ def plan_batches(
     groups = [tuple(ordered[start : start + batch]) for start in range(0, len(ordered), batch)]
     canvas = sides(imgsz)
     if rect:
-        side = square_side(imgsz, reason="rectangular batches", mend="name the long side alone")
+        side = square_side(imgsz, reason="rectangular batches", hint="name the long side alone")
         shapes = [_rectangle(group, side, stride) for group in groups]
     else:
         shapes = [canvas] * len(groups)
@@ -109,7 +109,7 @@ def _prepared(record: ImageRecord, plan: BatchPlan) -> tuple[NDArray[np.uint8], 
         raise DataError(
             f"image '{record.path}' is {image.shape[1]} x {image.shape[0]} pixels",
             expected=f"{record.width} x {record.height} as its annotations say",
-            mend="take the images that the annotations were made for",
+            hint="take the images that the annotations were made for",
         )
     return letterbox(image, plan.imgsz, shape=plan.shape)
 

@@ -47,7 +47,7 @@ def calibration_images(
         raise DataError(
             f"'{source}' has {len(paths)} images to calibrate on and {count} were asked for",
             expected=f"at least {count}",
-            mend=f"set --calib-images to {len(paths)} or less",
+            hint=f"set --calib-images to {len(paths)} or less",
         )
     wanted = min(CANDIDATES * count, len(paths)) if select == "range" else count
     generator = random.Random(seed)  # noqa: S311 - a reproducible choice, no secret
@@ -63,7 +63,7 @@ def calibration_images(
         raise DataError(
             f"only {len(chosen)} of the {len(paths)} images of '{source}' decode and {count} were asked for",
             expected=f"at least {count}",
-            mend=f"restore them, or set --calib-images to {len(chosen)} or less",
+            hint=f"restore them, or set --calib-images to {len(chosen)} or less",
         )
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(sorted(chosen), start=1))
 
@@ -73,13 +73,13 @@ def _training_images(path: Path) -> list[Path]:
         raise DataError(
             f"'{path}' does not exist",
             expected="a directory of images, or a data set YAML",
-            mend="check --calib-images-dir, or --data",
+            hint="check --calib-images-dir, or --data",
         )
     spec = read_dataset_file(path)
     if not spec.train:
         raise DataError(
             f"data set '{path}' has no train split",
             expected="a training split to calibrate on, because validation images must stay unseen",
-            mend="add train: to it, or name a directory with --calib-images-dir",
+            hint="add train: to it, or name a directory with --calib-images-dir",
         )
     return distinct(split_images(spec.train, spec.root, "train"))

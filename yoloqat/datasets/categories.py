@@ -141,7 +141,7 @@ def _different(
     return DataError(
         f"the data set ({dataset.labels_source}) and the model name different classes ({'; '.join(parts)})",
         expected=f"the model's {len(classes)} class names",
-        mend="take the data set that the model was trained for, or rename its categories",
+        hint="take the data set that the model was trained for, or rename its categories",
     )
 
 
@@ -151,7 +151,7 @@ def _check_unique(names: list[str], owner: str) -> None:
         raise DataError(
             f"the {owner} has the class name '{twice[0]}' more than once",
             expected="unique class names, because categories are matched by name",
-            mend="rename one of them",
+            hint="rename one of them",
         )
 
 

@@ -56,5 +56,5 @@ def check_channels(image: NDArray[Any], channels: int, path: Path) -> None:
         raise DataError(
             f"image '{path}' has {image.shape[2]} channels of {image.dtype}",
             expected=f"{channels} channels of 8 or 16 bits, as the model takes",
-            mend="take images like those that the model was trained on",
+            hint="take images like those that the model was trained on",
         )

@@ -28,14 +28,14 @@ def read_coco(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path, "annotation file"))
     except (ValueError, RecursionError, MemoryError) as error:  # ValueError: also an integer of thousands of digits
         raise DataError(
-            f"annotation file '{path}' is not JSON ({error!s:.80})", expected="a COCO json", mend="check the file"
+            f"annotation file '{path}' is not JSON ({error!s:.80})", expected="a COCO json", hint="check the file"
         ) from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list) or not content[key]:
             raise DataError(
                 f"annotation file '{path}' has no {key}",
                 expected="a COCO json with images, annotations and categories",
-                mend="name the file with the instances' boxes",
+                hint="name the file with the instances' boxes",
             )
     checked = {key: [_entry(path, key, entry) for entry in content[key]] for key in _FIELDS}
     _check_ids(path, checked)
@@ -141,7 +141,7 @@ def _unfit(path: Path, what: str, value: Any) -> DataError:
     if isinstance(value, dict):
         value = {key: entry for key, entry in value.items() if key not in _OF_TASKS}
     return DataError(
-        f"annotation file '{path}': {what}: {value!r:.200}", expected="a valid COCO json", mend="mend the entry"
+        f"annotation file '{path}': {what}: {value!r:.200}", expected="a valid COCO json", hint="fix the entry"
     )
 
 
@@ -168,14 +168,14 @@ def match_files(content: dict[str, Any], paths: list[Path], where: str) -> list[
             raise DataError(
                 f"image '{path}' is {f'there {len(found)} times' if found else 'not'} in '{where}'",
                 expected="annotations for every image",
-                mend="take it off the list or name the matching annotation file",
+                hint="take it off the list or name the matching annotation file",
             )
         entry = found[0]
         if entry["id"] in matched:
             raise DataError(
                 f"images '{matched[entry['id']]}' and '{path}' are both '{entry['file_name']}' in '{where}'",
                 expected="one image per entry",
-                mend="remove one of them or write file_name with its directory",
+                hint="remove one of them or write file_name with its directory",
             )
         matched[entry["id"]] = path
         entries.append(entry)

@@ -57,13 +57,13 @@ def read_dataset_file(path: Path) -> DatasetFile:
         content, repeated = parse_yaml(text)
     except ValueError as error:
         raise DataError(
-            f"data set '{path}' is not YAML ({error})", expected="a YAML mapping of plain values", mend="mend it"
+            f"data set '{path}' is not YAML ({error})", expected="a YAML mapping of plain values", hint="fix it"
         ) from error
     if not isinstance(content, dict):
         raise DataError(
             f"data set '{path}' holds a {type(content).__name__}",
             expected="a YAML mapping with path, train, val and names",
-            mend="name the data set's YAML file",
+            hint="name the data set's YAML file",
         )
     values = {key: None if value == "None" else value for key, value in content.items()}
     root = _root(path, values.get("path"))
@@ -92,7 +92,7 @@ def _kpt_shape(path: Path, value: Any) -> tuple[int, int] | None:
         raise DataError(
             f"kpt_shape of data set '{path}' is {_short(value)}",
             expected="keypoints per object, and 2 or 3 numbers per keypoint, e.g. [17, 3]",
-            mend="write the shape of the labels",
+            hint="write the shape of the labels",
         )
     return value[0], value[1]
 
@@ -111,13 +111,13 @@ def _names(path: Path, value: Any, nc: Any) -> dict[int, str]:
         raise DataError(
             f"names of data set '{path}' are {_short(value)}",
             expected="a list of class names, or a mapping from 0, 1, 2, ... to them",
-            mend="write the class names into it",
+            hint="write the class names into it",
         )
     if count is not None and count != len(names):
         raise DataError(
             f"data set '{path}' has {len(names)} names and nc is {count}",
             expected="as many names as classes",
-            mend="correct names, or remove nc",
+            hint="correct names, or remove nc",
         )
     return dict(sorted(names.items()))
 
@@ -131,7 +131,7 @@ def _count(path: Path, nc: Any) -> int:
         raise DataError(
             f"nc of data set '{path}' is {_short(nc)}",
             expected=f"a number of classes from 1 to {MOST_CLASSES}",
-            mend="write the number of classes, or names instead",
+            hint="write the number of classes, or names instead",
         )
     return int(whole)
 
@@ -146,7 +146,7 @@ def _root(path: Path, value: Any) -> Path:
         raise DataError(
             f"path of data set '{path}' is {_short(value)}",
             expected="the directory of the data set as text",
-            mend="write it in quotes",
+            hint="write it in quotes",
         )
     return first_there([place / form for form in forms(value or "") for place in (path.parent, Path())])
 
@@ -157,7 +157,7 @@ def _sources(path: Path, root: Path, split: str, value: Any) -> tuple[Path, ...]
         raise DataError(
             f"{split} of data set '{path}' is {_short(value)}",
             expected="a directory, a list file, or a list of those",
-            mend="write paths",
+            hint="write paths",
         )
     return tuple(first_there([root / near for form in forms(entry) for near in _inside(form)]) for entry in entries)
 

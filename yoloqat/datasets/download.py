@@ -46,7 +46,7 @@ def fetch(
     part: Path,
     size: int,
     *,
-    mend: str,
+    hint: str,
     pauses: tuple[float, ...] = PAUSES,
     timeout: float = 30.0,
     progress: Progress = silent,
@@ -57,7 +57,7 @@ def fetch(
         url: An ``http`` or ``https`` address.
         part: Where the bytes go; what it holds already is taken for the beginning of the file.
         size: Of the whole file in bytes.
-        mend: What the user can do where the server fails, for errors.
+        hint: What the user can do where the server fails, for errors.
         pauses: Seconds to wait before each new try once something has arrived; nothing is tried again before that.
         timeout: Seconds that the server may be silent.
         progress: Told how many megabytes are there.
@@ -76,7 +76,7 @@ def fetch(
     reason = "the connection broke"
     while held(part) < size:
         try:
-            received += _receive(url, part, size, timeout, mend=mend, tell=tell)
+            received += _receive(url, part, size, timeout, hint=hint, tell=tell)
         except _UnreachableError as error:
             reason = str(error)
         if held(part) > furthest:
@@ -87,16 +87,16 @@ def fetch(
             raise DataError(
                 f"cannot get '{url}' ({reason}; {held(part)} of {size} bytes are there)",
                 expected="a server that can be reached",
-                mend=mend,
+                hint=hint,
             )
     tell(size)
     return received
 
 
-def _receive(url: str, part: Path, size: int, timeout: float, *, mend: str, tell: Callable[[int], None]) -> int:
+def _receive(url: str, part: Path, size: int, timeout: float, *, hint: str, tell: Callable[[int], None]) -> int:
     """Take what one connection brings and return how many bytes that was."""
     start = held(part)
-    with _answer(url, start, timeout, mend) as response:
+    with _answer(url, start, timeout, hint) as response:
         if response.status != 206:  # the whole file, whether or not a range was asked for
             start = 0
         offered = _offered(response)
@@ -104,7 +104,7 @@ def _receive(url: str, part: Path, size: int, timeout: float, *, mend: str, tell
             raise DataError(
                 f"'{url}' offers {offered[1]} bytes from byte {offered[0]}",
                 expected=f"{size} bytes from byte {start}",
-                mend=mend,
+                hint=hint,
             )
         try:
             with part.open("ab" if start else "wb") as file:
@@ -113,18 +113,18 @@ def _receive(url: str, part: Path, size: int, timeout: float, *, mend: str, tell
             raise OutputError(
                 f"cannot write '{part}' ({error.strerror or error})",
                 expected=f"a writable file and space for {size} bytes",
-                mend="free space and run again, which goes on from here, or name another directory with --out",
+                hint="free space and run again, which goes on from here, or name another directory with --out",
             ) from error
 
 
-def _answer(url: str, start: int, timeout: float, mend: str) -> HTTPResponse:
+def _answer(url: str, start: int, timeout: float, hint: str) -> HTTPResponse:
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - the caller's address
     try:
         return cast(HTTPResponse, urlopen(request, timeout=timeout))  # noqa: S310 - checked by the caller
     except HTTPError as error:
         error.close()
         raise DataError(
-            f"'{url}' answers {error.code} {error.reason}", expected="the file (200 or 206)", mend=mend
+            f"'{url}' answers {error.code} {error.reason}", expected="the file (200 or 206)", hint=hint
         ) from error
     except (OSError, HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
@@ -158,13 +158,13 @@ def _read(response: HTTPResponse, most: int) -> bytes:
         return b""
 
 
-def check_md5(path: Path, expected: str, *, mend: str, progress: Progress = silent) -> None:
+def check_md5(path: Path, expected: str, *, hint: str, progress: Progress = silent) -> None:
     """Check a file's content.
 
     Args:
         path: The file.
         expected: Its MD5 in lower-case hex; what COCO's files are known by. It tells damage, not malice.
-        mend: What the user can do, for errors.
+        hint: What the user can do, for errors.
         progress: Told how many megabytes are checked.
 
     Raises:
@@ -182,7 +182,7 @@ def check_md5(path: Path, expected: str, *, mend: str, progress: Progress = sile
                 tell(file.tell())
     except OSError as error:
         raise DataError(
-            f"'{path}' cannot be read ({error.strerror or error})", expected="a readable file", mend=mend
+            f"'{path}' cannot be read ({error.strerror or error})", expected="a readable file", hint=hint
         ) from error
     if found.hexdigest() != expected:
-        raise DataError(f"the MD5 of '{path}' is {found.hexdigest()}", expected=expected, mend=mend)
+        raise DataError(f"the MD5 of '{path}' is {found.hexdigest()}", expected=expected, hint=hint)

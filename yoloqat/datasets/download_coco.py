@@ -66,8 +66,8 @@ def obtain(source: Source, root: Path, *, train: bool = False, progress: Progres
     found = []
     for archive in wanted.archives:
         if archive in waiting:
-            mend = _by_hand(wanted, tuple(waiting)[tuple(waiting).index(archive) :], root)
-            found.append(_obtain_one(wanted, archive, waiting[archive], root, mend=mend, progress=progress))
+            hint = _by_hand(wanted, tuple(waiting)[tuple(waiting).index(archive) :], root)
+            found.append(_obtain_one(wanted, archive, waiting[archive], root, hint=hint, progress=progress))
         else:
             found.append(Obtained(archive, "present"))
     write_text(root / YAML, dataset_yaml(source, root))
@@ -115,7 +115,7 @@ def _missing(archive: Archive, root: Path) -> tuple[Part, ...]:
             raise DataError(
                 f"'{root / part.target}' holds {count} files",
                 expected=f"the {part.files} of {archive.name}, or nothing",
-                mend="move it elsewhere, or name another directory with --out",
+                hint="move it elsewhere, or name another directory with --out",
             )
         if not count:
             missing.append(part)
@@ -142,16 +142,16 @@ def _check_space(root: Path, waiting: dict[Archive, tuple[Part, ...]]) -> None:
         raise OutputError(
             f"'{root}' has {free / 1e9:.2f} GB of free space",
             expected=f"{needed / 1e9:.2f} GB for {', '.join(archive.name for archive in waiting)}, unpacked",
-            mend="free space there or name another directory with --out",
+            hint="free space there or name another directory with --out",
         )
 
 
 def _obtain_one(
-    source: Source, archive: Archive, parts: tuple[Part, ...], root: Path, *, mend: str, progress: Progress
+    source: Source, archive: Archive, parts: tuple[Part, ...], root: Path, *, hint: str, progress: Progress
 ) -> Obtained:
     given = root / archive.name
     if given.exists():
-        check_md5(given, archive.md5, mend=f"remove it, or put {source.url(archive)} there", progress=progress)
+        check_md5(given, archive.md5, hint=f"remove it, or put {source.url(archive)} there", progress=progress)
         _unpack_all(given, parts, root, progress)
         return Obtained(archive, "given")
     path = _part(archive, root)
@@ -161,12 +161,12 @@ def _obtain_one(
         raise OutputError(
             f"cannot make '{root}' ({error.strerror or error})",
             expected="a directory that can be made",
-            mend="name another with --out",
+            hint="name another with --out",
         ) from error
-    received = fetch(source.url(archive), path, archive.size, mend=mend, pauses=source.pauses, progress=progress)
+    received = fetch(source.url(archive), path, archive.size, hint=hint, pauses=source.pauses, progress=progress)
     try:
         check_md5(
-            path, archive.md5, mend="it was removed; run again, or name another server with --mirror", progress=progress
+            path, archive.md5, hint="it was removed; run again, or name another server with --mirror", progress=progress
         )
     except DataError:
         path.unlink(missing_ok=True)

@@ -86,7 +86,7 @@ class Source:
             raise ConfigError(
                 f"the server's address is '{self.base}'",
                 expected="an address that starts with http:// or https://",
-                mend="write it in full",
+                hint="write it in full",
             )
 
     def url(self, archive: Archive) -> str:

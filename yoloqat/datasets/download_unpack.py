@@ -66,4 +66,4 @@ def _write(content: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Non
 
 
 def _unfit(archive: Path, what: str, expected: str) -> DataError:
-    return DataError(f"'{archive}' {what}", expected=expected, mend="take the official file, or name another server")
+    return DataError(f"'{archive}' {what}", expected=expected, hint="take the official file, or name another server")

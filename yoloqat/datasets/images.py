@@ -140,7 +140,7 @@ def _opened(path: Path) -> BinaryIO:
     raise DataError(
         f"image '{path}' cannot be read ({reason})",
         expected="a readable image file",
-        mend="restore it or take it off the list",
+        hint="restore it or take it off the list",
     )
 
 
@@ -148,7 +148,7 @@ def _undecoded(path: Path) -> DataError:
     return DataError(
         f"image '{path}' does not decode",
         expected="a whole image file",
-        mend="restore it, take it off the list, or add --skip-bad-images",
+        hint="restore it, take it off the list, or add --skip-bad-images",
     )
 
 
@@ -173,7 +173,7 @@ def _bomb(path: Path, size: str) -> DataError:
     return DataError(
         f"image '{path}' is too large ({size})",
         expected=f"at most {MAX_PIXELS} pixels",
-        mend="cut or shrink it, or take it off the list",
+        hint="cut or shrink it, or take it off the list",
     )
 
 
@@ -232,7 +232,7 @@ def check_directory(directory: Path) -> None:
         raise DataError(
             f"image directory '{directory}' {'is no directory' if there else 'does not exist'}",
             expected="a directory of images",
-            mend="check the path",
+            hint="check the path",
         )
 
 
@@ -240,7 +240,7 @@ def _unreadable(error: OSError) -> None:
     raise DataError(
         f"image directory '{error.filename}' cannot be read ({error.strerror})",
         expected="a readable directory of images",
-        mend="check its permissions",
+        hint="check its permissions",
     ) from error
 
 
@@ -266,6 +266,6 @@ def find_images(directory: Path) -> list[Path]:
         raise DataError(
             f"'{directory}' holds no images",
             expected=f"files that end in {', '.join(sorted(EXTENSIONS))}",
-            mend="name the directory that holds the images",
+            hint="name the directory that holds the images",
         )
     return found

@@ -48,7 +48,7 @@ def load_dataset(
     raise DataError(
         f"the data set is {', '.join(f'{key} {value}' for key, value in given.items() if value) or 'not named'}",
         expected="either a data set YAML, or a directory of images together with a COCO json",
-        mend="give --data FILE.yaml, or --images DIR and --annotations FILE.json",
+        hint="give --data FILE.yaml, or --images DIR and --annotations FILE.json",
     )
 
 
@@ -58,7 +58,7 @@ def _from_yaml(path: Path, skipped: list[Path] | None) -> DetectionDataset:
         raise DataError(
             f"data set '{path}' has no val split",
             expected="a validation split to score on",
-            mend="add val: with a directory or a list file",
+            hint="add val: with a directory or a list file",
         )
     paths = split_images(spec.val, spec.root, "val")
     json_file = _json_of(spec)
@@ -110,7 +110,7 @@ def _from_json(
         raise DataError(
             f"annotation file '{source}' has no annotations for the {len(paths)} images",
             expected="boxes on at least one of them",
-            mend="name the annotation file of these images",
+            hint="name the annotation file of these images",
         )
     records = tuple(
         ImageRecord(path, entry["id"], *_size(path, entry)) for path, entry in zip(paths, entries, strict=True)
@@ -127,7 +127,7 @@ def _readable(paths: list[Path], skipped: list[Path] | None) -> list[Path]:
         raise DataError(
             f"none of {len(paths)} images decodes, e.g. not '{paths[0]}'",
             expected="whole image files",
-            mend="restore the images",
+            hint="restore the images",
         )
     return kept
 

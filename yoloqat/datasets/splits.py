@@ -36,13 +36,13 @@ def read_text(path: Path, kind: str, *, most: int | None = None, errors: str = "
         content = path.read_bytes()
         return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig", errors)
     except FileNotFoundError as error:
-        raise DataError(f"{kind} '{path}' does not exist", expected="a file", mend="check the path") from error
+        raise DataError(f"{kind} '{path}' does not exist", expected="a file", hint="check the path") from error
     except (OSError, ValueError) as error:
         text = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise DataError(
             f"{kind} '{path}' cannot be read ({getattr(error, 'strerror', None) or text})",
             expected="a readable text file",
-            mend="check the file",
+            hint="check the file",
         ) from error
 
 
@@ -65,7 +65,7 @@ def _listed(list_file: Path, root: Path) -> list[Path]:
         raise DataError(
             f"image list '{list_file}' names no image, e.g. '{foreign[0]:.80}'",
             expected=f"one path a line that ends in {', '.join(sorted(EXTENSIONS))}",
-            mend="name a list of images, or their directory",
+            hint="name a list of images, or their directory",
         )
     if foreign:
         warn(
@@ -102,7 +102,7 @@ def split_images(sources: tuple[Path, ...], root: Path, split: str) -> list[Path
             raise DataError(
                 f"'{source}' of the {split} split does not exist",
                 expected="a directory of images, a list of them, or an image",
-                mend=f"correct {split}: or path: in the data set's YAML",
+                hint=f"correct {split}: or path: in the data set's YAML",
             )
         elif is_image(source):
             found.append(source)
@@ -136,18 +136,18 @@ def checked_images(paths: list[Path], where: str) -> list[Path]:
         raise DataError(
             f"image '{twice[0]}' is named more than once in {where} ({len(twice)} such images)",
             expected="every image once",
-            mend="remove the repetitions",
+            hint="remove the repetitions",
         )
     return sorted(paths)
 
 
 def _check_present(paths: list[Path], where: str) -> None:
     if not paths:
-        raise DataError(f"{where} names no images", expected="at least one image", mend="fill it")
+        raise DataError(f"{where} names no images", expected="at least one image", hint="fill it")
     for path in paths:
         if not os.path.isfile(path):  # noqa: PTH113 - False for what is no path at all
             raise DataError(
                 f"image '{path}' of {where} does not exist",
                 expected="an image file",
-                mend="restore it or take it off the list",
+                hint="restore it or take it off the list",
             )

@@ -108,7 +108,7 @@ def _numbers(entry: dict[str, Any], key: str, values: Any, step: int) -> list[fl
         raise DataError(
             f"annotation {entry['id']} of image {entry['image_id']} has the {key} {values!r:.80}",
             expected=f"a list of {step}, or a multiple of it, finite numbers",
-            mend="mend the annotation file",
+            hint="fix the annotation file",
         )
     return values
 

@@ -52,7 +52,7 @@ def label_rows(
         raise DataError(
             f"label file '{path}' is {'larger than any' if path.is_file() else 'no regular file'}",
             expected=f"a text file of at most {MAX_BYTES} bytes, or none for an image without objects",
-            mend="put the labels in its place, or remove it",
+            hint="put the labels in its place, or remove it",
         )
     rows: dict[tuple[float, ...], tuple[int, tuple[float, ...]]] = {}
     for line in read_text(path, "label file").splitlines():
@@ -65,7 +65,7 @@ def label_rows(
             raise DataError(
                 f"label file '{path}' has the line '{line.strip():.80}' ({error!s:.80})",
                 expected="'class x y width height' with fractions of the image",
-                mend="mend the line",
+                hint="fix the line",
             ) from error
         rows.setdefault((index, *array("f", numbers)), (index, numbers))
     return list(rows.values())
@@ -144,7 +144,7 @@ def read_labels(
         raise DataError(
             f"none of {len(images)} images has a label, e.g. not '{label_path(images[0].path)}'",
             expected="YOLO label files, or annotations/instances_<val list>.json beside the data set's YAML",
-            mend="add the labels, or name a COCO json with --images and --annotations",
+            hint="add the labels, or name a COCO json with --images and --annotations",
         )
     entries = [
         {"id": image.image_id, "file_name": image.path.name, "width": image.width, "height": image.height}

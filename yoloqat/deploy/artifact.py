@@ -78,7 +78,7 @@ def describe(path: Path, source: Path) -> Artifact:
         raise ModelError(
             f"'{path}' is no artefact",
             expected="an .onnx file, an OpenVINO directory or a TensorRT engine",
-            mend="build the model first",
+            hint="build the model first",
         )
     model = load_onnx(Path(source))
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -101,7 +101,7 @@ def _tensors(source: str, values: Sequence[onnx.ValueInfoProto]) -> tuple[Tensor
             raise ModelError(
                 f"tensor '{value.name}' of '{source}' has the element type {tensor.elem_type}",
                 expected=f"one of {', '.join(_DTYPES.values())}",
-                mend="export the model again",
+                hint="export the model again",
             )
         sides = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
         found.append(Tensor(value.name, _DTYPES[tensor.elem_type], sides))
@@ -120,7 +120,7 @@ def plan_bytes(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(
-            f"cannot read '{path}' ({error.strerror})", expected="a TensorRT engine", mend="check the path"
+            f"cannot read '{path}' ({error.strerror})", expected="a TensorRT engine", hint="check the path"
         ) from error
     return split_header(data)[1]
 
@@ -146,5 +146,5 @@ def model_files(artifact: Artifact, *, plan: str) -> dict[str, bytes]:
         raise ModelError(
             f"cannot read '{artifact.path}' ({error.strerror})",
             expected="an artefact that yoloqat built",
-            mend="build it again",
+            hint="build it again",
         ) from error

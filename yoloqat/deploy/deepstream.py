@@ -82,25 +82,25 @@ def _check(artifact: Artifact) -> None:
         raise ConfigError(
             f"'{artifact.path}' is for OpenVINO",
             expected="an ONNX file or a TensorRT engine for DeepStream",
-            mend="name the ONNX file that it was built from",
+            hint="name the ONNX file that it was built from",
         )
     if artifact.info.end2end:
         raise ConfigError(
             f"'{artifact.path}' suppresses overlapping boxes by itself",
             expected="raw boxes and scores, which DeepStream clusters",
-            mend="export the model without NMS",
+            hint="export the model without NMS",
         )
     if artifact.info.channels not in _COLOR_FORMATS:
         raise ConfigError(
             f"'{artifact.path}' takes images of {artifact.info.channels} channels",
             expected="RGB or grey images for DeepStream",
-            mend="serve it with --triton",
+            hint="serve it with --triton",
         )
     if artifact.info.imgsz is None:
         raise ConfigError(
             f"'{artifact.path}' takes images of any size",
             expected="one size for DeepStream",
-            mend="export it with --imgsz",
+            hint="export it with --imgsz",
         )
 
 

@@ -36,7 +36,7 @@ def triton_config(artifact: Artifact, *, name: str, max_batch: int = 8, gpu: boo
     check_int("max_batch", max_batch, 1)
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"the model's name is {name!r}", expected="letters, digits, '_', '.' and '-'", mend="choose another name"
+            f"the model's name is {name!r}", expected="letters, digits, '_', '.' and '-'", hint="choose another name"
         )
     batched = artifact.inputs[0].shape[0] is None
     on_gpu = artifact.kind == "tensorrt" if gpu is None else gpu

@@ -77,13 +77,13 @@ class Vocabulary:
     required: tuple[str, ...]
 
 
-def refuse(what: str, *, expected: str, mend: str = "pass the checkpoint of an unchanged YOLO") -> NoReturn:
+def refuse(what: str, *, expected: str, hint: str = "pass the checkpoint of an unchanged YOLO") -> NoReturn:
     """Raise the error of a description that is not built.
 
     Raises:
         ModelError: Always.
     """
-    raise ModelError(f"in the architecture description {what}", expected=expected, mend=mend)
+    raise ModelError(f"in the architecture description {what}", expected=expected, hint=hint)
 
 
 def _shown(value: Any) -> str:
@@ -147,7 +147,7 @@ def activation_text(text: Any) -> str:
         raise ModelError(
             f"in the architecture description the activation is {_shown(text)}",
             expected=f"nn.NAME() with plain numbers, NAME one of {', '.join(ACTIVATIONS)}",
-            mend="pass a model that uses one of these",
+            hint="pass a model that uses one of these",
         ) from error
     return f"torch.nn.{name}({', '.join([*map(repr, values), *(f'{key}={value!r}' for key, value in named.items())])})"
 
@@ -200,7 +200,7 @@ def _entry(entry: Any, index: int, kinds: frozenset[str], words: frozenset[str])
         refuse(
             f"{where} is {_shown(kind)}, which is not supported there",
             expected=f"one of {', '.join(difflib.get_close_matches(str(kind)[:60], kinds, 5, 0) or sorted(kinds))}",
-            mend="pass a model of layers that Ultralytics, YOLOv5 or YOLOv7 have themselves",
+            hint="pass a model of layers that Ultralytics, YOLOv5 or YOLOv7 have themselves",
         )
     where = f"layer {index} ({kind})"
     several = type(source) in (list, tuple)
@@ -297,21 +297,21 @@ def checked(architecture: Any, vocabulary: Vocabulary) -> dict[str, Any]:
     """
     if type(architecture) is not dict:
         raise ModelError(
-            f"the architecture is {_shown(architecture)}", expected="a dict", mend="make the checkpoint again"
+            f"the architecture is {_shown(architecture)}", expected="a dict", hint="make the checkpoint again"
         )
     for key in vocabulary.required:
         if key not in architecture:
             raise ModelError(
                 f"the architecture lacks '{key}'",
                 expected=f"the keys {', '.join(vocabulary.required)}",
-                mend="make the checkpoint again",
+                hint="make the checkpoint again",
             )
     yaml = architecture["yaml"]
     if type(yaml) is not dict:
         raise ModelError(
             f"the architecture description is {_shown(yaml)}",
             expected="the description itself, not the name of a file",
-            mend="make the checkpoint again",
+            hint="make the checkpoint again",
         )
     made: dict[str, Any] = {}
     task = "detect"

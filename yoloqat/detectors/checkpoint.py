@@ -66,27 +66,27 @@ def save_checkpoint(detector: Detector, path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    mend = "pass a file that `yoloqat calibrate` wrote"
+    hint = "pass a file that `yoloqat calibrate` wrote"
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
-        raise ModelError(f"'{path}' cannot be loaded ({error})", expected="a yoloqat checkpoint", mend=mend) from error
+        raise ModelError(f"'{path}' cannot be loaded ({error})", expected="a yoloqat checkpoint", hint=hint) from error
     try:
         data = json.loads(text or "{}")
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise ModelError(f"'{path}' has damaged metadata", expected="a JSON object", mend=mend)
+        raise ModelError(f"'{path}' has damaged metadata", expected="a JSON object", hint=hint)
     found = (data.get("schema"), data.get("version"))
     if found != (SCHEMA, VERSION):
         raise ModelError(
-            f"'{path}' has the schema and version {found!r:.120}", expected=f"{(SCHEMA, VERSION)}", mend=mend
+            f"'{path}' has the schema and version {found!r:.120}", expected=f"{(SCHEMA, VERSION)}", hint=hint
         )
     family = data.get("family")
     if not isinstance(family, str) or family not in _FAMILIES:
-        raise unfit(str(path), "family", family, expected=f"one of {', '.join(_FAMILIES)}", mend=mend)
+        raise unfit(str(path), "family", family, expected=f"one of {', '.join(_FAMILIES)}", hint=hint)
     return data, tensors
 
 
@@ -116,7 +116,7 @@ def load_checkpoint(path: Path) -> Detector:
         raise ModelError(
             f"the tensors of '{path}' do not fit its architecture ({' '.join(str(error).split())[:300]})",
             expected="the tensors of the same Ultralytics version",
-            mend=f"calibrate '{described.source.path:.200}' again",
+            hint=f"calibrate '{described.source.path:.200}' again",
         ) from error
     stored = described.quantization
     check_ranges(detector.module, f"'{path}'", calibrated=stored is not None and bool(stored.calibration))

@@ -123,7 +123,7 @@ class Detector:
             raise ModelError(
                 f"'{self.source.path}' cannot be rebuilt: {self.not_rebuildable}",
                 expected="a model that its own architecture description gives",
-                mend="pass the checkpoint as it was trained, not pruned or changed by hand",
+                hint="pass the checkpoint as it was trained, not pruned or changed by hand",
             )
 
     def quantize(self, config: QuantConfig) -> list[str]:

@@ -26,11 +26,11 @@ def load_detector(path: Path) -> Detector:
     if is_named(path):
         path = fetch_named(path.name)
     if not path.is_file():
-        raise ModelError(f"model '{path}' does not exist", expected="a .pt or .safetensors file", mend="check the path")
+        raise ModelError(f"model '{path}' does not exist", expected="a .pt or .safetensors file", hint="check the path")
     if path.suffix == ".pt":
         return load_anchor(path) if is_original(path) else load_ultralytics(path)
     if path.suffix == ".safetensors":
         return load_checkpoint(path)
     raise ModelError(
-        f"model '{path}' ends in '{path.suffix}'", expected="a .pt or .safetensors file", mend="pass one of these"
+        f"model '{path}' ends in '{path.suffix}'", expected="a .pt or .safetensors file", hint="pass one of these"
     )

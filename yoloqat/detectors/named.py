@@ -44,7 +44,7 @@ def fetch_named(name: str) -> Path:
         raise ModelError(
             f"model '{name}' is not in '{Path.cwd()}', and Ultralytics could not fetch it ({_reason(error)})",
             expected="a file, or a network to fetch it",
-            mend=f"fetch {name} from {RELEASES} elsewhere and put it there, or name your own file",
+            hint=f"fetch {name} from {RELEASES} elsewhere and put it there, or name your own file",
         ) from error
     return Path(name)
 

@@ -37,7 +37,7 @@ def torch_device(name: str) -> torch.device:
     raise ConfigError(
         f"device is '{name:.120}'",
         expected=f"auto, cpu or a CUDA index below {count}",
-        mend="name a device that is there",
+        hint="name a device that is there",
     )
 
 

@@ -91,7 +91,7 @@ class Recorded:
             raise ModelError(
                 f"the checkpoint holds a module of the class {recorded.kind!r:.80}",
                 expected="layers that Ultralytics' detectors are made of",
-                mend="pass a .pt that Ultralytics trained for detection",
+                hint="pass a .pt that Ultralytics trained for detection",
             )
         made = kind.__new__(kind)
         nn.Module.__init__(made)

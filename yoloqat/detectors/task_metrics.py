@@ -120,7 +120,7 @@ def check_has_metrics(info: ModelInfo) -> None:
         raise ModelError(
             f"the model's task is '{info.task}'",
             expected=f"one of {', '.join(VALIDATORS)}",
-            mend="score its boxes alone",
+            hint="score its boxes alone",
         )
 
 
@@ -164,13 +164,13 @@ def task_metrics(
         raise DataError(
             f"none of {len(images)} images has a label for the task '{info.task}'",
             expected="polygons, keypoints or corners in the label files, or polygons in the COCO json",
-            mend="add them, or score the boxes alone",
+            hint="add them, or score the boxes alone",
         )
     if info.task == "pose" and kpt_shape is None:
         raise DataError(
             "the data set has no kpt_shape",
             expected="keypoints per object and numbers per keypoint, e.g. kpt_shape: [17, 3]",
-            mend="add it to the data set's YAML",
+            hint="add it to the data set's YAML",
         )
     module, kind, letter, name = VALIDATORS[info.task]
     validator_class = getattr(ultralytics_module(module), kind)

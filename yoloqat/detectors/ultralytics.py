@@ -96,7 +96,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
         raise ModelError(
             f"the architecture of {yaml.get('yaml_file', 'this model')!r} cannot be built ({error!r:.300})",
             expected="layers that fit each other, as the installed Ultralytics makes them",
-            mend="install the Ultralytics version that trained it",
+            hint="install the Ultralytics version that trained it",
         ) from error
     return model.float().eval()
 
@@ -144,7 +144,7 @@ def _prepare(module: nn.Module) -> nn.Module:
         raise ModelError(
             f"the batch-norms of this {type(module).__name__} cannot be folded ({error})",
             expected="a model as Ultralytics builds it",
-            mend="pass the checkpoint as it was trained, not pruned or changed by hand",
+            hint="pass the checkpoint as it was trained, not pruned or changed by hand",
         ) from error
     head.export = True
     for parameter in module.parameters():
@@ -216,7 +216,7 @@ def _check_runs(model: nn.Module, channels: int, path: Path) -> int:
         raise ModelError(
             f"the model in '{path}' cannot be run ({error!r:.300})",
             expected="one as Ultralytics trains it",
-            mend="pass the checkpoint as it was trained, not changed by hand",
+            hint="pass the checkpoint as it was trained, not changed by hand",
         ) from error
     return stride
 
@@ -245,7 +245,7 @@ def load_ultralytics(path: Path) -> Detector:
     try:
         architecture = checked(described, VOCABULARY)
     except ModelError as error:
-        raise ModelError(f"'{path}': {error.what}", expected=error.expected, mend=error.mend) from error
+        raise ModelError(f"'{path}': {error.what}", expected=error.expected, hint=error.hint) from error
     arguments = getattr(model, "args", None)
     imgsz = arguments.get("imgsz", 640) if isinstance(arguments, dict) else 640
     source = Source(str(path), file_sha256(path))

@@ -16,7 +16,7 @@ from yoloqat.detectors.ultralytics_layers import TASKS, module_class
 from yoloqat.errors import ModelError
 
 _RENAMED = {"YOLOv10DetectionModel": "DetectionModel"}
-_MEND = "pass a .pt that Ultralytics trained for detection"
+_HINT = "pass a .pt that Ultralytics trained for detection"
 
 
 def recorded_model(path: Path) -> nn.Module:
@@ -26,16 +26,16 @@ def recorded_model(path: Path) -> nn.Module:
         ModelError: The file is no such checkpoint, is for another task, or holds a class that no detector is made of.
     """
     if not is_torch_file(path):
-        raise ModelError(f"'{path}' is not a PyTorch checkpoint", expected="a .pt file of Ultralytics", mend=_MEND)
+        raise ModelError(f"'{path}' is not a PyTorch checkpoint", expected="a .pt file of Ultralytics", hint=_HINT)
     try:
         checkpoint = load_archive(path)
     except (*DAMAGE, zipfile.BadZipFile) as error:
         raise ModelError(
-            f"'{path}' cannot be loaded (the file is damaged)", expected="an Ultralytics checkpoint", mend=_MEND
+            f"'{path}' cannot be loaded (the file is damaged)", expected="an Ultralytics checkpoint", hint=_HINT
         ) from error
     found = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if not isinstance(found, Inert) or found.kind.startswith("torch."):
-        raise ModelError(f"'{path}' holds no Ultralytics model", expected="keys 'model' or 'ema'", mend=_MEND)
+        raise ModelError(f"'{path}' holds no Ultralytics model", expected="keys 'model' or 'ema'", hint=_HINT)
     _check_kind(found.kind, path)
     try:
         model = Recorded(known_class).module(found)
@@ -43,11 +43,11 @@ def recorded_model(path: Path) -> nn.Module:
             raise TypeError("no description, or no sequence of layers")
     except DAMAGE as error:
         raise ModelError(
-            f"'{path}' holds no Ultralytics model ({error})", expected="one as Ultralytics pickles it", mend=_MEND
+            f"'{path}' holds no Ultralytics model ({error})", expected="one as Ultralytics pickles it", hint=_HINT
         ) from error
     except ModelError as error:
         raise ModelError(
-            f"'{path}' cannot be loaded ({error.what})", expected=error.expected, mend=error.mend
+            f"'{path}' cannot be loaded ({error.what})", expected=error.expected, hint=error.hint
         ) from error
     return model
 
@@ -66,7 +66,7 @@ def class_names(model: nn.Module, path: Path) -> dict[int, str]:
         names = {}
     if not names or sorted(names) != list(range(len(names))):
         raise ModelError(
-            f"'{path}' has the class names {listed!r:.80}", expected="one for every class, counted from 0", mend=_MEND
+            f"'{path}' has the class names {listed!r:.80}", expected="one for every class, counted from 0", hint=_HINT
         )
     return names
 
@@ -76,13 +76,13 @@ def _check_kind(kind: str, path: Path) -> None:
     if package != "ultralytics.nn.tasks":
         held = "the original YOLOv5/YOLOv7 classes" if package.startswith("models") else f"{kind:.80}"
         raise ModelError(
-            f"'{path}' cannot be loaded (it holds {held})", expected="an Ultralytics checkpoint", mend=_MEND
+            f"'{path}' cannot be loaded (it holds {held})", expected="an Ultralytics checkpoint", hint=_HINT
         )
     if _RENAMED.get(name, name) not in TASKS.values():  # the attribute `task` is not enough: RT-DETR's is 'detect' too
         raise ModelError(
             f"'{path}' is a {name:.80}",
             expected=f"one of {', '.join(TASKS.values())}",
-            mend="pass a model of one of these",
+            hint="pass a model of one of these",
         )
 
 

@@ -47,5 +47,5 @@ def open_engine(
     raise ModelError(
         f"'{path}' is {'no OpenVINO directory' if path.is_dir() else 'no engine file'}",
         expected="an .onnx file, a TensorRT .engine or an OpenVINO directory",
-        mend="export or build the model first",
+        hint="export or build the model first",
     )

@@ -22,6 +22,6 @@ def checked_images(images: Images, info: ModelInfo) -> Images:
         raise EngineError(
             f"images have the shape {shape}",
             expected=f"(batch {batch}, {info.channels}, height {sides[0]}, width {sides[1]})",
-            mend="letterbox and batch them for this model, or export it for theirs",
+            hint="letterbox and batch them for this model, or export it for theirs",
         )
     return np.ascontiguousarray(images, dtype=np.float32)

@@ -60,7 +60,7 @@ def _check(predictors: Mapping[str, Predictor], images: Images, warmup: int, rou
     check_int("rounds", rounds, 1)
     if not predictors:
         raise ConfigError(
-            f"there are {len(predictors)} models to time", expected="at least one model", mend="name some"
+            f"there are {len(predictors)} models to time", expected="at least one model", hint="name some"
         )
     taken = (images.shape[0], tuple(images.shape[2:]))
     for name, predictor in predictors.items():
@@ -69,14 +69,14 @@ def _check(predictors: Mapping[str, Predictor], images: Images, warmup: int, rou
             raise ConfigError(
                 f"model '{name}' takes images of {info.channels} channels, the images have {images.shape[1]}",
                 expected="models of one number of channels",
-                mend="time them in two runs",
+                hint="time them in two runs",
             )
         if info.batch not in (None, taken[0]) or info.imgsz not in (None, taken[1]):
             raise ConfigError(
                 f"model '{name}' takes batch {info.batch or 'any'} of {info.imgsz or 'any size'}, "
                 f"the images are batch {taken[0]} of {taken[1]}",
                 expected="models of one batch and image size",
-                mend="export or build them alike, or time them in two runs",
+                hint="export or build them alike, or time them in two runs",
             )
 
 
@@ -89,7 +89,7 @@ def _check_alike(predictors: Mapping[str, Predictor]) -> None:
             raise ConfigError(
                 f"model '{known[0][0]}' has {what} {known[0][1]}, model '{other[0]}' has {what} {other[1]}",
                 expected="models of one batch and image size",
-                mend="export or build them alike, or time them in two runs",
+                hint="export or build them alike, or time them in two runs",
             )
 
 
@@ -121,7 +121,7 @@ def bench(
             is out of range, or the mode is unknown.
     """
     if mode not in MODES:
-        raise ConfigError(f"mode is {mode!r}", expected=f"one of {', '.join(MODES)}", mend="choose one of them")
+        raise ConfigError(f"mode is {mode!r}", expected=f"one of {', '.join(MODES)}", hint="choose one of them")
     _check_alike(predictors)
     _check(predictors, images, warmup, rounds)
     times: dict[str, list[_Round]] = {name: [] for name in predictors}

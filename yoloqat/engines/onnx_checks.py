@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from yoloqat.errors import ModelError
 
-_EXPECTED, _MEND = "a valid ONNX graph", "export the model again"
+_EXPECTED, _HINT = "a valid ONNX graph", "export the model again"
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
@@ -31,7 +31,7 @@ def check_graph(model: onnx.ModelProto, source: str) -> None:
     try:
         onnx.checker.check_model(_with_shapes(model))
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"the graph of '{source}' is not valid ({error})", expected=_EXPECTED, mend=_MEND) from error
+        raise ModelError(f"the graph of '{source}' is not valid ({error})", expected=_EXPECTED, hint=_HINT) from error
     _check_scales(model, _constants(model.graph, source), source)
 
 
@@ -60,7 +60,7 @@ def _constants(graph: onnx.GraphProto, source: str) -> dict[str, NDArray[np.gene
             raise ModelError(
                 f"tensor '{name}' of '{source}' cannot be read ({error})",
                 expected=f"the values of its shape {tuple(tensor.dims)}",
-                mend=_MEND,
+                hint=_HINT,
             ) from error
     return found
 
@@ -75,5 +75,5 @@ def _check_scales(model: onnx.ModelProto, constants: Mapping[str, NDArray[np.gen
             raise ModelError(
                 f"the scale of {node.op_type} '{node.name}' in '{source}' is {scale[~good].flat[0]}",
                 expected="finite scales above 0",
-                mend="calibrate the model again and export it",
+                hint="calibrate the model again and export it",
             )

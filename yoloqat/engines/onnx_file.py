@@ -16,7 +16,7 @@ from yoloqat.errors import ModelError
 from yoloqat.metadata import checked_info, unfit
 from yoloqat.predictor import ModelInfo
 
-_MEND_EXPORT = "export it with yoloqat or Ultralytics"
+_HINT_EXPORT = "export it with yoloqat or Ultralytics"
 _LAYER_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -27,18 +27,18 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         ModelError: The file is missing, unreadable, or holds no valid ONNX graph.
     """
     if path.exists() and not path.is_file():  # a device may have no end
-        raise ModelError(f"'{path}' is no regular file", expected="an ONNX file", mend="check the path")
+        raise ModelError(f"'{path}' is no regular file", expected="an ONNX file", hint="check the path")
     try:
         model = onnx.load(path, format="protobuf")
     except OSError as error:
         raise ModelError(
-            f"cannot read '{path}' ({error.strerror or error})", expected="an ONNX file", mend="check the path"
+            f"cannot read '{path}' ({error.strerror or error})", expected="an ONNX file", hint="check the path"
         ) from error
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"'{path}' is no ONNX file ({error})", expected="an ONNX file", mend=_MEND_EXPORT) from error
+        raise ModelError(f"'{path}' is no ONNX file ({error})", expected="an ONNX file", hint=_HINT_EXPORT) from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(
-            f"'{path}' holds a graph of {len(model.graph.node)} nodes", expected="an ONNX file", mend=_MEND_EXPORT
+            f"'{path}' holds a graph of {len(model.graph.node)} nodes", expected="an ONNX file", hint=_HINT_EXPORT
         )
     check_graph(model, str(path))
     return model
@@ -53,7 +53,7 @@ def _literal(source: str, key: str, text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise unfit(source, key, text, expected="a Python literal", mend=_MEND_EXPORT) from error
+        raise unfit(source, key, text, expected="a Python literal", hint=_HINT_EXPORT) from error
 
 
 def model_info(source: str, props: Mapping[str, str], shape: tuple[int | None, ...]) -> ModelInfo:
@@ -86,19 +86,19 @@ def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | No
     """
     arguments = values.get("args")
     if not isinstance(arguments, dict | None):
-        raise unfit(source, "args", arguments, expected="a dict", mend=_MEND_EXPORT)
+        raise unfit(source, "args", arguments, expected="a dict", hint=_HINT_EXPORT)
     if len(shape) != 4:
         raise ModelError(
             f"the input of '{source}' has {len(shape)} dimensions",
             expected="images of 4: batch, channels, height, width",
-            mend=_MEND_EXPORT,
+            hint=_HINT_EXPORT,
         )
-    checked_info(source, values, mend=_MEND_EXPORT)
+    checked_info(source, values, hint=_HINT_EXPORT)
     batch, channels, height, width = shape
     fixed = {"batch": batch, "imgsz": None if height is None or width is None else (height, width)}
     if channels is not None:
         fixed["channels"] = channels
-    info = checked_info(source, {**values, **fixed}, mend=_MEND_EXPORT)
+    info = checked_info(source, {**values, **fixed}, hint=_HINT_EXPORT)
     suppressed = bool((arguments or {}).get("nms"))
     conf = (arguments or {}).get("conf") if suppressed else None
     if isinstance(conf, bool) or not isinstance(conf, int | float):

@@ -72,7 +72,7 @@ def read_model(source: str, data: str | bytes) -> Any:
         return import_openvino().Core().read_model(data)
     except RuntimeError as error:
         raise ModelError(
-            f"OpenVINO cannot read '{source}' ({error})", expected="an ONNX file or its own IR", mend="export it again"
+            f"OpenVINO cannot read '{source}' ({error})", expected="an ONNX file or its own IR", hint="export it again"
         ) from error
 
 
@@ -88,7 +88,7 @@ def _try_reading(source: str, data: str | bytes) -> None:
         raise ModelError(
             f"OpenVINO's reader {told} on '{source}'",
             expected="operators that OpenVINO has, with shapes that fit each other",
-            mend="export it again",
+            hint="export it again",
         )
 
 
@@ -111,7 +111,7 @@ def save_model(model: Any, xml: Path, out_dir: Path) -> Any:
         raise OutputError(
             f"cannot write '{out_dir}' ({error})",
             expected="a writable path with enough free space",
-            mend="free space there or name another directory with --out",
+            hint="free space there or name another directory with --out",
         ) from error
 
 
@@ -164,9 +164,9 @@ def _read_own(path: Path) -> OpenVINOFile:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="a directory that yoloqat built",
-            mend="build it again with yoloqat build --engine openvino",
+            hint="build it again with yoloqat build --engine openvino",
         ) from error
-    info = checked_info(str(sidecar), values, mend="build it again with yoloqat build --engine openvino")
+    info = checked_info(str(sidecar), values, hint="build it again with yoloqat build --engine openvino")
     model = read_model(str(path), str(path / XML))
     return OpenVINOFile(model, with_conf(info, openvino_conf(model)), quantized)
 
@@ -181,11 +181,11 @@ def _read_ultralytics(path: Path) -> OpenVINOFile:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="an OpenVINO directory that yoloqat or Ultralytics wrote",
-            mend="check the path, or build it again",
+            hint="check the path, or build it again",
         ) from error
     if len(found) != 1:
         raise ModelError(
-            f"'{path}' holds {len(found)} .xml files", expected="the one of the model", mend="export it again"
+            f"'{path}' holds {len(found)} .xml files", expected="the one of the model", hint="export it again"
         )
     model = read_model(str(path), str(found[0]))
     try:
@@ -194,7 +194,7 @@ def _read_ultralytics(path: Path) -> OpenVINOFile:
         raise ModelError(
             f"'{found[0]}' has no input of a known number of dimensions ({error})",
             expected="images: batch, channels, height, width",
-            mend="export it again",
+            hint="export it again",
         ) from error
     info = described_info(str(sidecar), values, shape)
     return OpenVINOFile(model, with_conf(info, openvino_conf(model)), ())

@@ -37,7 +37,7 @@ def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None
     """
     check_int("threads", threads, 1)
     if hint not in _HINTS:
-        raise ConfigError(f"hint is {hint!r}", expected=f"one of {', '.join(_HINTS)}", mend="choose one of them")
+        raise ConfigError(f"hint is {hint!r}", expected=f"one of {', '.join(_HINTS)}", hint="choose one of them")
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
@@ -50,7 +50,7 @@ def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None
         return import_openvino().Core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise EngineError(
-            f"OpenVINO cannot compile the model ({error})", expected="a model for its CPU", mend="export it again"
+            f"OpenVINO cannot compile the model ({error})", expected="a model for its CPU", hint="export it again"
         ) from error
 
 
@@ -63,7 +63,7 @@ def _told(images: Images) -> Iterator[None]:
         raise EngineError(
             f"OpenVINO cannot run the model on images of shape {images.shape} ({error})",
             expected="images that fit the model",
-            mend="export the model again",
+            hint="export the model again",
         ) from error
 
 
@@ -74,7 +74,7 @@ def _make(cache_dir: Path) -> None:
         raise EngineError(
             f"cannot make the cache '{cache_dir}' ({error.strerror or error})",
             expected="a directory that can be written",
-            mend="name another one, or none",
+            hint="name another one, or none",
         ) from error
 
 

@@ -70,14 +70,14 @@ def providers_for(device: str, available: Sequence[str]) -> list[Provider]:
         raise EngineError(
             f"ONNX Runtime is asked to run on '{device}'",
             expected="cpu or a CUDA index",
-            mend="choose one with --device",
+            hint="choose one with --device",
         )
     found = [name for name in _GPU if name in available]
     if not found:
         raise DependencyError(
             f"ONNX Runtime has the providers {', '.join(available)}",
             expected=f"{' or '.join(_GPU)} for device {device}",
-            mend="pip install onnxruntime-gpu in place of onnxruntime, or run on the cpu",
+            hint="pip install onnxruntime-gpu in place of onnxruntime, or run on the cpu",
         )
     return [*((name, {"device_id": index}) for name in found), (CPU, {})]
 
@@ -100,7 +100,7 @@ def open_session(model: str | bytes, source: str, options: Any, providers: Seque
         raise ModelError(
             f"ONNX Runtime cannot load '{source}' ({error})",
             expected="operators that ONNX Runtime has",
-            mend="export it with another opset",
+            hint="export it with another opset",
         ) from error
 
 
@@ -116,7 +116,7 @@ def run_session(session: Any, images: Images, outputs: Sequence[str] | None = No
         raise EngineError(
             f"ONNX Runtime cannot run the model on images of shape {images.shape} ({error})",
             expected="a graph whose shapes fit each other and the images",
-            mend="export the model again",
+            hint="export the model again",
         ) from error
 
 
@@ -146,13 +146,13 @@ class OnnxPredictor:
         feed = self._session.get_inputs()[0]
         if feed.type != "tensor(float)":
             raise ModelError(
-                f"the input of '{path}' is {feed.type}", expected="tensor(float)", mend="export it with float32 inputs"
+                f"the input of '{path}' is {feed.type}", expected="tensor(float)", hint="export it with float32 inputs"
             )
         if device != "cpu" and self.providers[0] == CPU:  # ONNX Runtime falls back without a word
             raise EngineError(
                 f"none of ONNX Runtime's {', '.join(name for name, _ in wanted[:-1])} starts on device {device}",
                 expected="a CUDA device and its libraries",
-                mend="check that `nvidia-smi` shows the device, or run on the cpu",
+                hint="check that `nvidia-smi` shows the device, or run on the cpu",
             )
 
     @property

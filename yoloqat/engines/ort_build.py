@@ -79,13 +79,13 @@ def measure_ranges(
                 raise CalibrationError(
                     f"tensor '{name}' holds values from {low} to {high}",
                     expected="finite values",
-                    mend="check the model and the calibration images",
+                    hint="check the model and the calibration images",
                 )
             before = spans.get(name, (low, high))
             spans[name] = (min(low, before[0]), max(high, before[1]))
     if not batches:
         raise CalibrationError(
-            f"there are {batches} images to measure ranges on", expected="at least one", mend="name some"
+            f"there are {batches} images to measure ranges on", expected="at least one", hint="name some"
         )
     return spans
 
@@ -115,7 +115,7 @@ def build_onnxruntime(
         raise ModelError(
             f"'{onnx_path}' quantizes {len(quantized)} layers",
             expected="a QDQ ONNX file",
-            mend="export a calibrated checkpoint",
+            hint="export a calibrated checkpoint",
         )
     ranges = measure_ranges(source, plan_twin(source).measured, images, threads=threads, source=str(onnx_path))
     twin = integer_twin(source, ranges, highest=highest)

@@ -89,7 +89,7 @@ def _range_of(quantizer: onnx.NodeProto, constants: Mapping[str, onnx.TensorProt
         raise ModelError(
             f"quantizer '{quantizer.name}' has the constants {told or 'none'}",
             expected="one constant scale and one whole-number zero-point for the whole tensor",
-            mend="export the model with quantizers per tensor",
+            hint="export the model with quantizers per tensor",
         )
     step, zero = float(found[0].item()), int(found[1].item())
     limits = np.iinfo(found[1].dtype)

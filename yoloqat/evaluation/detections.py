@@ -88,7 +88,7 @@ class Detections:
             raise DataError(
                 f"detections file '{name}' cannot be read ({type(error).__name__})",
                 expected="an .npz file of detections",
-                mend="remove it, so that it is made again",
+                hint="remove it, so that it is made again",
             ) from error
 
     def save(self, path: Path) -> None:
@@ -113,7 +113,7 @@ class Detections:
             raise DataError(
                 f"detections file '{path}' cannot be read ({type(error).__name__})",
                 expected="an .npz file of detections",
-                mend="remove it, so that it is made again",
+                hint="remove it, so that it is made again",
             ) from error
         return cls.from_bytes(content, str(path))
 

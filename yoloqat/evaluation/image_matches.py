@@ -61,7 +61,7 @@ def unpack(blob: bytes) -> list[ImageMatches | None]:
         raise DataError(
             f"{len(blob)} bytes of matches cannot be read ({error})",
             expected="what was stored",
-            mend="remove the study and scan again",
+            hint="remove the study and scan again",
         ) from error
     found: list[ImageMatches | None] = []
     begin = 0

@@ -90,7 +90,7 @@ def bootstrap(matches: Matches, resampling: Resampling) -> NDArray[np.float64]:
         raise DataError(
             f"the resampling is for {resampling.images} images and the evaluation has {len(matches.image_ids)}",
             expected="the same number",
-            mend="make the resampling for these images",
+            hint="make the resampling for these images",
         )
     return mean_average_precision(matches, resampling.weights())
 
@@ -116,7 +116,7 @@ def difference_interval(
         raise DataError(
             f"none of {len(differences)} resamples has an object to score",
             expected="images with annotated objects",
-            mend="score more images",
+            hint="score more images",
         )
     if images < 2:
         return Interval(difference, -math.inf, math.inf)
@@ -136,7 +136,7 @@ def paired_difference(a: Matches, b: Matches, *, resamples: int = 1000, seed: in
         raise DataError(
             f"the two evaluations are of {len(a.image_ids)} and {len(b.image_ids)} images that are not the same",
             expected="the same images",
-            mend="score both models on one data set",
+            hint="score both models on one data set",
         )
     resampling = Resampling(len(a.image_ids), resamples, seed)
     difference = float(mean_average_precision(a)[0] - mean_average_precision(b)[0])

@@ -49,7 +49,7 @@ class Metric:
             raise ConfigError(
                 f"metric is '{self}'" if self.class_name is None else f"metric is '{self.kind}' of one class",
                 expected=f"one of {', '.join(KINDS)}, class:NAME",
-                mend="choose one of them",
+                hint="choose one of them",
             )
 
     @classmethod
@@ -91,7 +91,7 @@ class Metric:
             raise ConfigError(
                 f"metric is '{self}'",
                 expected=f"one of the classes {', '.join(sorted(names))}",
-                mend="name a class of the data set",
+                hint="name a class of the data set",
             )
         return [names[self.class_name]]
 

@@ -180,7 +180,7 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
         raise ConfigError(
             f"imgsz is {size_text(config.imgsz)}",
             expected=f"a multiple of the model's stride {info.stride}",
-            mend=f"set --imgsz to {' or '.join(choices)}",
+            hint=f"set --imgsz to {' or '.join(choices)}",
         )
     if info.batch is not None:
         check_pixels(config.imgsz, info.batch)
@@ -189,7 +189,7 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
         raise ConfigError(
             f"imgsz is {size_text(config.imgsz)}{shape} and the model is fixed to {info.imgsz[0]} x {info.imgsz[1]}",
             expected="the size that the model was made for",
-            mend="evaluate it at that size without --rect, or make it again",
+            hint="evaluate it at that size without --rect, or make it again",
         )
 
 
@@ -244,7 +244,7 @@ def _check_raw(raw: NDArray[np.float32], info: ModelInfo, batch: Batch) -> None:
         raise ModelError(
             f"the model's raw output has the shape {raw.shape}",
             expected=f"({len(batch.records)}, {wanted})",
-            mend="check that it is a detector with the class names it states",
+            hint="check that it is a detector with the class names it states",
         )
     finite = np.isfinite(raw).all(axis=(1, 2))
     if not finite.all():
@@ -252,5 +252,5 @@ def _check_raw(raw: NDArray[np.float32], info: ModelInfo, batch: Batch) -> None:
         raise ModelError(
             f"the model's raw output for image '{record.path}' holds NaN or infinity",
             expected="finite boxes and scores",
-            mend="calibrate again, or leave the layers that overflow in floating point",
+            hint="calibrate again, or leave the layers that overflow in floating point",
         )

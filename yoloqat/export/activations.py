@@ -94,7 +94,7 @@ def place_quantizers(model: onnx.ModelProto, numbers: Mapping[str, TensorNumbers
             raise ExportError(
                 f"quantizer '{site}' of tensor '{node.input[0]}' has no numbers",
                 expected="the numbers of every quantizer that is switched on",
-                mend="calibrate the model that is exported",
+                hint="calibrate the model that is exported",
             )
         own = numbers[site]
         check_activation(site, own)

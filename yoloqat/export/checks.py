@@ -16,7 +16,7 @@ def _check_tensor(what: str, numbers: TensorNumbers) -> None:
         raise ExportError(
             f"{what} has {scheme.bits} bits",
             expected="8 bits, the only width that engines run",
-            mend="calibrate it with 8 bits or leave it float",
+            hint="calibrate it with 8 bits or leave it float",
         )
     scale = np.asarray(numbers.scale)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
@@ -24,7 +24,7 @@ def _check_tensor(what: str, numbers: TensorNumbers) -> None:
         raise ExportError(
             f"{what} has the scale {bad.flat[0]}",
             expected="finite scales above 0",
-            mend="calibrate it again",
+            hint="calibrate it again",
         )
     low, high = (0, 255) if scheme.unsigned else (-128, 127)
     for kind, values in (("zero-point", numbers.zero_point), ("code", numbers.codes)):
@@ -33,7 +33,7 @@ def _check_tensor(what: str, numbers: TensorNumbers) -> None:
             raise ExportError(
                 f"{what} has the {kind} {worst}",
                 expected=f"{low} to {high}",
-                mend="calibrate it again",
+                hint="calibrate it again",
             )
 
 
@@ -53,13 +53,13 @@ def check_activation(name: str, numbers: TensorNumbers) -> None:
         raise ExportError(
             f"quantizer '{name}' has scales of shape {np.shape(numbers.scale)}",
             expected="one scale for the whole tensor",
-            mend="calibrate it per tensor",
+            hint="calibrate it per tensor",
         )
     if numbers.scheme.narrow_range:
         raise ExportError(
             f"quantizer '{name}' has narrow_range={numbers.scheme.narrow_range}",
             expected="the full range -128 to 127, which QuantizeLinear clips to",
-            mend="calibrate it without narrow_range",
+            hint="calibrate it without narrow_range",
         )
 
 
@@ -78,7 +78,7 @@ def check_weight(name: str, numbers: TensorNumbers) -> None:
         raise ExportError(
             f"weight of layer '{name}' has the codes {numbers.codes}",
             expected="the integer codes of the weight",
-            mend="take the numbers from a calibrated model",
+            hint="take the numbers from a calibrated model",
         )
 
 

@@ -78,7 +78,7 @@ def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut
         raise ExportError(
             f"the graph '{graph.name}' has no {QUANTIZE} on an activation",
             expected="a QDQ graph",
-            mend="export it with quantized layers",
+            hint="export it with quantized layers",
         )
     quantized = {node.input[0] for node in quantizers}
     raw: dict[str, str] = {}

@@ -94,7 +94,7 @@ class _Baker:
             raise ExportError(
                 f"the scale '{name}' of '{node.name}' is no constant",
                 expected="a constant scale",
-                mend="export from the traced model",
+                hint="export from the traced model",
             )
         scale = self.floats[name]
         half = _clamped(scale)
@@ -174,7 +174,7 @@ def bake_half(model: onnx.ModelProto) -> PassResult:
         raise ExportError(
             f"opset is {opset} and FP16 is asked for",
             expected=f"opset {FIRST_OPSET} or newer, whose quantizers take FP16",
-            mend=f"export with opset {FIRST_OPSET}",
+            hint=f"export with opset {FIRST_OPSET}",
         )
     floating = _types(model)
     result = copy_of(model)

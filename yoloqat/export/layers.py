@@ -101,13 +101,13 @@ def nodes_of(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, list[in
     twice = sorted({name for name in layers if layers.count(name) > 1})
     if twice:
         raise ExportError(
-            f"layer '{twice[0]}' is given twice", expected="each layer once", mend="leave one of the two out"
+            f"layer '{twice[0]}' is given twice", expected="each layer once", hint="leave one of the two out"
         )
     missing = [name for name in layers if name not in found]
     if missing:
         raise ExportError(
             f"layer '{missing[0]}' has no Conv, ConvTranspose, Gemm or MatMul in the graph",
             expected=f"one of the {len(found)} layers that the graph has",
-            mend="leave it float",
+            hint="leave it float",
         )
     return {name: found[name] for name in layers}

@@ -88,7 +88,7 @@ def _check(node: onnx.NodeProto, opset: int) -> None:
         raise ExportError(
             f"opset {opset} cannot be had for this module ({node.op_type} of '{node.name}': {reason})",
             expected="operators that this opset has",
-            mend="take one from 18 to 23",
+            hint="take one from 18 to 23",
         )
 
 

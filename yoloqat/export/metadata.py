@@ -102,7 +102,7 @@ def set_metadata(
         raise ExportError(
             f"metadata lacks {', '.join(missing)}",
             expected=f"at least {', '.join(required)}",
-            mend="pass what ultralytics_metadata returns",
+            hint="pass what ultralytics_metadata returns",
         )
     wanted = {key: str(value) for key, value in metadata.items()}
     if {entry.key: entry.value for entry in model.metadata_props} == wanted:

@@ -98,7 +98,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
         raise ExportError(
             f"the graph for '{path}' is not valid ONNX ({error})",
             expected="a graph that onnx.checker accepts",
-            mend="report this with the model",
+            hint="report this with the model",
         ) from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString())

@@ -69,7 +69,7 @@ def append_nms(model: onnx.ModelProto, *, classes: int, conf: float, iou: float,
         raise ExportError(
             f"the first output has the shape {dims}",
             expected=f"(batch, {4 + classes}, anchors)",
-            mend="export a detector whose head leaves suppression to others",
+            hint="export a detector whose head leaves suppression to others",
         )
     result = copy_of(model)
     graph = result.graph

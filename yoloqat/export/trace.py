@@ -54,7 +54,7 @@ def _output_names(outputs: object) -> list[str]:
         raise ExportError(
             f"the module returns {type(outputs).__name__} of {', '.join(odd) or 'nothing'}",
             expected="a tensor or a tuple of tensors",
-            mend="put the head into its export mode or wrap the module",
+            hint="put the head into its export mode or wrap the module",
         )
     return [f"output{index}" for index in range(len(tensors))]
 
@@ -88,7 +88,7 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
     """
     if module.training:
         raise ExportError(
-            f"module {type(module).__name__} is in training mode", expected="evaluation mode", mend="call eval() first"
+            f"module {type(module).__name__} is in training mode", expected="evaluation mode", hint="call eval() first"
         )
     with torch.no_grad():
         # a detector's head caches its anchors at the first forward; traced without them, it branches on data
@@ -111,7 +111,7 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
             raise ExportError(
                 f"module {type(module).__name__} cannot be traced ({str(error).strip().splitlines()[0]})",
                 expected="a module that torch.export can trace",
-                mend="remove branches on data from its forward",
+                hint="remove branches on data from its forward",
             ) from error
         except ValueError as error:
             raise _no_such_opset(opset, str(error)) from error
@@ -126,7 +126,7 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
         raise ExportError(
             f"module {type(module).__name__} fixes its batch size to {size}",
             expected="a forward that takes any batch",
-            mend="export it with a fixed batch",
+            hint="export it with a fixed batch",
         )
     return model
 
@@ -135,5 +135,5 @@ def _no_such_opset(opset: int, reason: str) -> ExportError:
     return ExportError(
         f"opset {opset} cannot be had for this module ({reason})",
         expected="an opset that the installed torch writes",
-        mend="take one from 18 to 23",
+        hint="take one from 18 to 23",
     )

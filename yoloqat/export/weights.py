@@ -46,13 +46,13 @@ def _fitted(
         raise ExportError(
             f"weight of layer '{name}' has codes of shape {codes.shape}",
             expected=f"the graph's shape {shape}",
-            mend="export the module that was calibrated",
+            hint="export the module that was calibrated",
         )
     if np.ndim(numbers.scale) and np.shape(numbers.scale) != (shape[axis],):
         raise ExportError(
             f"weight of layer '{name}' has scales of shape {np.shape(numbers.scale)}",
             expected=f"() or ({shape[axis]},), one per index of axis {axis}",
-            mend="calibrate its weight along the output channels",
+            hint="calibrate its weight along the output channels",
         )
     return replace(numbers, codes=codes), axis
 

@@ -94,7 +94,7 @@ def foldable(module: nn.Module, norms: Mapping[str, nn.BatchNorm2d]) -> dict[str
         raise ModelError(
             f"none of the {len(norms)} batch-norms of the float model follows a convolution of this checkpoint",
             expected="a float model whose batch-norms are not folded yet",
-            mend="leave --keep-bn out",
+            hint="leave --keep-bn out",
         )
     for name, layer in layers.items():
         if isinstance(layer, QuantMixin):
@@ -106,7 +106,7 @@ def foldable(module: nn.Module, norms: Mapping[str, nn.BatchNorm2d]) -> dict[str
                 raise ConfigError(
                     f"the weight of '{name}' has {grid}",
                     expected="a scale per output channel with codes that are symmetric about 0, to keep batch-norms",
-                    mend="calibrate without --per-tensor-weights, or leave --keep-bn out",
+                    hint="calibrate without --per-tensor-weights, or leave --keep-bn out",
                 )
     return layers
 

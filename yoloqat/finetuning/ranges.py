@@ -26,7 +26,7 @@ def check_calibrated(module: nn.Module) -> None:
             raise CalibrationError(
                 f"quantizer '{name}' has no amax",
                 expected="a calibrated model",
-                mend="calibrate it first with `yoloqat calibrate`",
+                hint="calibrate it first with `yoloqat calibrate`",
             )
 
 
@@ -67,7 +67,7 @@ class RangeGuard:
                 raise CalibrationError(
                     f"amax of '{name}' became {float(amax[bad].flatten()[0])}",
                     expected="a finite number above 0",
-                    mend="take the last good checkpoint and lower the learning rate",
+                    hint="take the last good checkpoint and lower the learning rate",
                 )
 
 

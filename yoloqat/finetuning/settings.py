@@ -19,7 +19,7 @@ def check_number(name: str, value: object, *, positive: bool = False) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < 0 or (positive and value == 0):  # type: ignore[operator]
         wanted = "a number above 0" if positive else "a number of at least 0"
-        raise ConfigError(f"{name} is {value!r}", expected=wanted, mend=f"set {name} to one")
+        raise ConfigError(f"{name} is {value!r}", expected=wanted, hint=f"set {name} to one")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LossWeights:
             raise ConfigError(
                 f"the loss weights are {self.task}, {self.outputs} and {self.features}",
                 expected="one of them above 0",
-                mend="set the weight of what is to be learned",
+                hint="set the weight of what is to be learned",
             )
 
     @property
@@ -107,7 +107,7 @@ class FinetuneConfig:
             raise ConfigError(
                 f"a batch of {self.batch} images is shared by {self.processes} processes",
                 expected="as many images for each",
-                mend=f"set the batch to a multiple of {self.processes}",
+                hint=f"set the batch to a multiple of {self.processes}",
             )
 
 
@@ -156,7 +156,7 @@ class SupervisionConfig:
             raise ConfigError(
                 f"the learning rates are given from the epochs {epochs}",
                 expected="rising epochs, the first of them 0",
-                mend="write e.g. 0:1e-6,6:1e-5",
+                hint="write e.g. 0:1e-6,6:1e-5",
             )
         for _, rate in self.rates:
             check_number("a learning rate", rate, positive=True)
@@ -185,5 +185,5 @@ def parse_rates(text: str) -> tuple[tuple[int, float], ...]:
         raise ConfigError(
             f"the learning rate is {text!r}",
             expected="a number, or EPOCH:RATE pairs with commas between them",
-            mend="write e.g. 1e-5 or 0:1e-6,6:1e-5",
+            hint="write e.g. 1e-5 or 0:1e-6,6:1e-5",
         ) from error

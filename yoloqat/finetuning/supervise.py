@@ -46,7 +46,7 @@ def supervised_modules(module: nn.Module, stride: int) -> list[str]:
         raise ConfigError(
             f"{type(module).__name__} has no layer before its head",
             expected="a detector of several layers",
-            mend="fine-tune it on its own trainer",
+            hint="fine-tune it on its own trainer",
         )
     return list(dict.fromkeys([*names[::stride], names[-1]]))
 
@@ -98,7 +98,7 @@ class _Supervision:
         value = float(loss.detach())
         if not np.isfinite(value):
             raise ModelError(
-                f"the loss became {value}", expected="a finite loss", mend="lower the learning rate with --lr0"
+                f"the loss became {value}", expected="a finite loss", hint="lower the learning rate with --lr0"
             )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -204,7 +204,7 @@ def _epoch(
         except (CalibrationError, ModelError) as error:
             last = keeper.rows[-1].epoch
             kept = f"last.safetensors holds epoch {last}" if last else "no epoch was finished"
-            raise type(error)(error.what, expected=error.expected, mend=f"{error.mend}; {kept}") from error
+            raise type(error)(error.what, expected=error.expected, hint=f"{error.hint}; {kept}") from error
         progress(f"epoch {epoch + 1}", done, len(plans))
     return total / len(records)
 

@@ -172,7 +172,7 @@ class QatHooks:
             raise ModelError(
                 f"the loss became {float(trainer.loss.detach())} in epoch {trainer.epoch + 1}, step {self._batch}",
                 expected="a finite loss",
-                mend=f"lower the learning rate; {self._last_good()}",
+                hint=f"lower the learning rate; {self._last_good()}",
             )
         if self._pending < self._accumulate and self._batch < self._batches:
             return
@@ -183,8 +183,8 @@ class QatHooks:
         try:
             self._guard.check()
         except CalibrationError as error:
-            mend = f"lower the learning rate; {self._last_good()}"
-            raise CalibrationError(error.what, expected=error.expected, mend=mend) from error
+            hint = f"lower the learning rate; {self._last_good()}"
+            raise CalibrationError(error.what, expected=error.expected, hint=hint) from error
 
     def _last_good(self) -> str:
         trainer: Any = self
@@ -277,7 +277,7 @@ def refused(data: str, error: Exception) -> DataError:
     return DataError(
         f"Ultralytics' trainer refuses data set '{data}' or an argument ({' '.join(str(error).split())[:300]})",
         expected="a data set YAML and arguments that `yolo train` takes",
-        mend="try them there",
+        hint="try them there",
     )
 
 

@@ -38,7 +38,7 @@ def training_file(data: Path, folder: Path, names: dict[int, str], *, channels: 
         raise DataError(
             f"data set '{data}' has {len(spec.names)} classes: {theirs[:120]}",
             expected=f"the detector's {len(names)}, in its order: {ours[:120]}",
-            mend="fine-tune on the data set that the detector was trained for",
+            hint="fine-tune on the data set that the detector was trained for",
         )
     warn_of_indices(spec.names, names, str(data))
     lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
@@ -71,7 +71,7 @@ def _images(spec: DatasetFile, split: str) -> list[Path]:
         raise DataError(
             f"data set '{spec.path}' has no {split} split",
             expected="images to train on and others to score on",
-            mend=f"add {split}: with a directory or a list file",
+            hint=f"add {split}: with a directory or a list file",
         )
     paths = split_images(sources, spec.root, split)
     for path in paths:
@@ -79,7 +79,7 @@ def _images(spec: DatasetFile, split: str) -> list[Path]:
             raise DataError(
                 f"image '{path}' cannot be listed for a training",
                 expected="a name in UTF-8 and in one line",
-                mend="rename it",
+                hint="rename it",
             )
     return paths
 
@@ -107,5 +107,5 @@ def _link(link: Path, target: Path) -> None:
         raise OutputError(
             f"cannot link '{link}' to '{target}' ({error.strerror})",
             expected="a file system that takes links",
-            mend="name another directory with --out",
+            hint="name another directory with --out",
         ) from error

@@ -84,13 +84,13 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(
                 f"the training argument is '{argument}'",
                 expected="KEY=VALUE with a KEY of Ultralytics' trainer",
-                mend="write e.g. mosaic=0.5",
+                hint="write e.g. mosaic=0.5",
             )
         if key in OWN:
             raise ConfigError(
                 f"the training argument is '{argument}'",
                 expected=f"not {key}, which yoloqat sets itself",
-                mend="use its own option, see `yoloqat finetune --help`",
+                hint="use its own option, see `yoloqat finetune --help`",
             )
         try:
             parsed[key], _ = parse_yaml(text)
@@ -98,7 +98,7 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(
                 f"the training argument is '{argument:.200}' ({error})",
                 expected="a plain value",
-                mend="write e.g. mosaic=0.5",
+                hint="write e.g. mosaic=0.5",
             ) from error
     return parsed
 
@@ -112,7 +112,7 @@ def training_arguments(config: FinetuneConfig, device: torch.device) -> dict[str
     arguments = DEFAULTS | parse_arguments(config.arguments)
     if arguments.get("amp") == "bf16" and device.type != "cuda":
         raise ConfigError(
-            f"amp is bf16 on the device '{device}'", expected="a CUDA device", mend="leave it out, or name a GPU"
+            f"amp is bf16 on the device '{device}'", expected="a CUDA device", hint="leave it out, or name a GPU"
         )
     return arguments
 
@@ -130,7 +130,7 @@ def check_trainable(detector: Detector) -> None:
         raise ConfigError(
             f"'{detector.source.path}' cannot be fine-tuned on Ultralytics' trainer ({kind})",
             expected=f"an Ultralytics detector for {' or '.join(TRAINERS)} that is not end-to-end",
-            mend="fine-tune it by distillation alone with --supervise 1",
+            hint="fine-tune it by distillation alone with --supervise 1",
         )
     check_calibrated(detector.module)
 

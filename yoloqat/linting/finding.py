@@ -44,23 +44,24 @@ class Finding:
         nodes: Names of the nodes it is about, in graph order; empty where it is about the whole file. A node without a name
             goes by its operator and its first output, e.g. ``"Conv->x"``.
         message: What is wrong, with the values.
-        mend: What to do about it.
+        hint: What to do about it.
     """
 
     rule: str
     severity: Severity
     nodes: tuple[str, ...]
     message: str
-    mend: str
+    hint: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON-able values: ``rule, severity, nodes, message, mend``."""
+        """Return the finding as JSON-able values: ``rule, severity, nodes, message, hint, mend``."""
         return {
             "rule": self.rule,
             "severity": str(self.severity),
             "nodes": list(self.nodes),
             "message": self.message,
-            "mend": self.mend,
+            "hint": self.hint,
+            "mend": self.hint,  # its name in results of 0.1.0
         }
 
 

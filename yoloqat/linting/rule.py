@@ -32,7 +32,7 @@ class Rule:
         title: What it looks for, in a few words.
         reason: Why that is bad, in one or two sentences.
         source: Where the reason can be read.
-        mend: What to do about it, as an imperative.
+        hint: What to do about it, as an imperative.
         check: Finds it; a pure function of the prepared graph.
     """
 
@@ -41,5 +41,5 @@ class Rule:
     title: str
     reason: str
     source: Source
-    mend: str
+    hint: str
     check: Callable[[Graph], Iterable[Hit]]

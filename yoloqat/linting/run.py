@@ -25,27 +25,27 @@ def read_model(path: Path) -> onnx.ModelProto:
         ModelError: The file or its external data cannot be read, or it is no ONNX file.
     """
     if path.exists() and not path.is_file():  # a device may have no end
-        raise ModelError(f"'{path}' is no regular file", expected=_EXPECTED, mend="check the path")
+        raise ModelError(f"'{path}' is no regular file", expected=_EXPECTED, hint="check the path")
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except OSError as error:
         raise ModelError(
-            f"cannot read '{path}' ({error.strerror or error})", expected=_EXPECTED, mend="check the path"
+            f"cannot read '{path}' ({error.strerror or error})", expected=_EXPECTED, hint="check the path"
         ) from error
     except (DecodeError, ValueError) as error:
         raise ModelError(
-            f"'{path}' is no ONNX file ({error})", expected=_EXPECTED, mend="export it again, it may be cut off"
+            f"'{path}' is no ONNX file ({error})", expected=_EXPECTED, hint="export it again, it may be cut off"
         ) from error
     if not model.ir_version and not model.opset_import:
         raise ModelError(
-            f"'{path}' has no IR version and no operators", expected=_EXPECTED, mend="export it again, it may be empty"
+            f"'{path}' has no IR version and no operators", expected=_EXPECTED, hint="export it again, it may be empty"
         )
     broken = [text for node in model.graph.node for text in _texts(node) if not isinstance(text, str)]
     if broken:  # protobuf gives bytes for them
         raise ModelError(
             f"'{path}' holds {len(broken)} names that are no UTF-8, the first {broken[0]!r}",
             expected=_EXPECTED,
-            mend="export it again, it may be damaged",
+            hint="export it again, it may be damaged",
         )
     try:
         onnx.load_external_data_for_model(model, str(path.absolute().parent))
@@ -53,7 +53,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"external data of '{path}' cannot be read ({error})",
             expected="the files that it names, in its directory",
-            mend="copy them beside it",
+            hint="copy them beside it",
         ) from error
     return model
 
@@ -75,7 +75,7 @@ def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[
     """
     graph = prepare(model, target)
     return [
-        Finding(rule.id, rule.severity, hit.nodes, hit.message, rule.mend)
+        Finding(rule.id, rule.severity, hit.nodes, hit.message, rule.hint)
         for rule in RULES
         for hit in rule.check(graph)
     ]
@@ -104,7 +104,7 @@ def lint_results(findings: Sequence[Finding]) -> dict[str, Any]:
 
     Returns:
         ``errors``, ``warnings`` and ``notes`` are counts of findings; ``findings`` is a list of
-        ``{rule, severity, nodes, message, mend}``.
+        ``{rule, severity, nodes, message, hint}``.
     """
     return {
         "errors": count(findings, Severity.ERROR),

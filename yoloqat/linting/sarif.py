@@ -23,7 +23,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.reason},
-        "help": {"text": f"{rule.reason} {rule.mend}. Source: {rule.source.title}, {rule.source.url}"},
+        "help": {"text": f"{rule.reason} {rule.hint}. Source: {rule.source.title}, {rule.source.url}"},
         "helpUri": rule.source.url,
         "properties": {"documentation": f"{_HELP}#{rule.id}"},
         "defaultConfiguration": {"level": str(rule.severity)},
@@ -38,7 +38,7 @@ def _result(finding: Finding, artifact: str) -> dict[str, Any]:
         "ruleId": finding.rule,
         "ruleIndex": [rule.id for rule in RULES].index(finding.rule),
         "level": str(finding.severity),
-        "message": {"text": f"{finding.message}; {finding.mend}"},
+        "message": {"text": f"{finding.message}; {finding.hint}"},
         "locations": [location],
     }
 

@@ -78,7 +78,7 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
     names = [str(model.source.path if isinstance(model, Detector) else model) for model in models]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise ConfigError(f"model '{repeated}' is named twice", expected="different models", mend="name each once")
+        raise ConfigError(f"model '{repeated}' is named twice", expected="different models", hint="name each once")
     with pinned(run.threads) as cores:
         opened = {
             name: open_model(model, run, hint=config.mode, cache_dir=config.cache_dir)

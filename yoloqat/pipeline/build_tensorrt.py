@@ -48,7 +48,7 @@ def build_engine_file(
         lines = plan_tensorrt(kept, engine_path, options).trtexec
         told = ", ".join(f"with TensorRT {major} `{line}`" for major, line in lines.items())
         raise DependencyError(
-            error.what, expected=error.expected, mend=f"{error.mend}, or take '{kept}' there and type {told}"
+            error.what, expected=error.expected, hint=f"{error.hint}, or take '{kept}' there and type {told}"
         ) from error
     device = run.device.index or 0 if run.device.type == "cuda" else 0
     return build_tensorrt(onnx_path, engine_path, options, progress=run.progress, device=device, tensorrt=tensorrt)

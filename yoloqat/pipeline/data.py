@@ -73,7 +73,7 @@ class Dataset:
             raise DataError(
                 f"the images in '{self.images}' have no labels",
                 expected="a data set YAML, or a COCO json beside them",
-                mend="use Dataset.from_yaml or Dataset.from_coco to score a model",
+                hint="use Dataset.from_yaml or Dataset.from_coco to score a model",
             )
         return load_dataset(self.yaml, images=self.images, annotations=self.annotations)
 
@@ -95,6 +95,6 @@ class Dataset:
             raise ConfigError(
                 f"calibration images are not named (calibration_images is {self.calibration_source})",
                 expected="a directory of images, because validation images are not calibrated on unless you name them",
-                mend="pass calibration_images",
+                hint="pass calibration_images",
             )
         return calibration_images(self.calibration_source, count, seed, select=select)

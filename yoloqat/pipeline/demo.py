@@ -46,7 +46,7 @@ def demo_assets() -> tuple[Path, Path]:
     raise ModelError(
         f"the embedded detector is missing from '{package / 'resources'}'",
         expected="an installed wheel or a checkout of yoloqat",
-        mend="install yoloqat again",
+        hint="install yoloqat again",
     )
 
 

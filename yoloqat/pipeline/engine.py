@@ -132,7 +132,7 @@ def unnamed_images() -> Sequence[ImageRecord]:
     raise ConfigError(
         "engine is 'onnxruntime' and no images to measure ranges on are named",
         expected="calibration images: the file does not tell the ranges between its quantized layers",
-        mend="name a data set with a training split, or a directory of images",
+        hint="name a data set with a training split, or a directory of images",
     )
 
 

@@ -35,7 +35,7 @@ def check_quantized(detector: Detector, path: Path) -> None:
         raise ModelError(
             f"'{path}' is a float model",
             expected="a checkpoint that `yoloqat calibrate` wrote",
-            mend=f"run `yoloqat calibrate {path}` first",
+            hint=f"run `yoloqat calibrate {path}` first",
         )
 
 
@@ -79,7 +79,7 @@ def float_file(detector: Detector, path: Path | None = None) -> Path:
         raise ModelError(
             f"float model '{str(path)[:200]}' {'is another file' if there else 'does not exist'}",
             expected=f"the file that the checkpoint was made from (sha256 {detector.source.sha256[:12]}...)",
-            mend="name it with --float",
+            hint="name it with --float",
         )
     return path
 
@@ -149,7 +149,7 @@ def finetune(
         raise ConfigError(
             f"'{run.out}' holds no unfinished run of these settings",
             expected="the output directory and the settings of a run that was interrupted",
-            mend="type the line that was interrupted, or leave --resume out to begin",
+            hint="type the line that was interrupted, or leave --resume out to begin",
         )
     floating = scoring.score(teacher, "float", f"float {detector.source.sha256}")
     start = copy.deepcopy(detector)

@@ -134,7 +134,7 @@ class _Told:
 
     Attributes:
         at: Seconds of the machine's clock.
-        error: Kind and parts of an error that the user can mend.
+        error: Kind and parts of an error that the user can fix.
         defect: The traceback of any other.
     """
 
@@ -236,13 +236,13 @@ def _raise(crew: list[_Member]) -> NoReturn:
             raise CheckFailedError(
                 f"process {rank} of {len(crew)} ended with code {member.process.exitcode}",
                 expected="processes that live to the end",
-                mend="type the same line to go on with the last finished epoch; see whether memory ran out",
+                hint="type the same line to go on with the last finished epoch; see whether memory ran out",
             )
     told = sorted((member.told for member in crew if member.told is not None), key=lambda one: one.at)
     for one in told:
         if one.error is not None:
-            kind, what, expected, mend = one.error
-            raise kind(what, expected=expected, mend=mend)
+            kind, what, expected, hint = one.error
+            raise kind(what, expected=expected, hint=hint)
     raise RuntimeError(next(one.defect for one in told if one.defect is not None))
 
 
@@ -284,7 +284,7 @@ def _serve(job: Job, group: Group, pipe: Connection) -> None:
             job.train(group, progress)
             pipe.send(_Told(time.monotonic()))
         except YoloqatError as error:
-            pipe.send(_Told(time.monotonic(), error=(type(error), error.what, error.expected, error.mend)))
+            pipe.send(_Told(time.monotonic(), error=(type(error), error.what, error.expected, error.hint)))
         except Exception:  # whatever it is, the one who waits must hear of it
             pipe.send(_Told(time.monotonic(), defect=traceback.format_exc()))
     except (KeyboardInterrupt, ConnectionError):

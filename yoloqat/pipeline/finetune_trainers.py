@@ -53,7 +53,7 @@ def unnamed(source: Path | None) -> ConfigError:
     return ConfigError(
         f"the images to train on are not named (--data is {source})",
         expected="a data set YAML with a training split, or a directory",
-        mend="add --data YAML, or --supervise 1 --train-images-dir DIR",
+        hint="add --data YAML, or --supervise 1 --train-images-dir DIR",
     )
 
 
@@ -75,7 +75,7 @@ def training_images(source: Path | None, skipped: list[Path] | None = None) -> t
     else:
         spec = read_dataset_file(source)
         if not spec.train:
-            raise DataError(f"data set '{source}' has no train split", expected="images to train on", mend="add train:")
+            raise DataError(f"data set '{source}' has no train split", expected="images to train on", hint="add train:")
         paths = split_images(spec.train, spec.root, "train")
     kept = readable_images(paths, skipped)
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(kept, start=1))

@@ -86,7 +86,7 @@ def check_scoring(info: ModelInfo, dataset: DetectionDataset | None, config: Eva
         raise DataError(
             f"no mAP can be compared on {dataset.labels_source}: {reason}",
             expected="annotated objects that are no crowds",
-            mend="name other annotations",
+            hint="name other annotations",
         )
 
 
@@ -119,7 +119,7 @@ def open_model(path: Path | Detector, run: Run, *, hint: Hint = "latency", cache
         raise ModelError(
             f"model '{path}' does not exist",
             expected="a .pt, .safetensors, .onnx, .engine or an OpenVINO directory",
-            mend="check the path",
+            hint="check the path",
         )
     if path.suffix in TORCH_SUFFIXES and path.is_file():
         detector = load_detector(path)

@@ -77,7 +77,7 @@ def _torch_codes(quantizer: TensorQuantizer, x: torch.Tensor) -> NDArray[np.int6
     grid = quantizer.grid()
     if grid is None:
         raise ExportError(
-            f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", mend="calibrate it first"
+            f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", hint="calibrate it first"
         )
     step, zero_point = grid
     return (torch.round(quantizer.forward(x) / step) + zero_point).cpu().numpy().astype(np.int64)
@@ -101,7 +101,7 @@ def _places(cuts: Sequence[Cut], named: Mapping[str, str], sites: Container[str]
             raise ExportError(
                 f"quantizer '{cut.quantizer}' feeds {', '.join(cut.layers) or 'nothing'}",
                 expected="a quantizer of the detector",
-                mend="compare the file with the checkpoint it was exported from",
+                hint="compare the file with the checkpoint it was exported from",
             )
         places.append(_Place(cut, site, turns[site]))
         turns[site] += 1

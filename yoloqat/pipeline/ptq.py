@@ -41,7 +41,7 @@ def refuse_quantized(detector: Detector) -> None:
         raise ModelError(
             f"'{detector.source.path}' is quantized already ({len(detector.quantization.layers)} layers)",
             expected="a float model",
-            mend="pass the .pt it was made from",
+            hint="pass the .pt it was made from",
         )
 
 
@@ -91,7 +91,7 @@ class Ptq:
             raise ConfigError(
                 f"ignore patterns {', '.join(quant.ignore)} leave no layer to quantize",
                 expected="at least one quantized layer",
-                mend="ignore fewer layers",
+                hint="ignore fewer layers",
             )
         calibrate_weights(detector, calibration.weight_method)
         self.predictor = TorchPredictor(detector, device=run.device)

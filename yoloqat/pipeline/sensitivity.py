@@ -164,7 +164,7 @@ def run_scan(
             raise CheckFailedError(
                 f"the scan changed the model '{checkpoint}'",
                 expected="the state it had",
-                mend="report this as a defect",
+                hint="report this as a defect",
             )
     results |= {"state_hash": before, "state_unchanged": True, "seconds": time.perf_counter() - start}
     _write(rows, results, run.out, top=options.top)

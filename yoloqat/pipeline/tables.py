@@ -152,7 +152,7 @@ def findings_table(title: str, results: dict[str, Any]) -> Table:
         (
             f"{finding['severity']} {finding['rule']}",
             str(len(finding["nodes"])) if finding["nodes"] else "-",
-            f"{finding['message']}; {finding['mend']}",
+            f"{finding['message']}; {finding['hint']}",
         )
         for finding in results["findings"]
     )

@@ -23,7 +23,7 @@ def file_sha256(path: Path) -> str:
         raise DataError(
             f"cannot read '{path}' ({error.strerror})",
             expected="a readable file",
-            mend="check the path and its permissions",
+            hint="check the path and its permissions",
         ) from error
 
 

@@ -43,20 +43,20 @@ class QuantDescriptor:
         symmetric: bool = True,
     ) -> None:
         if not fake_quant:
-            raise ConfigError(f"fake_quant is {fake_quant!r}", expected="True", mend="leave fake_quant out")
+            raise ConfigError(f"fake_quant is {fake_quant!r}", expected="True", hint="leave fake_quant out")
         if calib_method not in ("max", "histogram"):
             raise ConfigError(
-                f"calib_method is {calib_method!r}", expected="'max' or 'histogram'", mend="choose one of the two"
+                f"calib_method is {calib_method!r}", expected="'max' or 'histogram'", hint="choose one of the two"
             )
         if isinstance(axis, tuple):
             if len(axis) != 1:
-                raise ConfigError(f"axis is {axis!r}", expected="one channel axis", mend="name a single axis")
+                raise ConfigError(f"axis is {axis!r}", expected="one channel axis", hint="name a single axis")
             axis = axis[0]
         if axis is not None and (calib_method == "histogram" or not symmetric):
             raise ConfigError(
                 f"axis is {axis!r} with calib_method={calib_method!r} and symmetric={symmetric!r}",
                 expected="a symmetric scheme calibrated by max where there is a scale per channel",
-                mend="leave the axis out, or use calib_method='max' and symmetric=True",
+                hint="leave the axis out, or use calib_method='max' and symmetric=True",
             )
         self.scheme = QuantScheme(
             bits=num_bits, symmetric=symmetric, axis=axis, unsigned=unsigned, narrow_range=narrow_range

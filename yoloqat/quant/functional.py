@@ -229,7 +229,7 @@ def reduce_amax(x: Tensor, *, axis: int | tuple[int, ...] | None = None, keepdim
     """
     if x.numel() == 0:
         raise CalibrationError(
-            f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", mend="check the images"
+            f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", hint="check the images"
         )
     if axis is None:
         low, high = x.detach().aminmax()
@@ -239,7 +239,7 @@ def reduce_amax(x: Tensor, *, axis: int | tuple[int, ...] | None = None, keepdim
         raise CalibrationError(
             f"the channel axis is {axis} and a tensor has shape {tuple(x.shape)}",
             expected="an axis of that tensor",
-            mend="choose another axis",
+            hint="choose another axis",
         )
     axes = [dim for dim in range(x.dim()) if dim not in {one % x.dim() for one in kept}]
     # amax over no axes would reduce all of them

@@ -55,7 +55,7 @@ def quantize_module(module: nn.Module, example: Tensor, config: QuantConfig | No
         raise ConfigError(
             f"module {type(module).__name__} has {len(floats)} layers with a quantized form, all of them left float",
             expected="at least one convolution or linear layer to quantize",
-            mend="ignore fewer layers",
+            hint="ignore fewer layers",
         )
     swap_layers(quantized, names, config)
     plan = plan_module(quantized, trace(quantized, example), config, floats=floats)
@@ -84,7 +84,7 @@ def calibrate_module(module: nn.Module, batches: Iterable[Tensor], method: str |
         raise CalibrationError(
             f"module {type(module).__name__} has {len(quantizers)} quantizers",
             expected="a module that quantize_module returned",
-            mend="quantize it first",
+            hint="quantize it first",
         )
     training = calibrated.training
     collectors = {
@@ -106,7 +106,7 @@ def calibrate_module(module: nn.Module, batches: Iterable[Tensor], method: str |
             raise CalibrationError(
                 f"quantizer '{name}' was not reached by {count} batches",
                 expected="at least one batch through every layer",
-                mend="pass more batches, or leave its layer float",
+                hint="pass more batches, or leave its layer float",
             )
         quantizer.load_histogram(histogram, spec)
     return calibrated.train(training)

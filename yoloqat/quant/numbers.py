@@ -70,7 +70,7 @@ def _tensor_numbers(quantizer: TensorQuantizer, constant: Tensor | None = None) 
     grid = quantizer.grid()
     if grid is None or quantizer.amax is None:
         raise CalibrationError(
-            f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", mend="calibrate it first"
+            f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", hint="calibrate it first"
         )
     step, zero_point = (tensor.detach().cpu().flatten().numpy() for tensor in grid)
     if quantizer.scheme.axis is None:

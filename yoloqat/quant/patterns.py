@@ -21,7 +21,7 @@ def _matcher(pattern: str, option: str) -> Callable[[str], bool]:
             raise PatternError(
                 f"{option} pattern {pattern!r} is no regular expression ({error})",
                 expected="a valid regular expression after 're:'",
-                mend="correct it",
+                hint="correct it",
             ) from error
         return lambda name: expression.fullmatch(name) is not None
     return lambda name: fnmatch.fnmatchcase(name, pattern)
@@ -61,7 +61,7 @@ def match_layers(patterns: Sequence[str], names: Collection[str], *, option: str
             raise PatternError(
                 f"{option} pattern {pattern!r} matches no layer",
                 expected="the name of a layer or block, a glob, or re:PATTERN",
-                mend=f"did you mean {', '.join(near)}?" if near else _named_like(candidates),
+                hint=f"did you mean {', '.join(near)}?" if near else _named_like(candidates),
             )
         found |= hits
     return found

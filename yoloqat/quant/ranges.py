@@ -56,5 +56,5 @@ def _erases(quantizer: TensorQuantizer, amax: Tensor, weight: Tensor) -> bool:
 
 def _unfit(source: str, name: str, what: str) -> CalibrationError:
     return CalibrationError(
-        f"quantizer '{name}' of {source} {what}", expected="finite ranges of at least 0", mend="calibrate it again"
+        f"quantizer '{name}' of {source} {what}", expected="finite ranges of at least 0", hint="calibrate it again"
     )

@@ -32,7 +32,7 @@ def site_holder(module: nn.Module, site: str) -> tuple[nn.Module, str, TensorQua
         raise ModelError(
             f"the model has no quantizer '{site}'",
             expected="the quantizers that its placement names",
-            mend="calibrate the float model again",
+            hint="calibrate the float model again",
         )
     return holder, attribute, quantizer
 

@@ -96,7 +96,7 @@ def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) 
             raise ModelError(
                 f"the model is itself the layer {type(module).__name__}",
                 expected="a model that holds its layers",
-                mend="wrap it in torch.nn.Sequential",
+                hint="wrap it in torch.nn.Sequential",
             )
         try:
             child = module.get_submodule(name)
@@ -107,7 +107,7 @@ def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) 
             raise ModelError(
                 f"layer '{name}' is {'missing' if child is None else type(child).__name__}",
                 expected=f"one of {', '.join(kind.__name__ for kind in forms)}",
-                mend="swap only layers that the model has",
+                hint="swap only layers that the model has",
             )
         if child not in swapped:
             swapped[child] = form.from_float(child, activations=config.activations, weights=config.weights, name=name)

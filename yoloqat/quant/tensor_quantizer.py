@@ -97,7 +97,7 @@ class TensorQuantizer(nn.Module):
             raise CalibrationError(
                 f"range of '{self.name}' is [{low}, {high}] with {kind} scheme",
                 expected="low <= high on an affine scheme",
-                mend="set amax instead or swap with an affine scheme",
+                hint="set amax instead or swap with an affine scheme",
             )
         ends = self._checked(max(-low, 0.0), "low end"), self._checked(max(high, 0.0), "high end")
         self._low, self._amax = -ends[0], ends[1]
@@ -111,7 +111,7 @@ class TensorQuantizer(nn.Module):
             raise CalibrationError(
                 f"{what} of '{self.name}' is {float(worst)}",
                 expected="a finite number of at least 0",
-                mend="calibrate on other images or leave the layer float",
+                hint="calibrate on other images or leave the layer float",
             )
         return tensor
 
@@ -137,7 +137,7 @@ class TensorQuantizer(nn.Module):
                 raise CalibrationError(
                     f"'{self.name}' was asked for {str(method)!r} but collected only maxima",
                     expected="method 'max'",
-                    mend="make it with calib_method='histogram'",
+                    hint="make it with calib_method='histogram'",
                 )
             amax = self._calibrator.compute_amax()
         else:
@@ -146,7 +146,7 @@ class TensorQuantizer(nn.Module):
             raise CalibrationError(
                 f"quantizer '{self.name}' collected nothing",
                 expected="at least one batch",
-                mend="run images through the model while it calibrates, or leave the layer float",
+                hint="run images through the model while it calibrates, or leave the layer float",
             )
         histogram = self._calibrator.histogram() if isinstance(self._calibrator, HistogramCalibrator) else None
         if self.scheme.symmetric or histogram is None:
@@ -219,7 +219,7 @@ class TensorQuantizer(nn.Module):
         try:
             self._calibrator.collect(x)
         except CalibrationError as error:
-            raise CalibrationError(f"'{self.name}': {error.what}", expected=error.expected, mend=error.mend) from error
+            raise CalibrationError(f"'{self.name}': {error.what}", expected=error.expected, hint=error.hint) from error
 
     def forward(self, x: Tensor) -> Tensor:
         """Collect statistics of ``x`` and return it fake-quantized, as switched on."""

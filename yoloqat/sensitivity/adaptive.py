@@ -58,7 +58,7 @@ class Budget:
         """Check the values."""
         if not isinstance(self.share, int | float) or not 0.0 < self.share <= 1.0:
             raise ConfigError(
-                f"budget is {self.share!r}", expected="a number above 0 and at most 1", mend="write e.g. 0.1"
+                f"budget is {self.share!r}", expected="a number above 0 and at most 1", hint="write e.g. 0.1"
             )
         check_int("items", self.items, 1)
         check_int("images", self.images, 1)
@@ -202,7 +202,7 @@ def first_round(budget: Budget, costs: Mapping[str, float], sizes: Sequence[int]
         raise ConfigError(
             f"budget is {budget.share} and one chunk of {sizes[order[0]]} images for {budget.items} items needs {needed:.3f}",
             expected="a budget for every item on one chunk at least",
-            mend="raise --budget, or lower --batch",
+            hint="raise --budget, or lower --batch",
         )
     return found
 

@@ -98,7 +98,7 @@ class Processes:
                         raise CheckFailedError(
                             f"worker {number} ended with code {process.exitcode}",
                             expected="workers that live",
-                            mend="scan without --workers to see why",
+                            hint="scan without --workers to see why",
                         )
                     self._running[number] = self._started(number)
             time.sleep(WAIT_SECONDS)
@@ -117,10 +117,10 @@ def _received(pipe: Connection) -> YoloqatError | None:
     try:
         if not pipe.poll():
             return None
-        kind, what, expected, mend = pipe.recv()
+        kind, what, expected, hint = pipe.recv()
     except (EOFError, OSError):
         return None
-    made: YoloqatError = kind(what, expected=expected, mend=mend)
+    made: YoloqatError = kind(what, expected=expected, hint=hint)
     return made
 
 
@@ -146,6 +146,6 @@ def _serve(job: Job, device: str, pipe: Connection) -> None:
                 time.sleep(WAIT_SECONDS)
             study.close()
     except YoloqatError as error:
-        pipe.send((type(error), error.what, error.expected, error.mend))
+        pipe.send((type(error), error.what, error.expected, error.hint))
     except KeyboardInterrupt:
         return

@@ -56,7 +56,7 @@ def active_edges(module: nn.Module) -> list[Edge]:
             name = f"{holder_name}.{attributes[0]}"
             if quantizer.amax is None:
                 raise CalibrationError(
-                    f"quantizer '{name}' has no range", expected="a calibrated model", mend="calibrate it first"
+                    f"quantizer '{name}' has no range", expected="a calibrated model", hint="calibrate it first"
                 )
             layer = isinstance(holder, QuantMixin)
             weight = isinstance(holder, QuantMixin) and holder._weight_quantizer is quantizer
@@ -65,7 +65,7 @@ def active_edges(module: nn.Module) -> list[Edge]:
             )
     if not edges:
         raise ModelError(
-            f"the model has {len(edges)} quantizers that are switched on", expected="at least one", mend="calibrate it"
+            f"the model has {len(edges)} quantizers that are switched on", expected="at least one", hint="calibrate it"
         )
     return edges
 
@@ -97,7 +97,7 @@ def markers(edges: list[Edge], traced: Traced, executor: Executor) -> dict[str, 
             raise ModelError(
                 f"quantizer '{site.target}' is used in '{', '.join(places)}', which does not hold it",
                 expected="a layer or block that holds its quantizers",
-                mend="scan a model that yoloqat quantized",
+                hint="scan a model that yoloqat quantized",
             )
         found[name].append(site.index)
     return {name: tuple(nodes) for name, nodes in found.items()}

@@ -107,7 +107,7 @@ class Measured:
                 raise DataError(
                     f"the study has matches of {len(own)} and {len(bases)} images on chunk {chunk}",
                     expected=f"matches of {len(positions)} images, of the base model whole",
-                    mend="remove the study and scan again",
+                    hint="remove the study and scan again",
                 )
             found |= {place: image or base for place, image, base in zip(positions, own, bases, strict=True) if base}
         order = sorted(found)

@@ -39,7 +39,7 @@ def make_items(edges: Sequence[Edge], config: ScanConfig) -> list[Item]:
     if config.granularity == GROUP:
         for name, patterns in (_parsed(text) for text in config.groups):
             if name in members:
-                raise ConfigError(f"group '{name}' is named twice", expected="one --group per name", mend="join them")
+                raise ConfigError(f"group '{name}' is named twice", expected="one --group per name", hint="join them")
             holders = match_layers(patterns, {edge.holder for edge in edges})
             members[name] = [edge for edge in edges if edge.holder in holders]
     else:
@@ -70,6 +70,6 @@ def _parsed(text: str) -> tuple[str, list[str]]:
         raise ConfigError(
             f"group is {text!r}",
             expected="NAME=PATTERN,PATTERN with patterns as for --ignore",
-            mend="write e.g. neck=model.1[0-9]",
+            hint="write e.g. neck=model.1[0-9]",
         )
     return name.strip(), patterns

@@ -78,11 +78,11 @@ def check_workers(workers: int, *, device: str, threads: int, cores: int, device
         raise ConfigError(
             f"{workers} workers of {threads} threads each want {workers * threads} cores",
             expected=f"at most the {cores} cores of this machine",
-            mend="set --workers or --threads lower; each worker uses the threads that one process would",
+            hint="set --workers or --threads lower; each worker uses the threads that one process would",
         )
     if device != "cpu" and workers > devices:
         raise ConfigError(
             f"{workers} workers want a CUDA device each",
             expected=f"at most the {devices} devices of this machine",
-            mend="set --workers lower",
+            hint="set --workers lower",
         )

@@ -48,7 +48,7 @@ def check_bits(edges: Sequence[Edge], config: ScanConfig) -> None:
         raise ConfigError(
             f"bits of the site under test is {config.bits} in a model of {', '.join(map(str, widths))} bits",
             expected="fewer bits than the model's, or more",
-            mend="leave --bits out to switch sites off, or name another number",
+            hint="leave --bits out to switch sites off, or name another number",
         )
 
 

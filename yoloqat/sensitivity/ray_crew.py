@@ -43,7 +43,7 @@ class _Worker:
             with torch_threads(self._job.threads):
                 return list(self._scanner.run(chunk, names))
         except YoloqatError as error:
-            return type(error), error.what, error.expected, error.mend
+            return type(error), error.what, error.expected, error.hint
 
 
 class RayCrew:
@@ -104,11 +104,11 @@ class RayCrew:
             raise CheckFailedError(
                 f"the Ray cluster gave a task up ({reason[-1][:200]})",
                 expected="workers that can read the model and the images under the paths given here",
-                mend="look at Ray's logs, or scan without --ray",
+                hint="look at Ray's logs, or scan without --ray",
             ) from error
         if isinstance(answer, tuple):
-            kind, what, expected, mend = answer
-            raise kind(what, expected=expected, mend=mend)
+            kind, what, expected, hint = answer
+            raise kind(what, expected=expected, hint=hint)
         found: list[tuple[str, Finding]] = answer
         return found
 
@@ -143,7 +143,7 @@ def ray_crew(job: Job, address: str, workers: int, study: Study, progress: Progr
         import ray
     except ImportError as error:
         raise DependencyError(
-            f"package '{error.name}' is not installed", expected="Ray for --ray", mend="pip install 'yoloqat[ray]'"
+            f"package '{error.name}' is not installed", expected="Ray for --ray", hint="pip install 'yoloqat[ray]'"
         ) from error
     settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -157,7 +157,7 @@ def ray_crew(job: Job, address: str, workers: int, study: Study, progress: Progr
         raise ConfigError(
             f"Ray address is '{address}' ({' '.join(str(error).split())[:200]})",
             expected="the address of a running cluster, 'auto' or 'local'",
-            mend="start one with `ray start --head`, or write --ray local",
+            hint="start one with `ray start --head`, or write --ray local",
         ) from error
     try:
         cores = int(ray.cluster_resources().get("CPU", 0))
@@ -165,7 +165,7 @@ def ray_crew(job: Job, address: str, workers: int, study: Study, progress: Progr
             raise ConfigError(
                 f"{workers} workers of {job.threads} threads each want {workers * job.threads} cores of the Ray cluster",
                 expected=f"at most its {cores} cores",
-                mend="set --workers or --threads lower",
+                hint="set --workers or --threads lower",
             )
         yield RayCrew(ray, job, workers, study, progress)
     finally:

@@ -95,7 +95,7 @@ class Scanner:
             raise DataError(
                 f"metric is '{scan.metric}' and no object of {dataset.labels_source} counts for it",
                 expected="objects of its class and size",
-                mend="choose another with --metric, or name other annotations",
+                hint="choose another with --metric, or name other annotations",
             )
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
         self.chunks = plan_chunks(dataset, config, info=detector.info, device=device)

@@ -40,12 +40,12 @@ class ScanConfig:
         """Check the values."""
         for name, value, known in (("mode", self.mode, MODES), ("granularity", self.granularity, GRANULARITIES)):
             if value not in known:
-                raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(known)}", mend="choose one")
+                raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(known)}", hint="choose one")
         if (self.granularity == GROUP) != bool(self.groups):
             raise ConfigError(
                 f"granularity is {self.granularity!r} with {len(self.groups)} groups",
                 expected=f"groups with the granularity {GROUP!r} and with no other",
-                mend="name groups with --group NAME=PATTERN,PATTERN",
+                hint="name groups with --group NAME=PATTERN,PATTERN",
             )
         if self.bits is not None:
             check_int("bits of the site under test", self.bits, 2, 16)

@@ -121,7 +121,7 @@ class Study:
                 raise ConfigError(
                     f"study '{self.path}' was made with {name} {known.get(name)} and this run has {wanted.get(name)}",
                     expected="the same inputs",
-                    mend="name another directory with --out, or go back to what it was made with",
+                    hint="name another directory with --out, or go back to what it was made with",
                 )
 
     @contextmanager
@@ -142,7 +142,7 @@ class Study:
         return OutputError(
             f"study '{self.path}' cannot be written ({error})",
             expected="a writable directory with free space on a local disk",
-            mend="make room or end what holds it and type the same line again, or name another directory with --out",
+            hint="make room or end what holds it and type the same line again, or name another directory with --out",
         )
 
     def damaged(self, error: Exception) -> DataError:
@@ -150,7 +150,7 @@ class Study:
         return DataError(
             f"'{self.path}' is no study, or is damaged ({error})",
             expected="a file that `yoloqat sensitivity` wrote",
-            mend="remove it, or name another directory with --out",
+            hint="remove it, or name another directory with --out",
         )
 
     @contextmanager

@@ -127,16 +127,16 @@ def test_parser_errors_name_their_nodes(trt, world, qdq_path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "mend"),
+    ("line", "hint"),
     [
         ("Could not find any implementation for node first", "raise --workspace"),
         ("Requested amount of GPU memory could not be allocated: out of memory", "free memory on the GPU"),
         ("an unheard-of failure", "run the trtexec line with --verbose"),
     ],
 )
-def test_no_engine_is_explained(trt, world, qdq_path, tmp_path, line, mend):
+def test_no_engine_is_explained(trt, world, qdq_path, tmp_path, line, hint):
     world.build_errors = [line]
-    with pytest.raises(EngineError, match=rf"TensorRT {trt.__version__} built no engine \({line}\).*{mend}"):
+    with pytest.raises(EngineError, match=rf"TensorRT {trt.__version__} built no engine \({line}\).*{hint}"):
         build_tensorrt(qdq_path, tmp_path / "model.engine", tensorrt=trt)
     assert not list(tmp_path.iterdir())
 

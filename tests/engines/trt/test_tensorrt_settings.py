@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yoloqat.engines.tensorrt import Span, TensorRTOptions, trtexec_lines
 from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
 from yoloqat.engines.tensorrt.load import checked_tensorrt, load_tensorrt, version_of
-from yoloqat.engines.tensorrt.logs import mend_of
+from yoloqat.engines.tensorrt.logs import hint_of
 from yoloqat.engines.tensorrt.profile import InputProfile, input_profile
 from yoloqat.errors import ConfigError, DependencyError, ModelError
 
@@ -173,7 +173,7 @@ def test_tensorrt_that_cannot_be_imported(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "mend"),
+    ("line", "hint"),
     [
         ("Requested amount of GPU memory (3 bytes) could not be allocated", "free memory"),
         ("Could not find any implementation for node", "raise --workspace"),
@@ -182,5 +182,5 @@ def test_tensorrt_that_cannot_be_imported(tmp_path, monkeypatch):
         ("no optimization profile has been defined", "set --min-"),
     ],
 )
-def test_what_to_do_about_a_line(line, mend):
-    assert mend in mend_of(["something before", line])
+def test_what_to_do_about_a_line(line, hint):
+    assert hint in hint_of(["something before", line])

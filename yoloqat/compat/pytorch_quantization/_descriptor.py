@@ -48,10 +48,10 @@ class ScaledQuantDescriptor:
         unknown = sorted(set(kwargs) - set(_DEFAULTS))
         if unknown:
             raise ArgumentTypeError(
-                f"argument '{unknown[0]}' is unknown", expected=f"one of {', '.join(_DEFAULTS)}", mend="leave it out"
+                f"argument '{unknown[0]}' is unknown", expected=f"one of {', '.join(_DEFAULTS)}", hint="leave it out"
             )
         if name is not None and not isinstance(name, str):
-            raise ArgumentTypeError(f"name is {name!r}", expected="a text or None", mend="write it as text")
+            raise ArgumentTypeError(f"name is {name!r}", expected="a text or None", hint="write it as text")
         values = _DEFAULTS | kwargs
         self._num_bits = num_bits
         self._name = name
@@ -65,15 +65,15 @@ class ScaledQuantDescriptor:
         self._calib_method: str = values["calib_method"]
         if self._learn_amax and self._axis is not None:
             raise ArgumentTypeError(
-                f"axis is {self._axis!r} with learn_amax=True", expected="None", mend="leave one of the two out"
+                f"axis is {self._axis!r} with learn_amax=True", expected="None", hint="leave one of the two out"
             )
         if self._calib_method not in ("max", "histogram"):
             raise ArgumentValueError(
-                f"calib_method is {self._calib_method!r}", expected="'max' or 'histogram'", mend="choose one of the two"
+                f"calib_method is {self._calib_method!r}", expected="'max' or 'histogram'", hint="choose one of the two"
             )
         if self._scale_amax is not None and not isinstance(self._scale_amax, int | float):
             raise ArgumentTypeError(
-                f"scale_amax is {self._scale_amax!r}", expected="a number or None", mend="write e.g. 0.9"
+                f"scale_amax is {self._scale_amax!r}", expected="a number or None", hint="write e.g. 0.9"
             )
         self._amax = float_array(values["amax"])
         self.core  # noqa: B018 - checks num_bits
@@ -159,11 +159,11 @@ class ScaledQuantDescriptor:
             values = yaml.safe_load(yaml_str)
         except yaml.YAMLError as error:
             raise ArgumentValueError(
-                f"the text of a descriptor is {yaml_str[:40]!r}", expected="YAML", mend="write it with to_yaml"
+                f"the text of a descriptor is {yaml_str[:40]!r}", expected="YAML", hint="write it with to_yaml"
             ) from error
         if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
             raise ArgumentTypeError(
-                f"the text of a descriptor is {yaml_str[:40]!r}", expected="a mapping", mend="write it with to_yaml"
+                f"the text of a descriptor is {yaml_str[:40]!r}", expected="a mapping", hint="write it with to_yaml"
             )
         for key in {"axis", "num_bits"} & values.keys():
             values[key] = tuple(values[key]) if isinstance(values[key], list) else values[key]
@@ -188,9 +188,9 @@ def integer_scheme(num_bits: Any, **settings: bool) -> QuantScheme:
         ArgumentValueError: It is not from 2 to 16.
     """
     if isinstance(num_bits, bool) or not isinstance(num_bits, int):
-        raise ArgumentTypeError(f"num_bits is {num_bits!r}", expected="a whole number", mend="write e.g. 8")
+        raise ArgumentTypeError(f"num_bits is {num_bits!r}", expected="a whole number", hint="write e.g. 8")
     if not 2 <= num_bits <= 16:
-        raise ArgumentValueError(f"num_bits is {num_bits}", expected="2 to 16", mend="write e.g. 8")
+        raise ArgumentValueError(f"num_bits is {num_bits}", expected="2 to 16", hint="write e.g. 8")
     settings = {name: bool(value) for name, value in settings.items()}
     if settings.get("unsigned"):
         settings["narrow_range"] = False
@@ -206,7 +206,7 @@ def quantizer_scheme(num_bits: Any, axis: Axis, *, unsigned: bool, narrow_range:
     """
     bits = 8 if num_bits == E4M3 else num_bits
     if isinstance(bits, tuple):
-        raise ArgumentTypeError(f"num_bits is {num_bits!r}", expected=f"a whole number or {E4M3}", mend="write e.g. 8")
+        raise ArgumentTypeError(f"num_bits is {num_bits!r}", expected=f"a whole number or {E4M3}", hint="write e.g. 8")
     scheme = integer_scheme(bits, unsigned=unsigned, narrow_range=narrow_range)
     single = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
     if isinstance(single, int) and 0 <= single <= 7:
@@ -224,7 +224,7 @@ def checked_axis(axis: Any) -> Axis:
     for one in (axis,) if several is None else several:
         if isinstance(one, bool) or not (isinstance(one, int) or (one is None and several is None)):
             raise ArgumentTypeError(
-                f"axis is {axis!r}", expected="None, a whole number or several of these", mend="write e.g. axis=0"
+                f"axis is {axis!r}", expected="None, a whole number or several of these", hint="write e.g. axis=0"
             )
     return axis if several is None else several
 
@@ -245,5 +245,5 @@ def float_array(amax: Any) -> NDArray[np.float32] | None:
         return np.array(amax, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(
-            f"amax is {amax!r}", expected="a number, sequence, array or tensor", mend="pass one of these"
+            f"amax is {amax!r}", expected="a number, sequence, array or tensor", hint="pass one of these"
         ) from error

@@ -53,7 +53,7 @@ def scaled_e4m3(inputs: Tensor, amax: Tensor | float | None = None, E: int = 4, 
         UnsupportedError: Another format is asked for.
     """
     if (E, M) != E4M3:
-        raise UnsupportedError(f"E and M are {(E, M)}", expected=f"{E4M3}", mend="leave both out")
+        raise UnsupportedError(f"E and M are {(E, M)}", expected=f"{E4M3}", hint="leave both out")
     limit = torch.as_tensor(LARGEST if amax is None else amax, device=inputs.device).detach()
     result: Tensor = _ScaledE4M3.apply(inputs, limit)
     return result

@@ -48,7 +48,7 @@ def fake_tensor_quant_with_axis(
         raise StateError(
             f"axis is {axis} and amax has {amax.numel()} values for a tensor of shape {tuple(inputs.shape)}",
             expected="one value per index of the axis",
-            mend="reduce over the other axes",
+            hint="reduce over the other axes",
         )
     shape = [1] * inputs.dim()
     shape[axis] = -1

@@ -82,13 +82,13 @@ def _custom_entry(given: Any) -> _quant_entry:
         raise ArgumentTypeError(
             f"a custom quantized module is {given!r}",
             expected="(module, name of the class there, class to put there)",
-            mend="give all three",
+            hint="give all three",
         ) from error
     if not isinstance(entry.mod_name, str) or not hasattr(entry.orig_mod, entry.mod_name):
         raise MissingAttributeError(
             f"a custom quantized module names {entry.mod_name!r}",
             expected=f"an attribute of {getattr(entry.orig_mod, '__name__', entry.orig_mod)}",
-            mend="correct the name",
+            hint="correct the name",
         )
     return entry
 

@@ -125,7 +125,7 @@ class _Codes(torch.autograd.Function):
             raise ArgumentValueError(
                 f"amax is {float(amax.min()):g} with half-precision inputs",
                 expected=f"a scale of at most {_LARGEST_HALF:g}",
-                mend="quantize in float32",
+                hint="quantize in float32",
             )
         return integers.to(x.dtype), scale.to(x.dtype)
 
@@ -145,12 +145,12 @@ def _checked(
         raise ArgumentTypeError(
             f"a tensor to quantize without sign holds {least:g}",
             expected="no negative values",
-            mend="quantize with unsigned=False",
+            hint="quantize with unsigned=False",
         )
     least = float(amax.min())
     if least < 0.0:
         raise ArgumentValueError(
-            f"amax is {least:g}", expected="no negative values", mend="pass the largest absolute value"
+            f"amax is {least:g}", expected="no negative values", hint="pass the largest absolute value"
         )
     return amax, integer_scheme(num_bits, unsigned=unsigned, narrow_range=narrow_range)
 

@@ -52,6 +52,6 @@ def activation(text: str) -> nn.Module:
         raise ModelError(
             f"the activation '{text}' is unknown",
             expected=f"one of {', '.join(f'nn.{name}()' for name in _KINDS)}",
-            mend="pass a model that uses one of these",
+            hint="pass a model that uses one of these",
         )
     return kind(float(match["slope"])) if match["slope"] else kind()

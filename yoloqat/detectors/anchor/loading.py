@@ -27,7 +27,7 @@ from yoloqat.provenance import file_sha256
 _IMGSZ, _LARGE_IMGSZ, _LARGE_STRIDE = 640, 1280, 64
 """What the authors train at: models with a fourth level, of stride 64, at the larger size."""
 
-_MEND = "pass the checkpoint as it was trained, not pruned, fused or changed by hand"
+_HINT = "pass the checkpoint as it was trained, not pruned, fused or changed by hand"
 
 
 def _skeleton(architecture: dict[str, Any]) -> AnchorModel:
@@ -109,7 +109,7 @@ def _architecture(original: Original, path: Path | str) -> dict[str, Any]:
         raise ModelError(
             f"'{path}' has {len(original.names)} class names and nc {classes!r}",
             expected="one name for every class",
-            mend=_MEND,
+            hint=_HINT,
         )
     described = {
         "yaml": yaml,
@@ -120,7 +120,7 @@ def _architecture(original: Original, path: Path | str) -> dict[str, Any]:
     try:
         return checked(described, VOCABULARY)
     except ModelError as error:
-        raise ModelError(f"'{path}': {error.what}", expected=error.expected, mend=error.mend) from error
+        raise ModelError(f"'{path}': {error.what}", expected=error.expected, hint=error.hint) from error
 
 
 def _weighted(model: AnchorModel, original: Original, *, anchors: int) -> AnchorModel:
@@ -152,7 +152,7 @@ def original_model(original: Original, path: Path | str) -> tuple[AnchorModel, d
         reason = f"its layers cannot be compared to its description ({error!r:.200})"
     if reason is not None:
         raise ModelError(
-            f"'{path}' cannot be rebuilt: {reason}", expected="a model that its own description gives", mend=_MEND
+            f"'{path}' cannot be rebuilt: {reason}", expected="a model that its own description gives", hint=_HINT
         )
     return _weighted(model, original, anchors=anchors_per_level(architecture["yaml"])).eval(), architecture
 

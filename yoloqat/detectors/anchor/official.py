@@ -20,7 +20,7 @@ PACKAGE = "models."
 
 DETECTORS = ("models.yolo.Model", "models.yolo.DetectionModel")
 _DAMAGE = (*DAMAGE, zipfile.BadZipFile)
-_MEND = "pass a .pt that the original YOLOv5 or YOLOv7 code wrote for detection"
+_HINT = "pass a .pt that the original YOLOv5 or YOLOv7 code wrote for detection"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,9 @@ def _imgsz(checkpoint: Mapping[str, Any]) -> int | None:
 def _model(checkpoint: Any, path: Path) -> Inert:
     model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if not isinstance(model, Inert):
-        raise ModelError(f"'{path}' holds no YOLOv5 or YOLOv7 model", expected="keys 'model' or 'ema'", mend=_MEND)
+        raise ModelError(f"'{path}' holds no YOLOv5 or YOLOv7 model", expected="keys 'model' or 'ema'", hint=_HINT)
     if model.kind not in DETECTORS:
-        raise ModelError(f"'{path}' holds a {model.kind}", expected=f"a {' or a '.join(DETECTORS)}", mend=_MEND)
+        raise ModelError(f"'{path}' holds a {model.kind}", expected=f"a {' or a '.join(DETECTORS)}", hint=_HINT)
     return model
 
 
@@ -129,7 +129,7 @@ def read_original(path: Path) -> Original:
         checkpoint = load_archive(path)
     except _DAMAGE as error:
         raise ModelError(
-            f"'{path}' cannot be loaded (the file is damaged: {error})", expected="a whole checkpoint", mend=_MEND
+            f"'{path}' cannot be loaded (the file is damaged: {error})", expected="a whole checkpoint", hint=_HINT
         ) from error
     model = _model(checkpoint, path)
     try:
@@ -143,5 +143,5 @@ def read_original(path: Path) -> Original:
         raise ModelError(
             f"the model in '{path}' is not as the original code makes it ({error!r})",
             expected="a module with its description and names",
-            mend=_MEND,
+            hint=_HINT,
         ) from error

@@ -44,7 +44,7 @@ def _refusal(where: str, reason: str) -> ModelError:
     return ModelError(
         f"{where} of the model's description {reason}",
         expected="a description of YOLOv5 or YOLOv7, as their own code writes it into checkpoints",
-        mend="pass a checkpoint of an unchanged YOLOv5 or YOLOv7 architecture",
+        hint="pass a checkpoint of an unchanged YOLOv5 or YOLOv7 architecture",
     )
 
 

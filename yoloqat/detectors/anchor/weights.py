@@ -44,12 +44,12 @@ def anchor_sizes(head: Node, strides: Sequence[float], *, anchors: int) -> torch
         raise ModelError(
             f"the anchors of the {head.kind} head cannot be read ({error!r})",
             expected=f"{shape[0]} levels of {shape[1]} anchors, and their strides",
-            mend="pass the checkpoint as it was trained",
+            hint="pass the checkpoint as it was trained",
         ) from error
     if recorded != [float(stride) for stride in strides]:
         raise ModelError(
             f"the strides of the {head.kind} head are {recorded}",
             expected=f"{[float(stride) for stride in strides]}, as its description gives them",
-            mend="pass the checkpoint as it was trained",
+            hint="pass the checkpoint as it was trained",
         )
     return sizes.clone()

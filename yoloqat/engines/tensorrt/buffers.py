@@ -64,14 +64,14 @@ def engine_tensors(trt: Any, engine: Any) -> tuple[Tensor, list[Tensor]]:
             raise EngineError(
                 f"'{name}' of the engine is {kind}",
                 expected="a type that NumPy has",
-                mend="export with float32 outputs",
+                hint="export with float32 outputs",
             ) from error
         (inputs if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else outputs).append(tensor)
     if len(inputs) != 1 or not outputs or inputs[0].dtype.kind != "f":
         raise EngineError(
             f"the engine has the inputs {[f'{x.name} {x.dtype}' for x in inputs]} and {len(outputs)} outputs",
             expected="one input of float images, and an output",
-            mend="export a detector",
+            hint="export a detector",
         )
     return inputs[0], outputs
 
@@ -87,7 +87,7 @@ def output_shape(context: Any, name: str) -> Shape:
         raise EngineError(
             f"output '{name}' of the engine has the shape {shape}",
             expected="a shape that the input's tells",
-            mend="export with a fixed number of detections",
+            hint="export with a fixed number of detections",
         )
     return shape
 

@@ -16,7 +16,7 @@ from yoloqat.engines.tensorrt.cuda import use_device
 from yoloqat.engines.tensorrt.header import engine_metadata, write_engine
 from yoloqat.engines.tensorrt.inspector import EngineLayers, engine_layers
 from yoloqat.engines.tensorrt.load import load_cuda, load_tensorrt
-from yoloqat.engines.tensorrt.logs import make_recorder, mend_of, said
+from yoloqat.engines.tensorrt.logs import hint_of, make_recorder, said
 from yoloqat.engines.tensorrt.options import TensorRTOptions
 from yoloqat.engines.tensorrt.profile import InputProfile, input_profile
 from yoloqat.engines.tensorrt.timing import keep_timing_cache, use_timing_cache
@@ -177,7 +177,7 @@ def load_plan(trt: Any, plan: Any, recorder: Any, *, dla: int | None, host_code:
         raise EngineError(
             f"TensorRT {trt.__version__} cannot load the engine ({said(recorder)})",
             expected="an engine built by this version for this GPU",
-            mend=mend_of(recorder.errors) if recorder.errors else "build it on this machine anew",
+            hint=hint_of(recorder.errors) if recorder.errors else "build it on this machine anew",
         )
     return engine
 

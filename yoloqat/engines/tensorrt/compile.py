@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from yoloqat.engines.tensorrt.logs import mend_of, said
+from yoloqat.engines.tensorrt.logs import hint_of, said
 from yoloqat.engines.tensorrt.monitor import make_monitor
 from yoloqat.engines.tensorrt.options import TensorRTOptions
 from yoloqat.engines.tensorrt.profile import InputProfile
@@ -34,7 +34,7 @@ def started(make: Any, recorder: Any, what: str) -> Any:
         return make(recorder)
     except (TypeError, RuntimeError) as error:  # TensorRT's bindings report a null pointer as a TypeError
         raise EngineError(
-            f"TensorRT's {what} does not start ({said(recorder)}; {error})", expected="a CUDA device", mend=_NO_GPU
+            f"TensorRT's {what} does not start ({said(recorder)}; {error})", expected="a CUDA device", hint=_NO_GPU
         ) from error
 
 
@@ -51,7 +51,7 @@ def parse(trt: Any, builder: Any, recorder: Any, path: Path) -> tuple[Any, Any]:
         raise ModelError(
             f"TensorRT {trt.__version__} cannot parse '{path}' ({'; '.join(errors) or said(recorder)})",
             expected="operators and types that TensorRT has",
-            mend="export with another opset, or leave the named layer float with --ignore",
+            hint="export with another opset, or leave the named layer float with --ignore",
         )
     return network, parser
 
@@ -86,7 +86,7 @@ def configure(trt: Any, builder: Any, profile: InputProfile, options: TensorRTOp
             raise EngineError(
                 f"TensorRT refuses the profile {profile.low} to {profile.high} of '{profile.name}'",
                 expected="shapes that the file allows",
-                mend="choose others with --min-, --opt- and --max-batch or -imgsz",
+                hint="choose others with --min-, --opt- and --max-batch or -imgsz",
             )
     return config
 
@@ -96,7 +96,7 @@ def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
         raise EngineError(
             f"dla is {core}, this device has {builder.num_DLA_cores} deep learning accelerators",
             expected="the index of one, as Jetson Orin has",
-            mend="build without --dla",
+            hint="build without --dla",
         )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
@@ -119,6 +119,6 @@ def serialise(trt: Any, builder: Any, network: Any, config: Any, *, recorder: An
         raise EngineError(
             f"TensorRT {trt.__version__} built no engine ({said(recorder)})",
             expected="a network that the device can run",
-            mend=mend_of(recorder.errors),
+            hint=hint_of(recorder.errors),
         )
     return plan

@@ -40,7 +40,7 @@ def checked(runtime: Any, name: str, *arguments: Any) -> Any:
         raise EngineError(
             f"CUDA's {name} failed with {text.decode() if isinstance(text, bytes) else text}",
             expected="a free CUDA device",
-            mend="check it with `nvidia-smi`, and that no other program fills its memory",
+            hint="check it with `nvidia-smi`, and that no other program fills its memory",
         )
     return values[0] if values else None
 

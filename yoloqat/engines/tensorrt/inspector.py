@@ -121,7 +121,7 @@ def engine_layers(text: str, macs: Mapping[str, int], quantized: Collection[str]
         raise EngineError(
             f"the engine inspector gave {text[:80]!r} ({type(error).__name__}: {error})",
             expected="JSON with 'Layers'",
-            mend="build the engine with TensorRT 10.12 to 11",
+            hint="build the engine with TensorRT 10.12 to 11",
         ) from error
     owner = _owners(layers, macs)
     shown = []

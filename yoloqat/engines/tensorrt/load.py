@@ -32,7 +32,7 @@ def load_tensorrt() -> Any:
         tensorrt = importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:  # a wheel without its libraries fails as either
         raise DependencyError(
-            f"TensorRT cannot be imported ({error})", expected="the package tensorrt and its libraries", mend=_INSTALL
+            f"TensorRT cannot be imported ({error})", expected="the package tensorrt and its libraries", hint=_INSTALL
         ) from error
     return checked_tensorrt(tensorrt)
 
@@ -47,7 +47,7 @@ def checked_tensorrt(tensorrt: Any) -> Any:
         raise DependencyError(
             f"TensorRT is {getattr(tensorrt, '__version__', f'no package but {tensorrt}')}",
             expected=f"{'.'.join(map(str, MINIMUM))} or later",
-            mend=f"{_INSTALL} in its place",
+            hint=f"{_INSTALL} in its place",
         )
     return tensorrt
 
@@ -67,5 +67,5 @@ def load_cuda() -> Any:
         raise DependencyError(
             f"CUDA's Python bindings cannot be imported ({error})",
             expected="the package cuda-bindings, of the driver's CUDA major or an earlier one",
-            mend="pip install cuda-bindings (12.9 for CUDA 12) on the machine with the GPU",
+            hint="pip install cuda-bindings (12.9 for CUDA 12) on the machine with the GPU",
         ) from error

@@ -59,10 +59,10 @@ def said(recorder: Any) -> str:
     return " | ".join(recorder.errors[-3:]) or "TensorRT gave no reason"
 
 
-def mend_of(lines: Sequence[str]) -> str:
+def hint_of(lines: Sequence[str]) -> str:
     """Return what to do about errors that TensorRT logged, by the first cause that the last of them names."""
     for line in reversed(lines):
-        mend = next((mend for pattern, mend in _CAUSES if re.search(pattern, line, re.IGNORECASE)), None)
-        if mend is not None:
-            return mend
+        hint = next((hint for pattern, hint in _CAUSES if re.search(pattern, line, re.IGNORECASE)), None)
+        if hint is not None:
+            return hint
     return "run the trtexec line with --verbose to see more"

@@ -32,7 +32,7 @@ class Span:
             raise ConfigError(
                 f"the span is {self.low}, {self.usual}, {self.high}",
                 expected="least, usual and greatest value in rising order",
-                mend="order them",
+                hint="order them",
             )
 
 
@@ -74,7 +74,7 @@ class TensorRTOptions:
             raise ConfigError(
                 f"workspace_gib is {self.workspace_gib}",
                 expected="more than 0 and less than 1024",
-                mend="choose e.g. 4",
+                hint="choose e.g. 4",
             )
 
     @property

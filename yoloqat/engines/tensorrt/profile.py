@@ -41,14 +41,14 @@ def _span(what: str, fixed: int | None, asked: Span | None, source: str) -> Span
             raise ConfigError(
                 f"{what} {asked.low} to {asked.high} is asked for, '{source}' fixes it to {fixed}",
                 expected="a span only where the file leaves the dimension open",
-                mend=f"drop the {what} settings, or export with an open {what}",
+                hint=f"drop the {what} settings, or export with an open {what}",
             )
         return Span(fixed, fixed, fixed)
     if asked is None:
         raise ConfigError(
             f"'{source}' leaves the {what} open and no {what} is named ({what} is {asked})",
             expected="its least, usual and greatest value",
-            mend=f"set --min-{what}, --opt-{what} and --max-{what}",
+            hint=f"set --min-{what}, --opt-{what} and --max-{what}",
         )
     return asked
 
@@ -73,13 +73,13 @@ def input_profile(
         raise ModelError(
             f"the input '{name}' of '{source}' has the shape {shape}",
             expected="(batch, channels, height, width)",
-            mend="export a detector of images",
+            hint="export a detector of images",
         )
     batch = _span("batch", shape[0], options.batch, source)
     height, width = (_span("imgsz", side, options.imgsz, source) for side in shape[2:])
     for side in (*vars(height).values(), *vars(width).values()):
         if side % stride:
-            raise ConfigError(f"imgsz is {side}", expected=f"a multiple of the stride {stride}", mend="choose another")
+            raise ConfigError(f"imgsz is {side}", expected=f"a multiple of the stride {stride}", hint="choose another")
     low, usual, high = (
         (getattr(batch, end), shape[1] or 3, getattr(height, end), getattr(width, end))
         for end in ("low", "usual", "high")

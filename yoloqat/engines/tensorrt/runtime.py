@@ -16,7 +16,7 @@ from yoloqat.engines.tensorrt.cuda import Cuda
 from yoloqat.engines.tensorrt.header import EngineFile, read_engine
 from yoloqat.engines.tensorrt.inspector import EngineLayers, engine_layers
 from yoloqat.engines.tensorrt.load import load_cuda, load_tensorrt
-from yoloqat.engines.tensorrt.logs import make_recorder, mend_of, said
+from yoloqat.engines.tensorrt.logs import hint_of, make_recorder, said
 from yoloqat.engines.tensorrt.profile import InputProfile
 from yoloqat.errors import EngineError
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
@@ -71,7 +71,7 @@ class TensorRTPredictor:
             raise EngineError(
                 f"TensorRT cannot make an execution context ({said(self._recorder)})",
                 expected="enough memory on the GPU",
-                mend=mend_of(self._recorder.errors),
+                hint=hint_of(self._recorder.errors),
             )
         self._set(high)
         self._input = allocate(self._cuda, source, high)
@@ -117,7 +117,7 @@ class TensorRTPredictor:
             raise EngineError(
                 f"images have the shape {shape}",
                 expected=f"from {self._profile.low} to {self._profile.high}, as the engine was built",
-                mend="set --batch and --imgsz within, or build it for more",
+                hint="set --batch and --imgsz within, or build it for more",
             )
         if shape != self._warm:
             self._prepare(shape)
@@ -141,7 +141,7 @@ class TensorRTPredictor:
             raise EngineError(
                 f"TensorRT cannot {what} ({said(self._recorder)})",
                 expected="an engine that runs on this device",
-                mend=mend_of(self._recorder.errors),
+                hint=hint_of(self._recorder.errors),
             )
 
     def _set(self, shape: Shape) -> None:

@@ -62,7 +62,7 @@ def not_finite(nan: bool) -> CalibrationError:
     return CalibrationError(
         f"a tensor to calibrate on holds {'NaN' if nan else 'Inf'}",
         expected="finite values",
-        mend="check the weights and the images",
+        hint="check the weights and the images",
     )
 
 

@@ -71,7 +71,7 @@ class Histogram:
             raise ConfigError(
                 f"calibration method is {str(method)!r} for a single histogram",
                 expected="a method that needs nothing but the histogram",
-                mend="choose the method of each layer first",
+                hint="choose the method of each layer first",
             )
         if method.kind == "max" or self.amax == 0.0:
             return self.amax
@@ -104,7 +104,7 @@ class Histogram:
             raise CalibrationError(
                 f"the histograms to merge have bins {widths[0]} and {widths[1]} wide",
                 expected="powers of two, the wider where the values are larger",
-                mend="collect both with the same number of bins",
+                hint="collect both with the same number of bins",
             )
         steps = int(exponents[0] - exponents[1])
         counts = self.counts.copy()
@@ -152,7 +152,7 @@ class HistogramCalibrator:
         """
         if x.numel() == 0:
             raise CalibrationError(
-                f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", mend="check the images"
+                f"a tensor to calibrate on has shape {tuple(x.shape)}", expected="elements", hint="check the images"
             )
         step = sampling_step(x.numel(), self._sample)
         with torch.inference_mode(False), torch.no_grad():  # counts of inference mode cannot be added to outside it
@@ -231,7 +231,7 @@ class HistogramCalibrator:
             raise CalibrationError(
                 f"the other histogram has {other._num_bins} bins",
                 expected=f"{self._num_bins} bins",
-                mend="collect both with the same number",
+                hint="collect both with the same number",
             )
         merged = HostCounter(self._num_bins)
         for state in (self.state(), other.state()):

@@ -35,7 +35,7 @@ class MaxCalibrator:
             raise CalibrationError(
                 f"amax has shape {tuple(amax.shape)}",
                 expected=f"the shape collected before, {tuple(self._calib_amax.shape)}",
-                mend="reset the calibrator first",
+                hint="reset the calibrator first",
             )
         self._calib_amax = amax if self._calib_amax is None else torch.maximum(self._calib_amax, amax)
 

@@ -64,7 +64,7 @@ class Executor:
                 raise ModelError(
                     f"the images have the shape {None if images is None else tuple(images.shape)}",
                     expected=f"{node.shape}, as they were traced",
-                    mend="trace the module at that shape",
+                    hint="trace the module at that shape",
                 )
             return images
         if node.op == PARAMETER:

@@ -103,5 +103,5 @@ class PlacementPlan:
 
 def _unreadable(reason: str) -> ModelError:
     return ModelError(
-        f"the stored placement {reason}", expected=f"version {VERSION}", mend="calibrate the float model again"
+        f"the stored placement {reason}", expected=f"version {VERSION}", hint="calibrate the float model again"
     )

@@ -123,7 +123,7 @@ def trace(module: nn.Module, example: Tensor) -> Traced:
     """
     if module.training:
         raise ModelError(
-            f"module {type(module).__name__} is in training mode", expected="evaluation mode", mend="call eval() first"
+            f"module {type(module).__name__} is in training mode", expected="evaluation mode", hint="call eval() first"
         )
     with torch.no_grad(), marking(module):
         # a detector's head keeps its anchors from the last forward; traced at another shape it would branch on data
@@ -137,7 +137,7 @@ def trace(module: nn.Module, example: Tensor) -> Traced:
             raise ModelError(
                 f"module {type(module).__name__} cannot be traced ({reason[0][:200]})",
                 expected="a module that torch.export can trace",
-                mend="remove branches on data from its forward",
+                hint="remove branches on data from its forward",
             ) from error
     return _Reader(module, program).traced()
 

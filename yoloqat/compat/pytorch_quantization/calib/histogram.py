@@ -59,13 +59,13 @@ class HistogramCalibrator(_Calibrator):
         super().__init__(num_bits, axis, unsigned)
         if axis is not None:
             raise UnsupportedError(
-                f"axis is {axis!r} for a histogram", expected="None", mend="calibrate channels with calib_method='max'"
+                f"axis is {axis!r} for a histogram", expected="None", hint="calibrate channels with calib_method='max'"
             )
         if grow_method is not None:
             LOG.warning("grow_method is deprecated; %r is ignored", grow_method)
         if not isinstance(num_bins, int) or not 1 <= num_bins <= MOST_BINS:
             raise ArgumentValueError(
-                f"num_bins is {num_bins!r}", expected=f"1 to {MOST_BINS}", mend="leave it out for 2048"
+                f"num_bins is {num_bins!r}", expected=f"1 to {MOST_BINS}", hint="leave it out for 2048"
             )
         self._num_bins = num_bins
         self._skip_zeros = skip_zeros
@@ -118,7 +118,7 @@ class HistogramCalibrator(_Calibrator):
             raise StateError(
                 f"histogram and edges have lengths {len(counts)} and {len(edges)}",
                 expected="one edge more than bins",
-                mend="set both",
+                hint="set both",
             )
         return counts.astype(np.int64), edges.astype(np.float32)
 
@@ -140,22 +140,22 @@ class HistogramCalibrator(_Calibrator):
         """
         if method not in ("entropy", "mse", "percentile"):
             raise ArgumentTypeError(
-                f"calibration method is {method!r}", expected="'entropy', 'mse' or 'percentile'", mend="choose one"
+                f"calibration method is {method!r}", expected="'entropy', 'mse' or 'percentile'", hint="choose one"
             )
         if not 0.0 <= percentile <= 100.0:
             raise ArgumentValueError(
-                f"percentile is {percentile!r}", expected="a number in the range 0 to 100", mend="write e.g. 99.99"
+                f"percentile is {percentile!r}", expected="a number in the range 0 to 100", hint="write e.g. 99.99"
             )
         for name, value, least in (("stride", stride, 1), ("start_bin", start_bin, 0)):
             if value < least:
                 raise ArgumentValueError(
-                    f"{name} is {value!r}", expected=f"at least {least}", mend="leave it out for the default"
+                    f"{name} is {value!r}", expected=f"at least {least}", hint="leave it out for the default"
                 )
         if method != "percentile" and isinstance(self._num_bits, tuple):
             raise ArgumentTypeError(
                 f"num_bits is {self._num_bits!r} with method {method!r}",
                 expected="a number of bits",
-                mend="take the percentile or max",
+                hint="take the percentile or max",
             )
         counts, edges = self._arrays()
         if counts is None or edges is None:

@@ -37,14 +37,14 @@ def calibrate_weights(
     """
     if method not in _METHODS:
         raise ArgumentTypeError(
-            f"calibration method is {method!r}", expected=f"one of {', '.join(_METHODS)}", mend="choose one"
+            f"calibration method is {method!r}", expected=f"one of {', '.join(_METHODS)}", hint="choose one"
         )
     if not 0.0 <= percentile <= 100.0:
         raise ArgumentValueError(
-            f"percentile is {percentile!r}", expected="a number in the range 0 to 100", mend="write e.g. 99.99"
+            f"percentile is {percentile!r}", expected="a number in the range 0 to 100", hint="write e.g. 99.99"
         )
     if not isinstance(num_bins, int) or num_bins < 1:
-        raise ArgumentValueError(f"num_bins is {num_bins!r}", expected="at least 1", mend="leave it out for 2048")
+        raise ArgumentValueError(f"num_bins is {num_bins!r}", expected="at least 1", hint="leave it out for 2048")
     for module in model.modules():
         quantizer, weight = getattr(module, "weight_quantizer", None), getattr(module, "weight", None)
         if quantizer is None or not isinstance(weight, torch.Tensor):
@@ -54,7 +54,7 @@ def calibrate_weights(
             raise ArgumentTypeError(
                 f"num_bits is {quantizer.num_bits!r} with method {method!r}",
                 expected="a number of bits",
-                mend="take the percentile or max",
+                hint="take the percentile or max",
             )
         values = weight.detach().abs().float().cpu().numpy()
         rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1) if perchannel else values.reshape(1, -1)

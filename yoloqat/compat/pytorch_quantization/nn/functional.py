@@ -37,7 +37,7 @@ class ClipFunction(torch.autograd.Function):
                 raise ArgumentValueError(
                     f"a bound to be learned has shape {tuple(bound.shape)}",
                     expected="one element",
-                    mend="learn a scalar",
+                    hint="learn a scalar",
                 )
         above_low, below_high = x > low, x < high
         zero = grads[0].new_zeros(())
@@ -88,7 +88,7 @@ def native_fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
             raise ArgumentTypeError(
                 f"amax of a quantizer to export has shape {tuple(amax.shape)}",
                 expected="one channel axis at most",
-                mend="describe it with a single axis",
+                hint="describe it with a single axis",
             )
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             step = torch.tensor(step.tolist(), device=step.device)

@@ -49,7 +49,7 @@ def group_parameters(
     for patterns in patterns_list:
         if not isinstance(patterns, list):
             raise ArgumentTypeError(
-                f"patterns of a group are {patterns!r}", expected="a list of texts", mend="write even one as a list"
+                f"patterns of a group are {patterns!r}", expected="a list of texts", hint="write even one as a list"
             )
     options = {"lr": lrs, "momentum": momentums, "weight_decay": weight_decays}
     given = {key: values for key, values in options.items() if values is not None}
@@ -58,7 +58,7 @@ def group_parameters(
             raise ArgumentTypeError(
                 f"there are {len(values)} values of {key}",
                 expected=f"{len(patterns_list)}",
-                mend="give one for each group",
+                hint="give one for each group",
             )
     return [
         {"params": list(match_parameters(model, patterns)), **{key: values[place] for key, values in given.items()}}

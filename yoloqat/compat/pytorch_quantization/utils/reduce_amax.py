@@ -33,13 +33,13 @@ def reduce_amax(input: Tensor, axis: int | Sequence[int] | None = None, keepdims
         raise ArgumentValueError(
             f"axis is {axis!r} for a tensor of shape {tuple(input.shape)}",
             expected=f"at most {input.dim()} axes",
-            mend="name each axis once",
+            hint="name each axis once",
         )
     if not all(-input.dim() <= one < input.dim() for one in axes):
         raise ArgumentIndexError(
             f"axis is {axis!r} for a tensor of shape {tuple(input.shape)}",
             expected=f"from {-input.dim()} to {input.dim() - 1}",
-            mend="name an axis of that tensor",
+            hint="name an axis of that tensor",
         )
     values = input.detach().abs()
     amax = values.amax(dim=axes, keepdim=keepdims) if axes else values  # amax over no axes would reduce all of them

@@ -41,7 +41,7 @@ class _InputQuantized:
             raise ArgumentValueError(
                 f"fake_quant is {descriptor.fake_quant} for {name} of a {type(self).__name__}",
                 expected="True in a layer",
-                mend="leave fake_quant out",
+                hint="leave fake_quant out",
             )
         quantizer = TensorQuantizer(descriptor)
         quantizer.name = quantizer.name or f"{type(self).__name__}.{name}"
@@ -125,7 +125,7 @@ def pop_quant_desc_in_kwargs(quant_cls: Any, input_only: bool = False, **kwargs:
     found = [kwargs.pop(name) if name in kwargs else getattr(quant_cls, f"default_{name}") for name in names]
     if kwargs:
         raise ArgumentTypeError(
-            f"argument '{next(iter(kwargs))}' is unknown", expected=" or ".join(names), mend="leave it out"
+            f"argument '{next(iter(kwargs))}' is unknown", expected=" or ".join(names), hint="leave it out"
         )
     return found[0] if input_only else tuple(found)
 
@@ -133,6 +133,6 @@ def pop_quant_desc_in_kwargs(quant_cls: Any, input_only: bool = False, **kwargs:
 def _copied(value: Any) -> QuantDescriptor:
     if not isinstance(value, QuantDescriptor):
         raise ArgumentValueError(
-            f"default is {value!r}", expected="a QuantDescriptor", mend="make one of your settings"
+            f"default is {value!r}", expected="a QuantDescriptor", hint="make one of your settings"
         )
     return copy.deepcopy(value)

@@ -45,6 +45,6 @@ def _learned(bound: Any) -> nn.Parameter:
     value = torch.as_tensor(bound, dtype=torch.float32)
     if value.numel() != 1:
         raise ArgumentValueError(
-            f"a bound to be learned has shape {tuple(value.shape)}", expected="one element", mend="learn a scalar"
+            f"a bound to be learned has shape {tuple(value.shape)}", expected="one element", hint="learn a scalar"
         )
     return nn.Parameter(value.detach().clone().reshape(()))

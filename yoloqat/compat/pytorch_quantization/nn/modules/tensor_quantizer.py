@@ -60,7 +60,7 @@ class TensorQuantizer(CoreTensorQuantizer):
         quant_desc = ScaledQuantDescriptor() if quant_desc is None else quant_desc
         if not isinstance(quant_desc, ScaledQuantDescriptor):
             raise ArgumentTypeError(
-                f"quant_desc is {quant_desc!r}", expected="a QuantDescriptor", mend="make one of your settings"
+                f"quant_desc is {quant_desc!r}", expected="a QuantDescriptor", hint="make one of your settings"
             )
         super().__init__(quant_desc.core, disabled=disabled, if_quant=if_quant, if_calib=if_calib)
         self._num_bits, self._axis = quant_desc.num_bits, quant_desc.axis
@@ -165,7 +165,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise StateError(
                 f"amax of '{self.name}' is to have shape {tuple(value.shape)}",
                 expected=f"the shape that it has, {tuple(before.shape)}",
-                mend="`del quantizer._amax` first",
+                hint="`del quantizer._amax` first",
             )
         self._set_amax(value)
 
@@ -192,7 +192,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise StateError(
                 f"pre_quant_scale of '{self.name}' is to have shape {tuple(array.shape)}",
                 expected=f"the shape that it has, {tuple(before.shape)}",
-                mend="set it to None first",
+                hint="set it to None first",
             )
         device = None if before is None else before.device
         self._pre_quant_scale = None if array is None else array.detach().to(device, torch.float32, copy=True)
@@ -222,7 +222,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise ArgumentValueError(
                 f"the calibrator of quantizer '{self.name}' is None",
                 expected="a calibrator",
-                mend="set _calibrator, or leave the quantizer out of calibration",
+                hint="set _calibrator, or leave the quantizer out of calibration",
             )
         super().enable_calib()
 
@@ -234,7 +234,7 @@ class TensorQuantizer(CoreTensorQuantizer):
         """
         if not self._learn_amax:
             raise ArgumentValueError(
-                f"learn_amax is {self._learn_amax}", expected="True where a range is learned", mend="set it"
+                f"learn_amax is {self._learn_amax}", expected="True where a range is learned", hint="set it"
             )
         self._switch_clip(True)
 
@@ -257,7 +257,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise StateError(
                 f"learn_amax is {self._learn_amax} and amax is {self.amax}",
                 expected="learn_amax=True and a calibrated amax",
-                mend="calibrate a quantizer made with learn_amax=True",
+                hint="calibrate a quantizer made with learn_amax=True",
             )
         with torch.no_grad():
             self.clip.clip_value_min.copy_(-self.amax.max())
@@ -282,7 +282,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise StateError(
                 f"quantizer '{self.name}' collected nothing",
                 expected="at least one batch",
-                mend="run images through the model while it calibrates, or pass strict=False",
+                hint="run images through the model while it calibrates, or pass strict=False",
             )
         else:
             LOG.warning("quantizer '%s' collected nothing; its amax is NaN", self.name)
@@ -309,7 +309,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise StateError(
                 f"quantizer '{self.name}' has no amax in an export",
                 expected="a calibrated range",
-                mend="calibrate it first",
+                hint="calibrate it first",
             )
         amax, scheme = self._get_amax(inputs), self.scheme
         if isinstance(self._num_bits, tuple):
@@ -317,7 +317,7 @@ class TensorQuantizer(CoreTensorQuantizer):
                 raise StateError(
                     f"num_bits of quantizer '{self.name}' is {self._num_bits} in an export",
                     expected="integer codes",
-                    mend="export with a number of bits",
+                    hint="export with a number of bits",
                 )
             return scaled_e4m3(inputs, amax, *self._num_bits)
         if not self._fake_quant:
@@ -362,7 +362,7 @@ class TensorQuantizer(CoreTensorQuantizer):
                 raise StateError(
                     f"{name} of quantizer '{self.name}' is {value}",
                     expected="integer codes by a fixed amax, with one channel axis at most and no factor on the input",
-                    mend="describe it so, or leave the layer float",
+                    hint="describe it so, or leave the layer float",
                 )
         return super().grid()
 
