@@ -155,9 +155,9 @@ class TestData:
     @pytest.mark.parametrize(
         ("arguments", "part"),
         [
-            (("--data", "x" * 5000), "x... cannot be read (File name too long)"),
-            (("--images", "x" * 5000, "--annotations", "{own}"), "x... does not exist"),
-            (("--images", "{folder}", "--annotations", "x" * 5000), "x... cannot be read (File name too long)"),
+            (("--data", "x" * 5000), "x', which cannot be reached (File name too long); expected a possible path"),
+            (("--images", "x" * 5000, "--annotations", "{own}"), "--images is 'xxx"),
+            (("--images", "{folder}", "--annotations", "x" * 5000), "--annotations is 'xxx"),
             (("--images", "{own}", "--annotations", "{own}"), "is no directory"),
             (("--images", "{folder}", "--annotations", "{folder}"), "cannot be read (Is a directory)"),
             (("--images", "{folder}", "--annotations", "/dev/zero"), "'/dev/zero' cannot be read (it is no regular"),
@@ -176,7 +176,7 @@ class TestData:
     @pytest.mark.parametrize(
         ("place", "part"),
         [
-            ("x" * 5000, "x... does not exist; expected a directory of images, or a data set YAML"),
+            ("x" * 5000, "x', which cannot be reached (File name too long); expected a possible path"),
             ("/dev/zero", "data set '/dev/zero' cannot be read (it is no regular file)"),
         ],
         ids=["long", "endless"],
@@ -326,7 +326,7 @@ class TestOutput:
     def test_directory_of_a_name_that_is_too_long(self, cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
         ran = cli("bench", tiny_model, "--rounds", 1, out=tmp_path / ("x" * 5000))
         assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
-        assert "x... (File name too long); expected a writable directory" in ran.err
+        assert "x', which cannot be reached (File name too long); expected a possible path" in ran.err
 
     @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a directory that even root cannot write to")
     def test_directory_that_cannot_be_written_to(self, cli: Cli, tiny_model: Path) -> None:

@@ -266,7 +266,7 @@ def test_a_command_names_its_files_inside_the_directory(name: str) -> None:
         ("", "argument --out: '' names no directory; expected one; for the current directory type ."),
         ("  ", "argument --out: '  ' names no directory"),
         ("a\0b", "argument 'a\\x00b' holds a NUL character; expected text; leave it out"),
-        ("d" * 5000, "ddd' (File name too long); expected a writable directory; name another directory with --out"),
+        ("d" * 5000, "ddd', which cannot be reached (File name too long); expected a possible path"),
     ],
 )
 def test_a_directory_that_cannot_be_is_one_line(

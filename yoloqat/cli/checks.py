@@ -87,5 +87,7 @@ def unreachable(actions: Iterable[argparse.Action], args: argparse.Namespace) ->
                     path.exists()
             except OSError as error:
                 name = action.option_strings[-1] if action.option_strings else action.metavar
-                return f"{name} is '{path!s:.120}', which cannot be reached ({error.strerror})"
+                return (
+                    f"{name} is '{path!s:.120}', which cannot be reached ({error.strerror}); expected a possible path"
+                )
     return None

@@ -58,7 +58,7 @@ def _words(option: str, value: Any, *, together: bool) -> Iterator[str]:
     if value is True:
         yield option
         return
-    if isinstance(value, list | tuple) and together:
+    if isinstance(value, tuple) or (isinstance(value, list) and together):  # a list alone is an option that is repeated
         yield from (option, *map(str, value))
         return
     for entry in value if isinstance(value, list | tuple) else [value]:

@@ -55,7 +55,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics, the source of the labels and the warnings as a JSON-able dict."""
-        return self.metrics.to_dict() | {"labels": self.labels_source, "warnings": list(self.warnings)}
+        warnings = {"warnings": list(self.warnings)} if self.warnings else {}
+        return self.metrics.to_dict() | {"labels": self.labels_source, **warnings}
 
     def table(self) -> Table:
         """Return the metrics of all classes together as a table."""

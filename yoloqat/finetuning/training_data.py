@@ -62,7 +62,7 @@ def training_data(file: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     names = {int(index): name for index, name in content["names"].items()}
-    return content | {"path": Path(content["path"]), "names": names, "nc": len(names), "channels": 3}
+    return content | {"path": Path(content["path"]), "names": names, "nc": len(names)}
 
 
 def _images(spec: DatasetFile, split: str) -> list[Path]:
