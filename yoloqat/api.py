@@ -23,7 +23,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Interval
 from yoloqat.evaluation import paired_difference as _paired_difference
 from yoloqat.finetuning import BEST, FinetuneConfig, SupervisionConfig
-from yoloqat.linting import TARGETS, Target, lint_file, lint_results
+from yoloqat.linting import TARGETS, Target, findings_table, lint_file, lint_results
 from yoloqat.pipeline import tables
 from yoloqat.pipeline.bench import BenchConfig, BenchResult, bench_models
 from yoloqat.pipeline.compare import compare_methods as _compare_methods
@@ -407,7 +407,7 @@ def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
     if found is None:
         raise ConfigError(f"target is {target!r}", expected=f"one of {', '.join(known)}", hint="choose one")
     results = lint_results(lint_file(Path(path), target=found))
-    return Result(results, (tables.findings_table(str(path), results),))
+    return Result(results, (findings_table(str(path), results),))
 
 
 def export_onnx(

@@ -137,7 +137,7 @@ def test_parts_stay_when_the_result_cannot_be_written(
 def test_a_planted_defect_fails_the_check_and_is_named(
     cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export = importlib.import_module("yoloqat.cli.export")
+    export = importlib.import_module("yoloqat.pipeline.export_check")
     right = export.export_onnx
 
     def wrong(detector: Any, path: Path, config: Any) -> Any:

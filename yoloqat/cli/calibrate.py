@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-from rich.table import Table
 
 from yoloqat.calibration.nvidia import BACKENDS, nvidia_package
 from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
-from yoloqat.pipeline.compare import methods_taken
 from yoloqat.pipeline.curve import save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import curve_table, per_layer_table, scores_table
+from yoloqat.results import Table
 
 CHECKPOINT, CURVE = "model.safetensors", "curve.png"
 _DIGITS = 9
@@ -67,19 +64,20 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         histograms=args.histograms,
     )
     dataset = None if args.no_eval else options.dataset(args)
-    files, tables = [CHECKPOINT], []
+    files = [CHECKPOINT]
+    tables: list[Table] = []
     curve = None if counts is None else settling_curve(ptq, method, counts, config, run=run, dataset=dataset)
     results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package)
     save_checkpoint(detector, run.out / CHECKPOINT)
     if dataset is not None:
-        tables.append(_scores(f"{args.model.name}, {len(ptq.layers)} layers quantized by {method}", results))
+        tables.append(scores_table(f"{args.model.name}, {len(ptq.layers)} layers quantized by {method}", results))
     if "per_layer" in results:
-        tables.append(_taken(results["per_layer"]))
+        tables.append(per_layer_table(results["per_layer"]))
     if curve is not None:
         results["curve"] = curve
         save_curve(curve, run.out / CURVE)
         files.append(CURVE)
-        tables.append(_curve(curve))
+        tables.append(curve_table(curve))
     settings = {"evaluation": to_dict(config), "quantization": to_dict(quant), "calibration": to_dict(calibration)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     lines = export.lines_after(args, detector, run.out / CHECKPOINT)
@@ -93,33 +91,6 @@ def _counts(text: str) -> list[int]:
             f"curve is {text[:120]!r}", expected="whole numbers with commas between", hint="write e.g. --curve 1,2,4,8"
         )
     return [int(part) for part in parts]
-
-
-def _scores(title: str, results: dict[str, Any]) -> Table:
-    shown = table(title, "model", "mAP50-95")
-    shown.add_row("float", number(results["map_float"]))
-    shown.add_row("swapped, ranges of each tensor", number(results["map_swapped"]))
-    shown.add_row("QFloat, calibrated", number(results["map_qfloat"]))
-    shown.add_row("drop, 95 % interval", f"{results['drop']:+.4f} {interval(results['drop_ci95'])}")
-    if results["backend"]["name"] != BACKENDS[0]:
-        shown.caption = f"calibrated by {results['backend']['name']} {results['backend']['version']}"
-    return shown
-
-
-def _taken(per_layer: dict[str, Any]) -> Table:
-    shown = table("per-layer", "method", "quantizers")
-    for name, count in methods_taken(per_layer).items():
-        shown.add_row(name, str(count))
-    return shown
-
-
-def _curve(curve: list[dict[str, Any]]) -> Table:
-    shown = table("calibration images", "images", "amax change", "largest", "mAP50-95", "drop, 95 % interval")
-    for entry in curve:
-        drop = f"{entry['drop']:+.4f} {interval(entry['drop_ci95'])}" if "drop" in entry else "-"
-        changes = [f"{100 * entry[name]:.1f} %" for name in ("amax_change", "amax_change_max")]
-        shown.add_row(str(entry["images"]), *changes, number(entry.get("map50_95")), drop)
-    return shown
 
 
 COMMAND = Command("calibrate", __doc__ or "", _arguments, _run, files=(CHECKPOINT, CURVE))

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from yoloqat.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from yoloqat.pipeline.run import Run
+    from yoloqat.results import Table
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,19 @@ What choosing the best is worth is measured too: chosen on one half of the valid
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from rich.table import Table
 
 from yoloqat.calibration.per_layer import CANDIDATES
 from yoloqat.cli import calibrate, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.next_line import next_line
-from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import MethodSpec, to_dict
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.detectors import load_detector
-from yoloqat.pipeline.compare import compare_methods, methods_taken
+from yoloqat.pipeline.compare import compare_methods
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import comparison_tables
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,31 +68,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     title = f"{args.model.name}, {len(ptq.layers)} layers at {args.bits} bits"
     line = next_line(args, calibrate.COMMAND, args.model, "--method", results["best"])
-    return Outcome(settings, results, inputs, _tables(title, methods, results), next=[line])
-
-
-def _tables(title: str, methods: Sequence[MethodSpec], results: dict[str, Any]) -> list[Table]:
-    headings = ("method", "mAP50-95", "drop", "95 % interval", "search s", "")
-    shown = table(f"{title}, {results['calibration_images']} calibration images", *headings)
-    shown.add_row("float", number(results["baseline"]["map50_95"]), "-", "-", "-", "")
-    tables = [shown]
-    for method, row in zip(methods, results["methods"], strict=True):
-        name, seconds = str(method), number(row["search_seconds"], 2)
-        mark = "best" if name == results["best"] else "tied" if name in results["tied"] else ""
-        drop = f"{row['drop']:+.4f}"
-        shown.add_row(name, number(row["map50_95"]), drop, interval(row["drop_ci95"]), seconds, mark)
-        if "per_layer" in row:
-            taken = table("per-layer", "method", "quantizers")
-            for chosen, count in methods_taken(row["per_layer"]).items():
-                taken.add_row(chosen, str(count))
-            tables.append(taken)
-    confirmed = results["confirmed"]
-    if confirmed is not None:
-        shown.caption = (
-            f"tied: cannot be told apart from the best. Chosen on one half of the images: {confirmed['method']}; "
-            f"its drop on the other half {confirmed['drop']:+.4f} {interval(confirmed['drop_ci95'])}"
-        )
-    return tables
+    return Outcome(settings, results, inputs, comparison_tables(title, results), next=[line])
 
 
 COMMAND = Command("compare", __doc__ or "", _arguments, _run)

@@ -13,10 +13,10 @@ from pathlib import Path
 from yoloqat.cli.command import LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.next_line import next_line
-from yoloqat.cli.terminal import table
 from yoloqat.datasets.download_coco import YAML, obtain
 from yoloqat.datasets.download_source import COCO2017
 from yoloqat.progress import Progress
+from yoloqat.results import Table
 
 SOURCES = {"coco-val2017": COCO2017}
 
@@ -32,12 +32,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     source = SOURCES[args.name].at(args.mirror)
     obtained = obtain(source, out, train=args.train, progress=progress)
-    shown = table(f"{args.name} in {out}", "part", "files", "archive", "received, MB")
-    parts = []
+    rows, parts = [], []
     for item in obtained:
         for part in item.archive.parts:
             parts.append({"path": part.target, "files": part.files, "split": part.split, "archive": item.archive.name})
-            shown.add_row(part.target, str(part.files), item.origin, f"{item.received / 1e6:.1f}")
+            rows.append((part.target, str(part.files), item.origin, f"{item.received / 1e6:.1f}"))
     archives = [
         {
             "name": item.archive.name,
@@ -54,7 +53,7 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     return Outcome(
         config,
         results,
-        tables=[shown],
+        tables=[Table(f"{args.name} in {out}", ("part", "files", "archive", "received, MB"), tuple(rows))],
         files=[YAML, *(part.target for item in obtained for part in item.archive.parts)],
         next=[next_line(args, COMMANDS["eval"].load(), "yolov8n.pt", data=out / YAML)],
     )

@@ -7,12 +7,14 @@ against float. Takes a few minutes on two cores; the files it makes are like tho
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import MethodSpec
 from yoloqat.pipeline.demo import demo
 from yoloqat.pipeline.run import Run
+from yoloqat.results import Table, interval, number, signed
 
 LINES = (
     "yoloqat compare YOUR.pt --data YOUR.yaml",
@@ -31,32 +33,41 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     results = demo(run, imgsz=args.imgsz, batch=args.batch)
-    compared = results["compare"]
-    methods = table("calibration methods, 8 bits", "method", "mAP50-95", "drop", "95 % interval")
-    methods.add_row("float", number(compared["baseline"]["map50_95"]), "-", "-")
-    for row in compared["methods"]:
-        name = str(MethodSpec(row["method"], **row["params"]))
-        mark = " (chosen)" if name == results["method"] else ""
-        methods.add_row(name + mark, number(row["map50_95"]), f"{row['drop']:+.4f}", interval(row["drop_ci95"]))
-    hard = table("the same at 6 bits, where a careless method shows", "method", "mAP50-95", "drop", "95 % interval")
-    for row in results["careless"]:
-        name = str(MethodSpec(row["method"], **row["params"]))
-        hard.add_row(name, number(row["map50_95"]), f"{row['drop']:+.4f}", interval(row["drop_ci95"]))
-    models = table(f"three models, calibrated by {results['method']}", "model", "mAP50-95")
-    models.add_row("float", number(results["map_float"]))
-    models.add_row("QFloat (fake-quantized)", number(results["map_qfloat"]))
-    models.add_row("INT8 engine", number(results["map_engine"]))
-    models.add_row("float minus engine", f"{results['drop']:+.4f} {interval(results['drop_ci95'])}")
+    compared, columns = results["compare"], ("method", "mAP50-95", "drop", "95 % interval")
+    float_row = ("float", number(compared["baseline"]["map50_95"]), "-", "-")
+    easy = (float_row, *_methods(compared["methods"], results["method"]))
     built = results["build"]
-    models.add_row("convolutions in INT8", f"{built['int8_convolutions']} of {built['convolutions']}")
-    speed = table(f"batch 1, {args.imgsz} px, {run.threads} threads", "model", "p50 ms", "p95 ms", "images/s")
-    for item in results["bench"]["items"]:
-        latency = item["latency_ms"]
-        speed.add_row(
-            item["artifact"], f"{latency['p50']:.2f}", f"{latency['p95']:.2f}", f"{item['images_per_second']:.0f}"
+    models = (
+        ("float", number(results["map_float"])),
+        ("QFloat (fake-quantized)", number(results["map_qfloat"])),
+        ("INT8 engine", number(results["map_engine"])),
+        ("float minus engine", f"{signed(results['drop'])} {interval(results['drop_ci95'])}"),
+        ("convolutions in INT8", f"{built['int8_convolutions']} of {built['convolutions']}"),
+    )
+    times = [(item, item["latency_ms"]) for item in results["bench"]["items"]]
+    speed = tuple(
+        (item["artifact"], f"{ms['p50']:.2f}", f"{ms['p95']:.2f}", f"{item['images_per_second']:.0f}")
+        for item, ms in times
+    )
+    tables = [
+        Table("calibration methods, 8 bits", columns, easy),
+        Table("the same at 6 bits, where a careless method shows", columns, _methods(results["careless"])),
+        Table(f"three models, calibrated by {results['method']}", ("model", "mAP50-95"), models),
+        Table(f"batch 1, {args.imgsz} px, {run.threads} threads", ("model", "p50 ms", "p95 ms", "images/s"), speed),
+    ]
+    return Outcome({"imgsz": args.imgsz, "batch": args.batch}, results, {}, tables, FILES, LINES)
+
+
+def _methods(rows: Sequence[dict[str, Any]], chosen: str = "") -> tuple[tuple[str, ...], ...]:
+    named = [(str(MethodSpec(row["method"], **row["params"])), row) for row in rows]
+    return tuple(
+        (
+            f"{name} (chosen)" if name == chosen else name,
+            number(row["map50_95"]),
+            signed(row["drop"]),
+            interval(row["drop_ci95"]),
         )
-    return Outcome(
-        {"imgsz": args.imgsz, "batch": args.batch}, results, {}, [methods, hard, models, speed], FILES, LINES
+        for name, row in named
     )
 
 

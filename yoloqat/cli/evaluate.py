@@ -12,11 +12,11 @@ from pathlib import Path
 
 from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import number, table
 from yoloqat.config import to_dict
 from yoloqat.pipeline.models import open_model
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.task_metrics import check_task, score_task
+from yoloqat.results import number
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,27 +37,14 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     if args.task_metrics:
         check_task(model.predictor.info, config)
     evaluation = run.evaluate(model.predictor, dataset, config, label=args.model.name, model_key=model.key)
-    metrics = evaluation.metrics
-    shown = table(f"{args.model.name} on {metrics.images} images", "metric", "value")
-    for name, value in (
-        ("mAP50-95", metrics.map50_95),
-        ("mAP50", metrics.map50),
-        ("mAP75", metrics.map75),
-        ("mAP small", metrics.map_small),
-        ("mAP medium", metrics.map_medium),
-        ("mAP large", metrics.map_large),
-    ):
-        shown.add_row(name, number(value))
-    reasons = [f"-: {reason}" for reason in dict.fromkeys(metrics.undefined.values())]
-    shown.caption = "\n".join([*reasons, *evaluation.warnings])
     inputs = {"model": model.key, "data": options.dataset_input(dataset)}
     results = evaluation.to_dict() | {"built_in_conf": model.predictor.info.conf}
+    more: list[tuple[str, str]] = []
     if args.task_metrics:
         found = score_task(model.predictor, dataset, config)
         results["task_metrics"] = {"task": model.predictor.info.task, **found}
-        for name, value in found.items():
-            if name != "images":
-                shown.add_row(f"{name} ({found['images']} images, Ultralytics)", number(value))
+        more = [(f"{name} (Ultralytics)", number(value)) for name, value in found.items() if name != "images"]
+    shown = evaluation.table(f"{args.model.name} on {evaluation.metrics.images} images", more)
     return Outcome({"evaluation": to_dict(config)}, results, inputs, [shown])
 
 

@@ -16,7 +16,7 @@ from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, settings
-from yoloqat.cli.terminal import Screen, progress_bars, shown_warnings
+from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_warnings
 from yoloqat.config.checks import check_int
 from yoloqat.progress import Progress
 from yoloqat.provenance import environment, finite, write_json
@@ -112,7 +112,7 @@ def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, ou
         screen.print_json(data=result, ensure_ascii=True)
         return
     for table in outcome.tables:
-        screen.print(table)
+        screen.print(shown(table, screen.width))
     for line in outcome.notes:
         screen.print(line, highlight=False, soft_wrap=True, markup=False)
     written = ", ".join(str(out / name) for name in (*outcome.files, RESULT))

@@ -9,24 +9,17 @@ torch model: node by node on real images, and by mAP beside the thread noise.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from yoloqat.cli import build, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.next_line import next_line
-from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import ExportConfig, to_dict
-from yoloqat.config.sizes import sides, size_text
 from yoloqat.detectors import Detector, load_detector
-from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
-from yoloqat.pipeline.models import check_scoring
+from yoloqat.pipeline.export_check import export_and_check
 from yoloqat.pipeline.run import Run
 
 ONNX = "model.onnx"
-MAX_STEPS, MAX_FLIP_SHARE = 1, 0.001
-MAX_FLIP_SHARE_HALF = 0.05
-"""With FP16, whose 11 digits put a value of code 100 up to a twentieth of a step elsewhere."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,50 +53,12 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         nms_iou=config.nms_iou,
         max_det=config.max_det,
     )
-    check_scoring(replace(detector.info, imgsz=sides(config.imgsz)), dataset, config)
-    if dataset is not None:
-        check_parity_images(dataset, config.batch)
     path = run.out / ONNX
-    report = export_onnx(detector, path, export)
-    lint = lint_export(path)
-    results = {
-        "quantized_convolutions": report.quantized_convolutions,
-        "convolutions": report.convolutions,
-        "shared_quantizers": report.aliases,
-        **lint,
-    }
-    shown = table(f"{path}, opset {args.opset}, batch {config.batch}, {size_text(config.imgsz)} px", "check", "value")
-    shown.add_row("quantized convolutions", f"{report.quantized_convolutions} of {report.convolutions}")
-    errors = lint["lint"]["errors"]
-    shown.add_row("lint", f"{errors} errors, {lint['lint']['warnings']} warnings")
-    affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
-    if affine:
-        shown.add_row("TensorRT", "takes no zero-points: build with --engine openvino")
-    failed = None  # the lint reads for TensorRT, which a file with zero-points is not for
-    if errors and not affine:
-        failed = f"lint found {errors} errors in '{path}'; see 'lint_findings' in result.json"
-    if dataset is not None and detector.quantization is not None:
-        found = verify_export(detector, path, dataset, config, run=run, batch=config.batch)
-        results |= found
-        shown.add_row("largest code difference in steps, node by node", f"{found['node_max_steps']}")
-        shown.add_row("codes that differ, node by node", f"{100 * found['node_flip_share']:.4f} %")
-        shown.add_row("mAP50-95 QFloat", number(found["map_qfloat"]))
-        shown.add_row("mAP50-95 ONNX Runtime", number(found["map_onnx"]))
-        shown.add_row(
-            "difference, 95 % interval", f"{found['map_difference']:+.4f} {interval(found['map_difference_ci95'])}"
-        )
-        counts = " and ".join(str(count) for count in found["thread_counts"])
-        shown.add_row(f"thread noise (threads {counts})", number(found["thread_noise"]))
-        share = MAX_FLIP_SHARE_HALF if export.half else MAX_FLIP_SHARE
-        if found["node_max_steps"] > MAX_STEPS or found["node_flip_share_worst"] > share:
-            failed = (
-                f"codes differ by up to {found['node_max_steps']} steps and on {100 * found['node_flip_share_worst']:.3f} % of "
-                f"a tensor; expected at most {MAX_STEPS} step and {100 * share} %; see 'nodes' in result.json"
-            )
+    found = export_and_check(detector, path, export, run=run, dataset=dataset, scoring=config)
     settings = {"evaluation": to_dict(config), "export": to_dict(export)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     lines = [next_line(args, build.COMMAND, path, without=("batch",))]  # the engine's batch is the file's
-    return Outcome(settings, results, inputs, [shown], [ONNX], lines, failed)
+    return Outcome(settings, found.to_dict(), inputs, found.tables, [ONNX], lines, found.failed)
 
 
 def lines_after(args: argparse.Namespace, detector: Detector, checkpoint: Path) -> list[str]:

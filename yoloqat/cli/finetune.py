@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
 from yoloqat.config.sizes import square_side
@@ -25,6 +23,7 @@ from yoloqat.finetuning import BEST, LAST, FinetuneConfig, LossWeights, Supervis
 from yoloqat.pipeline.finetune import Scoring, check_quantized, finetune, float_detector
 from yoloqat.pipeline.finetune_trainers import Places, Trainer, supervised, ultralytics
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import training_table
 from yoloqat.provenance import file_sha256
 
 
@@ -179,20 +178,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         "data": options.dataset_input(dataset),
     }
     lines = export.lines_after(args, detector, run.out / BEST)
-    return Outcome(settings, results, inputs, [_table(args.model, results)], [BEST, LAST], lines)
-
-
-def _table(model: Path, results: dict[str, Any]) -> Any:
-    shown = table(f"{model.name}, {len(results['epochs'])} epochs", "epoch", "loss", "mAP50-95")
-    shown.add_row("float", "-", number(results["map_float"]))
-    shown.add_row("calibrated", "-", number(results["start"]["map50_95"]))
-    for row in results["epochs"]:
-        shown.add_row(str(row["epoch"]), number(row["loss"]), number(row["map50_95"]))
-    shown.caption = (
-        f"best epoch {results['best_epoch']}: drop {results['drop']:+.4f} {interval(results['drop_ci95'])}, "
-        f"gain over calibration {results['gain']:+.4f} {interval(results['gain_ci95'])}"
-    )
-    return shown
+    return Outcome(settings, results, inputs, [training_table(args.model.name, results)], [BEST, LAST], lines)
 
 
 COMMAND = Command("finetune", __doc__ or "", _arguments, _run, devices=True, files=(BEST, LAST))

@@ -12,13 +12,13 @@ from pathlib import Path
 from yoloqat.cli import compare, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.next_line import next_line
-from yoloqat.cli.terminal import table
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.sizes import size_text
 from yoloqat.detectors import load_detector
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.inspect import inspect_detector
 from yoloqat.pipeline.run import Run
+from yoloqat.results import Table
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     imgsz = evaluation.imgsz
     config = options.quant_config(args)
     found = inspect_detector(detector, config, imgsz=imgsz)
-    about = table(f"{args.model}", "what", "value")
     share = found["quantized_macs"] / max(found["macs"], 1)
-    for name, value in (
+    about = (
         ("family, task", f"{found['family']}, {found['task']}"),
         ("classes", f"{len(found['names'])}"),
         ("largest stride, image size", f"{found['stride']}, {size_text(imgsz)} px"),
@@ -50,23 +49,25 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         ("quantized layers", f"{found['quantized_layers']} of {len(found['layers'])}"),
         ("quantized multiply-adds", f"{100 * share:.1f} %"),
         ("activation scales", f"{len(found['scales'])}"),
-    ):
-        about.add_row(name, value)
-    layers = table("layers in the order of execution", "layer", "input", "output", "M macs", "INT8")
-    for layer in found["layers"]:
-        layers.add_row(
+    )
+    layers = tuple(
+        (
             layer["name"],
             _sides(layer["input"]),
             _sides(layer["output"]),
             f"{layer['macs'] / 1e6:.1f}",
             "yes" if layer["quantized"] else layer["reason"],
         )
-    tables = [about, layers]
+        for layer in found["layers"]
+    )
+    columns = ("layer", "input", "output", "M macs", "INT8")
+    tables = [
+        Table(str(args.model), ("what", "value"), about),
+        Table("layers in the order of execution", columns, layers, left=(4,)),
+    ]
     if found["unreached"]:
-        unreached = table("float because no quantizer reaches it", "what")
-        for line in found["unreached"]:
-            unreached.add_row(line)
-        tables.append(unreached)
+        unreached = tuple((line,) for line in found["unreached"])
+        tables.append(Table("float because no quantizer reaches it", ("what",), unreached))
     settings = {"imgsz": imgsz, "quantization": to_dict(config)}
     lines = [] if found["calibrated"] else [next_line(args, compare.COMMAND, args.model, data="DATA.yaml")]
     return Outcome(settings, found, {"model": options.model_input(detector)}, tables, next=lines)

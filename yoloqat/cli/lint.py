@@ -8,16 +8,11 @@ errors, with --strict also when there are warnings. The rules, their reasons and
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from yoloqat.cli.command import LightCommand, Outcome
-from yoloqat.cli.terminal import table
-from yoloqat.linting import TARGETS, Finding, lint_file, lint_results, to_sarif
+from yoloqat.linting import TARGETS, findings_table, lint_file, lint_results, to_sarif
 from yoloqat.progress import Progress
 from yoloqat.provenance import file_sha256, write_json
 
@@ -32,19 +27,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         default=TARGETS[0].name,
         help="what will read the file (default: %(default)s)",
     )
-
-
-def _table(path: Path, findings: Sequence[Finding], counts: dict[str, Any]) -> Table:
-    title = f"{path}: {counts['errors']} errors, {counts['warnings']} warnings, {counts['notes']} notes"
-    shown = table(escape(title), "finding", "nodes", "what, and the hint")
-    shown.columns[2].justify = "left"
-    if not findings:
-        shown.add_row("none", "-", "nothing found")
-    for finding in findings:
-        nodes = str(len(finding.nodes)) if finding.nodes else "-"
-        text = f"{finding.message}; {finding.hint}"
-        shown.add_row(f"{finding.severity}\n{finding.rule}", nodes, escape(text))
-    return shown
 
 
 def _failed(counts: dict[str, Any], *, strict: bool) -> str | None:
@@ -65,7 +47,7 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     inputs = {"model": {"path": str(args.model), "sha256": file_sha256(args.model)}}
     failed = _failed(results, strict=args.strict)
     files = [] if args.sarif is None else [str(args.sarif.absolute())]
-    return Outcome(settings, results, inputs, [_table(args.model, findings, results)], files, failed=failed)
+    return Outcome(settings, results, inputs, [findings_table(str(args.model), results)], files, failed=failed)
 
 
 COMMAND = LightCommand("lint", __doc__ or "", _arguments, _run)

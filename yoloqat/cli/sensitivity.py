@@ -15,24 +15,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from yoloqat.cli import calibrate, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.next_line import next_line
-from yoloqat.cli.terminal import interval, number, table
 from yoloqat.config import EvalConfig, MethodSpec, QuantConfig, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, ScanResult, run_scan
+from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, run_scan
+from yoloqat.pipeline.tables import ranking_table
 from yoloqat.sensitivity.settings import GROUP, LAYER, LEAVE_ONE_OUT, MODES, ScanConfig
 
 CHECKPOINT = "model.safetensors"
-SHOWN = 20
-"""Rows of the table that a person is shown; the files hold all."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +116,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     if checkpoint != args.model:
         used |= {"quantization": to_dict(options.quant_config(args)), "method": args.method}
     files = [STUDY, TABLE, CHART, IGNORE]
-    return Outcome(used, results, inputs, [_table(args, found)], files, [_next_line(args, detector, run.out / IGNORE)])
+    lines = [_next_line(args, detector, run.out / IGNORE)]
+    return Outcome(used, results, inputs, [ranking_table(args.model.name, results)], files, lines)
 
 
 def _next_line(args: argparse.Namespace, detector: Detector, ignore: Path) -> str:
@@ -161,36 +158,6 @@ def _checkpoint(args: argparse.Namespace, detector: Detector, config: EvalConfig
     path = run.out / CHECKPOINT
     save_checkpoint(detector, path)
     return path
-
-
-def _table(args: argparse.Namespace, found: ScanResult) -> Table:
-    results, summary = found.results, found.results["summary"]
-    shown = table(
-        f"{args.model.name}, {results['mode']}, {results['evaluated_images']} images, effect on {results['metric']}",
-        results["granularity"],
-        "rank",
-        "effect",
-        "95 % interval",
-        "images",
-        "tied",
-        "SQNR dB",
-    )
-    for item in results["items"][:SHOWN]:
-        shown.add_row(
-            item["name"],
-            str(item["rank"]),
-            f"{item['effect']:+.4f}",
-            interval(item["effect_ci95"]),
-            str(item["images"]),
-            str(item["tied_with"]),
-            number(item["sqnr_db"], 1),
-        )
-    needed = summary["images_needed"]
-    rest = f"; the others would need {needed['median']} images (median)" if needed and needed["median"] else ""
-    proxies = ", ".join(f"{name} {value:+.2f}" for name, value in summary["proxies"].items() if value is not None)
-    decided = f"{summary['differ_from_zero']} of {summary['items']} items differ from zero{rest}"
-    shown.caption = f"{decided}\nrank correlation with: {proxies}"
-    return shown
 
 
 COMMAND = Command(

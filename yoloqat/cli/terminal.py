@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from yoloqat.errors import OutputError, YoloqatWarning
 from yoloqat.progress import Progress
+from yoloqat.results import Table
+
+_WORDS = 40
+"""Characters from which a cell of words is a sentence, which may be broken."""
 
 
 class Screen(Console):
@@ -127,19 +133,40 @@ def _lines(console: Console) -> Progress:
     return progress
 
 
-def table(title: str, *columns: str) -> Table:
-    """Return an empty table whose columns after the first are numbers, set flush right."""
-    made = Table(title=title, title_justify="left", min_width=min(len(title), 76))
-    for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+def shown(table: Table, width: int) -> RichTable:
+    """Return a table as a terminal of a width shows it: numbers and names are never broken, only sentences are.
+
+    Where the columns do not fit, the first one stands on a line of its own above the others.
+
+    Args:
+        table: What to show.
+        width: Of the terminal, in characters.
+    """
+    lines = [table.columns, *table.rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    sentences = {index for index in table.left if widths[index] > _WORDS}
+    natural = sum(min(size, _WORDS) if index in sentences else size for index, size in enumerate(widths))
+    made = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        caption=Text(table.caption) if table.caption else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        min_width=min(len(table.title), width),
+    )
+    if natural + 2 * (len(widths) - 1) <= width:
+        for index, column in enumerate(table.columns):
+            words = index == 0 or index in table.left
+            made.add_column(column, justify="left" if words else "right", no_wrap=index not in sentences)
+        for row in table.rows:
+            made.add_row(*map(Text, row))
+        return made
+    heads = table.columns[1:]
+    made.add_column(table.columns[0], overflow="fold")
+    for row in table.rows:
+        pairs = (f"{head} {cell}".strip() for head, cell in zip(heads, row[1:], strict=True) if cell)
+        made.add_row(Text(row[0]))
+        made.add_row(Text("  " + "   ".join(pairs)))
     return made
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number for a table; a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def interval(bounds: list[float] | None) -> str:
-    """Return an interval for a table; a dash where there is none."""
-    return "-" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"

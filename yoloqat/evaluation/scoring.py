@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,8 +58,13 @@ class Evaluation:
         warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return self.metrics.to_dict() | {"labels": self.labels_source, **warnings}
 
-    def table(self) -> Table:
-        """Return the metrics of all classes together as a table."""
+    def table(self, title: str = "", more: Sequence[tuple[str, str]] = ()) -> Table:
+        """Return the metrics of all classes together as a table.
+
+        Args:
+            title: What was scored; the number of images and the labels where it is empty.
+            more: Further rows.
+        """
         names = ("mAP50-95", "mAP50", "mAP75", "mAP small", "mAP medium", "mAP large")
         metrics = self.metrics
         values = (
@@ -67,7 +72,9 @@ class Evaluation:
             *(metrics.map_small, metrics.map_medium, metrics.map_large),
         )
         rows = tuple((name, number(value)) for name, value in zip(names, values, strict=True))
-        return Table(f"{metrics.images} images, {self.labels_source}", ("metric", "value"), rows)
+        reasons = [f"-: {reason}" for reason in dict.fromkeys(metrics.undefined.values())]
+        title = title or f"{metrics.images} images, {self.labels_source}"
+        return Table(title, ("metric", "value"), (*rows, *more), "\n".join([*reasons, *self.warnings]))
 
     def __repr__(self) -> str:
         """Return the table as text."""

@@ -5,7 +5,7 @@ from yoloqat.linting.registry import RULES
 from yoloqat.linting.rule import Rule, Source
 from yoloqat.linting.run import lint_file, lint_model, lint_results
 from yoloqat.linting.sarif import to_sarif
-from yoloqat.linting.tables import rules_table
+from yoloqat.linting.tables import findings_table, rules_table
 from yoloqat.linting.target import TARGETS, TENSORRT_10, TENSORRT_11, Target
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Severity",
     "Source",
     "Target",
+    "findings_table",
     "lint_file",
     "lint_model",
     "lint_results",

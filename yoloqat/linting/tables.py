@@ -1,11 +1,13 @@
-"""The table of all rules, as the documentation shows it."""
+"""The table of all rules, as the documentation shows it, and that of findings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from yoloqat.linting.registry import RULES
 from yoloqat.linting.rule import Rule
+from yoloqat.results import Table
 
 
 def rules_table(rules: Sequence[Rule] = RULES) -> str:
@@ -16,3 +18,23 @@ def rules_table(rules: Sequence[Rule] = RULES) -> str:
         why = f"{rule.reason} ([{rule.source.title}]({rule.source.url}))"
         rows.append(f"| {name} | {rule.severity} | {rule.title} | {why} | {rule.hint} |")
     return "\n".join(rows) + "\n"
+
+
+def findings_table(title: str, results: dict[str, Any]) -> Table:
+    """Return the findings of ``lint`` with the fix of each.
+
+    Args:
+        title: The file.
+        results: Of ``lint``.
+    """
+    counts = ", ".join(f"{results[name]} {name}" for name in ("errors", "warnings", "notes"))
+    rows = tuple(
+        (
+            f"{finding['severity']} {finding['rule']}",
+            str(len(finding["nodes"])) if finding["nodes"] else "-",
+            f"{finding['message']}; {finding['hint']}",
+        )
+        for finding in results["findings"]
+    )
+    columns = ("finding", "nodes", "what, and the fix")
+    return Table(f"{title}: {counts}", columns, rows or (("none", "-", "nothing found"),), left=(2,))

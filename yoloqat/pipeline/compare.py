@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,15 +93,6 @@ def compare_methods(
         "quantized_layers": len(ptq.layers),
         **{name: value for name, value in ptq.calibrated_on().items() if name != "per_layer"},
     }
-
-
-def methods_taken(per_layer: dict[str, Any]) -> dict[str, int]:
-    """Return how many quantizers took each method, the most frequent first.
-
-    Args:
-        per_layer: The key of that name of a result.
-    """
-    return dict(Counter(entry["method"] for entry in per_layer.values()).most_common())
 
 
 def _confirmed(baseline: Evaluation, rows: Sequence[_Row], *, seed: int) -> dict[str, Any] | None:

@@ -57,10 +57,12 @@ class BuildResult(Result):
     Attributes:
         path: Its file or directory.
         lines: Command lines that build the same elsewhere.
+        floating: The float model that it came from; None where it is not at hand.
     """
 
     path: Path
     lines: tuple[str, ...]
+    floating: Path | None
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ def build_and_score(
         found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=engine, qfloat=qfloat)
         results |= found
         rows += _score_rows(found)
-    table = Table(str(path), ("what", "value"), tuple(rows))
-    return BuildResult(results, (table,), path, tuple(built.lines))
+    table = Table(str(path), ("what", "value"), tuple(rows), "\n".join(results.get("warnings", ())))
+    return BuildResult(results, (table,), path, tuple(built.lines), floating)
 
 
 def _score_rows(found: dict[str, Any]) -> list[tuple[str, str]]:

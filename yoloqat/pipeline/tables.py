@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from yoloqat.calibration.nvidia import BACKENDS
 from yoloqat.config import MethodSpec
 from yoloqat.results import Table, interval, number, signed
 
@@ -74,8 +76,8 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
             str(item["rank"]),
             signed(item["effect"]),
             interval(item["effect_ci95"]),
-            str(item["tied_with"]),
             str(item["images"]),
+            str(item["tied_with"]),
             number(item["sqnr_db"], 1),
         )
         for item in results["items"][:SHOWN_ITEMS]
@@ -87,7 +89,7 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
     decided = f"{summary['differ_from_zero']} of {summary['items']} items differ from zero{rest}"
     return Table(
         f"{title}, {results['mode']}, {results['evaluated_images']} images, effect on {results['metric']}",
-        (results["granularity"], "rank", "effect", "95 % interval", "tied with", "images", "SQNR dB"),
+        (results["granularity"], "rank", "effect", "95 % interval", "images", "tied", "SQNR dB"),
         rows,
         f"{decided}\nrank correlation with: {proxies}",
     )
@@ -126,7 +128,24 @@ def scores_table(title: str, results: dict[str, Any]) -> Table:
         ("QFloat, calibrated", number(results["map_qfloat"])),
         ("drop, 95 % interval", f"{signed(results['drop'])} {interval(results['drop_ci95'])}"),
     )
-    return Table(title, ("model", "mAP50-95"), rows)
+    name = results["backend"]["name"]
+    caption = "" if name == BACKENDS[0] else f"calibrated by {name} {results['backend']['version']}"
+    return Table(title, ("model", "mAP50-95"), rows, caption)
+
+
+def curve_table(curve: Sequence[dict[str, Any]]) -> Table:
+    """Return how ranges and mAP settle with the number of calibration images.
+
+    Args:
+        curve: Of ``calibrate --curve``.
+    """
+    rows = []
+    for entry in curve:
+        drop = f"{signed(entry['drop'])} {interval(entry['drop_ci95'])}" if "drop" in entry else "-"
+        changes = [f"{100 * entry[name]:.1f} %" for name in ("amax_change", "amax_change_max")]
+        rows.append((str(entry["images"]), *changes, number(entry.get("map50_95")), drop))
+    columns = ("images", "amax change", "largest", "mAP50-95", "drop, 95 % interval")
+    return Table("calibration images", columns, tuple(rows))
 
 
 def ranges_table(title: str, ranges: dict[str, list[float]]) -> Table:
@@ -138,23 +157,3 @@ def ranges_table(title: str, ranges: dict[str, list[float]]) -> Table:
     """
     rows = tuple((name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in ranges.items())
     return Table(title, ("quantizer", "lowest", "highest"), rows)
-
-
-def findings_table(title: str, results: dict[str, Any]) -> Table:
-    """Return the findings of ``lint`` with the fix of each.
-
-    Args:
-        title: The file.
-        results: Of ``lint``.
-    """
-    counts = ", ".join(f"{results[name]} {name}" for name in ("errors", "warnings", "notes"))
-    rows = tuple(
-        (
-            f"{finding['severity']} {finding['rule']}",
-            str(len(finding["nodes"])) if finding["nodes"] else "-",
-            f"{finding['message']}; {finding['hint']}",
-        )
-        for finding in results["findings"]
-    )
-    columns = ("finding", "nodes", "what, and the fix")
-    return Table(f"{title}: {counts}", columns, rows or (("none", "-", "nothing found"),), left=(2,))
