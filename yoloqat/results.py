@@ -28,19 +28,15 @@ class Table:
 
     def __str__(self) -> str:
         """Return the table as lines of text, without borders."""
+        caption = [self.caption] if self.caption else []
+        return "\n".join([self.title, *_aligned([self.columns, *self.rows], words={0, *self.left}), *caption])
+
+    def stacked(self) -> str:
+        """Return the table as text in which the first cell of each row stands on a line of its own above the others."""
         lines = [self.columns, *self.rows]
-        widths = [max(len(line[index]) for line in lines) for index in range(len(self.columns))]
-
-        def aligned(cells: Sequence[str]) -> str:
-            words = {0, *self.left}
-            padded = (
-                cell.ljust(width) if index in words else cell.rjust(width)
-                for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            )
-            return "  ".join(padded).rstrip()
-
-        body = [aligned(self.columns), *(aligned(row) for row in self.rows)]
-        return "\n".join([self.title, *body, *([self.caption] if self.caption else [])])
+        others = _aligned([line[1:] for line in lines], words={index - 1 for index in self.left})
+        pairs = [text for line, rest in zip(lines, others, strict=True) for text in (line[0], f"  {rest}")]
+        return "\n".join([self.title, *pairs, *([self.caption] if self.caption else [])])
 
     def to_html(self) -> str:
         """Return the table as an HTML ``<table>``; every text is escaped."""
@@ -85,6 +81,18 @@ class Result:
     def _repr_html_(self) -> str:
         """Return the tables as HTML, for notebooks."""
         return "".join(table.to_html() for table in self.tables)
+
+
+def _aligned(lines: Sequence[Sequence[str]], *, words: set[int]) -> list[str]:
+    """Return rows of cells as lines whose columns stand below each other, words to the left and numbers to the right."""
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index in words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -155,7 +155,7 @@ def test_a_planted_defect_fails_the_check_and_is_named(
     assert ran.code == 1
     assert "Traceback" not in ran.err
     last = ran.err.strip().splitlines()[-1]
-    assert re.match(r"yoloqat export: codes differ by up to \d+ steps .* see 'nodes' in result.json$", last)
+    assert re.match(r"yoloqat export: integers differ by up to \d+ steps .* see 'nodes' in result.json$", last)
     found = ran.result["results"]
     worst = max(found["nodes"], key=lambda node: node["max_steps"])
     assert worst["layer"] == "model.1.conv"  # whose input the tampered layer computes

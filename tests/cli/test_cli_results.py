@@ -214,7 +214,8 @@ def test_export_says_what_lint_found(cli: Cli, tiny_checkpoint: Path) -> None:
 
 def test_an_error_of_lint_fails_the_export(cli: Cli, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "yoloqat.pipeline.export_check.lint_export", lambda path: {"lint": {"errors": 2, "warnings": 0}, "lint_findings": []}
+        "yoloqat.pipeline.export_check.lint_export",
+        lambda path: {"lint": {"errors": 2, "warnings": 0}, "lint_findings": []},
     )
     ran = cli("export", tiny_checkpoint)
     assert ran.code == 1

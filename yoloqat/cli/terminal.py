@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table as RichTable
@@ -19,8 +19,8 @@ from yoloqat.errors import OutputError, YoloqatWarning
 from yoloqat.progress import Progress
 from yoloqat.results import Table
 
-_WORDS = 40
-"""Characters from which a cell of words is a sentence, which may be broken."""
+_SENTENCE, _BETWEEN = 20, 3
+"""Characters from which a cell of words is a sentence, which may be broken; and those between two columns."""
 
 
 class Screen(Console):
@@ -133,7 +133,7 @@ def _lines(console: Console) -> Progress:
     return progress
 
 
-def shown(table: Table, width: int) -> RichTable:
+def shown(table: Table, width: int) -> RenderableType:
     """Return a table as a terminal of a width shows it: numbers and names are never broken, only sentences are.
 
     Where the columns do not fit, the first one stands on a line of its own above the others.
@@ -142,10 +142,11 @@ def shown(table: Table, width: int) -> RichTable:
         table: What to show.
         width: Of the terminal, in characters.
     """
-    lines = [table.columns, *table.rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    sentences = {index for index in table.left if widths[index] > _WORDS}
-    natural = sum(min(size, _WORDS) if index in sentences else size for index, size in enumerate(widths))
+    widths = [max(map(len, cells)) for cells in zip(table.columns, *table.rows, strict=True)]
+    sentences = {index for index in table.left if widths[index] > _SENTENCE}
+    least = sum(_SENTENCE if index in sentences else size for index, size in enumerate(widths))
+    if least + _BETWEEN * (len(widths) - 1) > width:
+        return Text(table.stacked())
     made = RichTable(
         title=Text(table.title),
         title_justify="left",
@@ -156,17 +157,9 @@ def shown(table: Table, width: int) -> RichTable:
         pad_edge=False,
         min_width=min(len(table.title), width),
     )
-    if natural + 2 * (len(widths) - 1) <= width:
-        for index, column in enumerate(table.columns):
-            words = index == 0 or index in table.left
-            made.add_column(column, justify="left" if words else "right", no_wrap=index not in sentences)
-        for row in table.rows:
-            made.add_row(*map(Text, row))
-        return made
-    heads = table.columns[1:]
-    made.add_column(table.columns[0], overflow="fold")
+    for index, column in enumerate(table.columns):
+        words = index == 0 or index in table.left
+        made.add_column(column, justify="left" if words else "right", no_wrap=index not in sentences)
     for row in table.rows:
-        pairs = (f"{head} {cell}".strip() for head, cell in zip(heads, row[1:], strict=True) if cell)
-        made.add_row(Text(row[0]))
-        made.add_row(Text("  " + "   ".join(pairs)))
+        made.add_row(*map(Text, row))
     return made
