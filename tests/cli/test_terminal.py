@@ -4,9 +4,9 @@ import io
 import warnings
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
-from yoloqat.cli.terminal import shown_warnings
+from yoloqat.cli.terminal import lines_progress, progress_bars, shown_warnings
 from yoloqat.errors import warn
 
 
@@ -33,3 +33,32 @@ def test_the_usual_way_of_warnings_comes_back() -> None:
     with pytest.raises(KeyboardInterrupt), shown_warnings(Console(file=io.StringIO()), "yoloqat eval"):
         raise KeyboardInterrupt
     assert warnings.showwarning is before
+
+
+def test_a_pipe_gets_a_line_every_half_minute_and_at_the_end() -> None:
+    now = [0.0]
+    console = Console(file=io.StringIO(), width=80)
+    progress = lines_progress(console, lambda: now[0])
+    for done in range(1, 11):
+        now[0] += 10
+        progress("model [x]: evaluate", done, 10)
+    progress("model [x]: evaluate", 10, 10)
+    told = console.file.getvalue().splitlines()
+    assert told == [
+        "model [x]: evaluate 4/10, about 45 s left",
+        "model [x]: evaluate 7/10, about 26 s left",
+        "model [x]: evaluate 10/10",
+    ]
+
+
+def test_a_bar_stays_on_its_line_with_its_note_below() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with progress_bars(console) as progress:
+        progress("a scan of a model with a name that is much longer than a line", 1, 100)
+        progress.note("a scan", ", ".join(f"model.{index}.cv1.conv +0.0123" for index in range(9)))
+        lines = console.render_lines(Group(*progress._bars.get_renderables()), pad=False)
+    text = ["".join(segment.text for segment in line) for line in lines]
+    assert len(text) == 2
+    assert "1/100" in text[0]
+    assert text[1].startswith("  model.0.cv1.conv +0.0123")
+    assert all(len(line) <= 80 for line in text)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -12,12 +13,16 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from yoloqat.errors import OutputError, YoloqatWarning
 from yoloqat.progress import Progress
 from yoloqat.results import Table
+
+EVERY = 30.0
+"""Seconds between two lines of a long step where no bar can be drawn."""
 
 _SENTENCE, _BETWEEN = 20, 3
 """Characters from which a cell of words is a sentence, which may be broken; and those between two columns."""
@@ -55,19 +60,19 @@ class Screen(Console):
 def progress_bars(console: Console) -> Iterator[Progress]:
     """Yield a progress that draws one bar per step, which stays when the step is done.
 
-    Where the console is no terminal, nothing moves: a line is written as each step ends.
+    Where the console is no terminal, nothing moves: see :func:`lines_progress`.
     """
     if not console.is_terminal:
-        yield _lines(console)
+        yield lines_progress(console)
         return
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console) as bars:
+    with _NotedBars(*columns, console=console, expand=True) as bars:
         yield _Bars(bars)
 
 
@@ -103,10 +108,22 @@ def shown_warnings(console: Console, command: str) -> Iterator[list[str]]:
         yield found
 
 
-class _Bars:
-    """A bar per step, with whatever is noted beside it."""
+class _NotedBars(RichProgress):
+    """Bars with one line of text below them."""
 
-    def __init__(self, bars: RichProgress) -> None:
+    noted = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bars and the line."""
+        yield self.make_tasks_table(self.tasks)
+        if self.noted:
+            yield Text(f"  {self.noted}", no_wrap=True, overflow="ellipsis")
+
+
+class _Bars:
+    """A bar per step, with whatever is noted below them."""
+
+    def __init__(self, bars: _NotedBars) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
@@ -115,20 +132,38 @@ class _Bars:
         if step not in self._tasks:
             self._tasks[step] = self._bars.add_task(step, total=total)
         self._bars.update(self._tasks[step], completed=done, total=total)
+        if done >= total:
+            self._bars.noted = ""
 
     def note(self, step: str, text: str) -> None:
-        """Show ``text`` under the bar of ``step``."""
-        if step in self._tasks:
-            self._bars.update(self._tasks[step], description=f"{step}\n  {text}" if text else step)
+        """Show ``text`` below the bars."""
+        del step
+        self._bars.noted = text
 
 
-def _lines(console: Console) -> Progress:
+def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return a progress for a pipe or a file: a line as a step ends, and every :data:`EVERY` seconds while it lasts.
+
+    Args:
+        console: Where the lines go.
+        clock: Gives the time in seconds.
+    """
+    begun: dict[str, float] = {}
+    told: dict[str, float] = {}
     finished: set[str] = set()
 
     def progress(step: str, done: int, total: int) -> None:
-        if done >= total and step not in finished:
+        now = clock()
+        first = begun.setdefault(step, now)
+        if step in finished:
+            return
+        if done >= total:
             finished.add(step)
-            console.print(f"{step} {total}/{total}", highlight=False)
+            console.print(f"{step} {total}/{total}", highlight=False, markup=False)
+        elif now - told.setdefault(step, first) >= EVERY:
+            told[step] = now
+            left = f", about {(now - first) / done * (total - done):.0f} s left" if done else ""
+            console.print(f"{step} {done}/{total}{left}", highlight=False, markup=False)
 
     return progress
 
