@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, settings
 from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_warnings
 from yoloqat.config.checks import check_int
-from yoloqat.progress import Progress
+from yoloqat.progress import Progress, silent
 from yoloqat.provenance import environment, finite, write_json
 
 
@@ -76,11 +76,13 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
         check_int("threads", args.threads, 1)
     errors = Screen(stderr=True)
     with (
-        progress_bars(errors) as progress,
+        nullcontext(silent) if args.quiet else progress_bars(errors, times=args.verbose) as progress,
         shown_warnings(errors, f"yoloqat {command.name}") as warned,
         _prepared(command, args, out, progress) as work,
     ):
         asked = settings(args, command)
+        if args.verbose or (work.device != "cpu" and args.device == "auto"):
+            errors.print(_about(work), highlight=False, markup=False, soft_wrap=True)
         with claimed(out, args, command, COMMANDS):
             outcome = work.run()
             results, lost = finite(outcome.results)  # hours of work must not end in a number that JSON does not have
@@ -106,10 +108,18 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
     return 0
 
 
+def _about(work: _Work) -> str:
+    known = environment(device=work.device, threads=work.threads)
+    versions = ", ".join(f"{name} {version}" for name, version in known["packages"].items())
+    return f"yoloqat {known['yoloqat']} on {work.device}, {work.threads} threads of {known['processor']}; {versions}"
+
+
 def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path) -> None:
     screen = Screen()
     if args.json == "-":
         screen.print_json(data=result, ensure_ascii=True)
+        return
+    if args.quiet:
         return
     for table in outcome.tables:
         screen.print(shown(table, screen.width))

@@ -17,9 +17,11 @@ from yoloqat import interrupt
 from yoloqat.cli.checks import out_of_range, unreachable
 from yoloqat.cli.command import Command, LightCommand
 from yoloqat.cli.commands import COMMANDS
+from yoloqat.cli.config_file import OPTION, with_config
 from yoloqat.cli.folder import directory
 from yoloqat.errors import YoloqatError
 
+COMPLETION = "completion"
 _ASSIGNMENT = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
 
 
@@ -73,6 +75,7 @@ def _overview() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for entry in COMMANDS.values():
         commands.add_parser(entry.name, help=entry.summary)
+    commands.add_parser(COMPLETION, help="Print the completion script of a shell.")
     return parser
 
 
@@ -92,6 +95,11 @@ def _command_parser(command: Command | LightCommand) -> _Parser:
     group.add_argument("--json", choices=["-"], help="with '-': print result.json instead of tables")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     group.add_argument("--overwrite", action="store_true", help="replace results of other settings that DIR holds")
+    # replaced by the options of the file before the line is parsed; here for the help
+    group.add_argument(OPTION, metavar="FILE", help="options from a YAML, or from the result.json of an earlier run")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors alone")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="also show versions, device and times of steps")
     parser.set_defaults(parser=parser, command=command.name)
     return parser
 
@@ -102,7 +110,7 @@ def _command_name(argv: Sequence[str]) -> str:
         return argv[0]
     parser = _overview()
     if argv and not argv[0].startswith("-"):
-        near = _near(argv[0], COMMANDS)
+        near = _near(argv[0], (*COMMANDS, COMPLETION))
         hint = f"did you mean {near}?" if near else f"expected one of {', '.join(COMMANDS)}"
         parser.error(f"unknown command '{argv[0]}'; {hint}")
     if argv and argv[0] not in ("-h", "--help", "--version"):
@@ -131,7 +139,21 @@ def parsed(argv: Sequence[str]) -> tuple[Command | LightCommand, argparse.Namesp
         argv: Arguments after the program's name.
     """
     command = COMMANDS[_command_name(argv)].load()
-    return command, _command_parser(command).parse_or_suggest(argv[1:])
+    parser = _command_parser(command)
+    return command, parser.parse_or_suggest(with_config(argv[1:], parser, command.name))
+
+
+def _completion(argv: Sequence[str]) -> int:
+    """Print the completion script of a shell."""
+    from yoloqat.cli.completion import SHELLS, completion_script
+
+    parser = _Parser(prog="yoloqat completion", description="Print the completion script of a shell.")
+    parser.add_argument("shell", choices=SHELLS)
+    shell = parser.parse_args(argv).shell
+    parsers = {name: _command_parser(entry.load()) for name, entry in COMMANDS.items()}
+    summaries = {name: entry.summary for name, entry in COMMANDS.items()}
+    sys.stdout.write(completion_script(parsers, summaries, shell))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,6 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 a check failed, 2 the user's input is wrong, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == [COMPLETION]:
+        return _completion(argv[1:])
     name = _command_name(argv)
     nul = next((word for word in argv if "\0" in word), None)
     if nul is not None:

@@ -57,13 +57,17 @@ class Screen(Console):
 
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[Progress]:
+def progress_bars(console: Console, *, times: bool = False) -> Iterator[Progress]:
     """Yield a progress that draws one bar per step, which stays when the step is done.
 
     Where the console is no terminal, nothing moves: see :func:`lines_progress`.
+
+    Args:
+        console: Where the bars are drawn.
+        times: Let the lines tell how long each step took.
     """
     if not console.is_terminal:
-        yield lines_progress(console)
+        yield lines_progress(console, times=times)
         return
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
@@ -141,12 +145,13 @@ class _Bars:
         self._bars.noted = text
 
 
-def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic) -> Progress:
+def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic, *, times: bool = False) -> Progress:
     """Return a progress for a pipe or a file: a line as a step ends, and every :data:`EVERY` seconds while it lasts.
 
     Args:
         console: Where the lines go.
         clock: Gives the time in seconds.
+        times: Let the last line of a step tell how long it took since its first.
     """
     begun: dict[str, float] = {}
     told: dict[str, float] = {}
@@ -159,7 +164,8 @@ def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic
             return
         if done >= total:
             finished.add(step)
-            console.print(f"{step} {total}/{total}", highlight=False, markup=False)
+            took = f", {now - first:.1f} s" if times else ""
+            console.print(f"{step} {total}/{total}{took}", highlight=False, markup=False)
         elif now - told.setdefault(step, first) >= EVERY:
             told[step] = now
             left = f", about {(now - first) / done * (total - done):.0f} s left" if done else ""
