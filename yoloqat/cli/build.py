@@ -4,7 +4,7 @@ Writes DIR/model_openvino/ and says which convolutions really run in INT8 by the
 the engine is scored, beside the float model it came from. --engine onnxruntime writes DIR/model_ort.onnx, a twin whose
 every tensor between quantized layers has codes, as ONNX Runtime's integer kernels want it; the ranges that the file does
 not tell are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with the GPU that
-will run it; elsewhere it leaves DIR/model.onnx and tells what to type there. --triton and --deepstream write what those
+will run it; elsewhere it leaves DIR/model.onnx and DIR/build_engine.sh to run there. --triton and --deepstream write what those
 servers need beside it.
 """
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yoloqat.engines.tensorrt import TensorRTBuild, TensorRTOptions, build_tensorrt, load_tensorrt, plan_tensorrt
+from yoloqat.engines.tensorrt import (
+    TensorRTBuild,
+    TensorRTOptions,
+    build_tensorrt,
+    load_tensorrt,
+    plan_tensorrt,
+    trtexec_lines,
+)
 from yoloqat.errors import DependencyError
 from yoloqat.pipeline.run import Run
-from yoloqat.provenance import atomic_path
+from yoloqat.provenance import atomic_path, write_text
 
-ONNX = "model.onnx"
+ONNX, SCRIPT = "model.onnx", "build_engine.sh"
 
 
 def build_engine_file(
@@ -33,8 +41,8 @@ def build_engine_file(
         load: Returns the module ``tensorrt``.
 
     Raises:
-        DependencyError: TensorRT is not installed. The ONNX file then lies in the directory of the results, and the error
-            tells the `trtexec` line that builds it on another machine.
+        DependencyError: TensorRT is not installed. The ONNX file then lies in the directory of the results, beside a script
+            with the `trtexec` lines that build it on another machine.
         ModelError: The file cannot be read, or TensorRT cannot parse it.
         ConfigError: The settings do not fit the file.
         EngineError: A zero-point in the file is not 0, there is no GPU, or TensorRT builds no engine.
@@ -45,13 +53,30 @@ def build_engine_file(
         tensorrt = load()
     except DependencyError as error:
         kept = _left(onnx_path, engine_path.parent)
-        lines = plan_tensorrt(kept, engine_path, options).trtexec
-        told = ", ".join(f"with TensorRT {major} `{line}`" for major, line in lines.items())
+        script = engine_path.parent / SCRIPT
+        profile, plan = plan_tensorrt(kept, engine_path, options).profile, Path(engine_path.stem).with_suffix(".plan")
+        cache = None if options.timing_cache is None else Path(options.timing_cache.name)
+        write_text(script, _script(trtexec_lines(Path(ONNX), plan, profile, replace(options, timing_cache=cache))))
         raise DependencyError(
-            error.what, expected=error.expected, hint=f"{error.hint}, or take '{kept}' there and type {told}"
+            error.what,
+            expected=error.expected,
+            hint=f"{error.hint}, or take '{kept}' and '{script}' to the machine with the GPU and type: sh {SCRIPT}",
         ) from error
     device = run.device.index or 0 if run.device.type == "cuda" else 0
     return build_tensorrt(onnx_path, engine_path, options, progress=run.progress, device=device, tensorrt=tensorrt)
+
+
+def _script(lines: Mapping[str, str]) -> str:
+    """Return the shell script that builds the engine from the file beside it, by whichever TensorRT is there."""
+    cases = "".join(f"  {major}*) {line} ;;\n" for major, line in lines.items())
+    return (
+        "#!/bin/sh\n# Builds the engine from the ONNX file beside this script; needs trtexec, which comes with TensorRT.\n"
+        'set -e\ncd "$(dirname "$0")"\n'
+        "# the first digits of e.g. [TensorRT v101600]\n"
+        "version=$(trtexec --help 2>&1 | sed -n 's/.*TensorRT v\\([0-9][0-9]\\).*/\\1/p' | head -n 1)\n"
+        f'case "$version" in\n{cases}'
+        f'  *) echo "TensorRT $version; expected {" or ".join(lines)}" >&2; exit 1 ;;\nesac\n'
+    )
 
 
 def _left(onnx_path: Path, directory: Path) -> Path:

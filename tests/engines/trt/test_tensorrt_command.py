@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,12 +67,41 @@ def test_without_tensorrt_the_file_and_the_line_are_left(absent, tiny_onnx, tmp_
     assert main(["build", str(tiny_onnx), "--engine", "tensorrt", *ENDS, "--out", str(out)]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    for part in ("pip install tensorrt-cu13", f"trtexec --onnx={out / 'model.onnx'}", "--stronglyTyped", "TensorRT 11"):
+    for part in ("pip install tensorrt-cu13", f"take '{out / 'model.onnx'}'", "and type: sh build_engine.sh"):
         assert part in line
-    assert [path.name for path in out.iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in out.iterdir()) == ["build_engine.sh", "model.onnx"]
     assert (out / "model.onnx").read_bytes() == tiny_onnx.read_bytes()
     assert main(["build", str(out / "model.onnx"), "--engine", "tensorrt", *ENDS, "--out", str(out)]) == 2
-    assert [path.name for path in out.iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in out.iterdir()) == ["build_engine.sh", "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "told"),
+    [
+        ("v101600", 0, "--onnx=model.onnx --saveEngine=model.plan --stronglyTyped"),
+        ("v110400", 0, "--onnx=model.onnx --saveEngine=model.plan"),
+        ("v8601", 1, "TensorRT 86; expected 10 or 11"),
+    ],
+)
+def test_the_script_that_is_left_calls_trtexec_as_its_version_wants(
+    absent, tiny_onnx, tmp_path, capsys, version, code, told
+):
+    out = tmp_path / "a folder"
+    assert main(["build", str(tiny_onnx), "--engine", "tensorrt", *ENDS, "--out", str(out)]) == 2
+    program = tmp_path / "bin" / "trtexec"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "&&&& RUNNING TensorRT.trtexec [TensorRT {version}] # trtexec"\necho "$PWD" "$@" >> "$LOG"\n'
+    )
+    program.chmod(0o755)
+    environment = {"PATH": f"{program.parent}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
+    ran = subprocess.run(
+        ["sh", str(out / "build_engine.sh")], env=environment, capture_output=True, text=True, check=False
+    )
+    called = (tmp_path / "log").read_text().splitlines()[-1]
+    assert ran.returncode == code
+    assert told in " ".join([called, ran.stderr])
+    assert called.startswith(str(out))
 
 
 def test_mistakes_come_before_the_missing_package(absent, tiny_onnx, tmp_path, capsys):
