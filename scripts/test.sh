@@ -9,6 +9,7 @@ bash scripts/setup.sh dev
 .venv/bin/ruff check .
 .venv/bin/mypy
 .venv/bin/lint-imports
+NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 # two processes of one thread each: small tensors gain nothing from threads, which would only wait for each other
 export OMP_NUM_THREADS=1
 exec .venv/bin/python -m pytest -n 2 --dist worksteal "$@"

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from _thread import interrupt_main
 from types import FrameType
 
 CODE = 130
@@ -31,10 +32,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
     raise KeyboardInterrupt
 
 
+def _interrupt_main() -> None:
+    """Interrupt the main thread, also where it waits for the system; on Windows as soon as it runs Python again."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        interrupt_main()
+
+
 def _tell_again(raised: sys.UnraisableHookArgs) -> None:
     """Interrupt anew, a moment later, where Python could not raise an interruption, as in a destructor."""
     if issubclass(raised.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        again = threading.Timer(0.05, _interrupt_main)
         again.daemon = True
         again.start()
     else:
@@ -53,7 +62,8 @@ def begin() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, _end)
-    os.register_at_fork(after_in_child=_leave_workers_alone)
+    if hasattr(os, "register_at_fork"):  # Windows does not fork
+        os.register_at_fork(after_in_child=_leave_workers_alone)
 
 
 def work_begins() -> None:

@@ -75,6 +75,23 @@ except KeyboardInterrupt:
     assert signalled(["-c", code], signal.SIGINT) == (0, "told\n", "")
 
 
+def test_it_starts_and_tells_again_without_what_posix_alone_has() -> None:
+    code = f"""import os, signal
+del signal.SIGHUP, signal.pthread_kill, os.register_at_fork
+{HEED}interrupt.begin(); interrupt.work_begins()
+class Slow:
+    def __del__(self):
+        print('ready', flush=True)
+        for _ in range(600): time.sleep(0.05)
+try:
+    Slow()
+    for _ in range(600): time.sleep(0.05)
+except KeyboardInterrupt:
+    print("told", flush=True)
+"""
+    assert signalled(["-c", code], signal.SIGINT) == (0, "told\n", "")
+
+
 def test_an_error_in_a_destructor_is_shown_as_ever() -> None:
     code = """from yoloqat import interrupt
 interrupt.begin(); interrupt.work_begins()

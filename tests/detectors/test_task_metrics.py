@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -87,6 +89,14 @@ def test_nothing_is_left_beside_the_images(picture):
         Answers("obb", [[32, 32, 40, 12, 0, 0.9, 0.5]]), [TaskImage(picture, (rotated(0.5),))], imgsz=SIZE, batch=1
     )
     assert [path.name for path in picture.parent.iterdir()] == ["picture.png"]
+
+
+def test_where_links_are_not_allowed_images_are_copied(picture, monkeypatch):
+    def not_allowed(*_, **__):
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", not_allowed)
+    test_a_rotated_box_in_its_place_is_right(picture)
 
 
 def test_a_task_without_such_a_metric_is_refused(picture):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -198,6 +200,33 @@ def test_a_file_system_without_locks_loses_nothing(tmp_path, monkeypatch):
         write_text(tmp_path / "f.txt", "x")
         assert living.is_dir()
     assert names(tmp_path) == ["f.txt"]
+
+
+@pytest.fixture
+def files_of_windows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module as Windows loads it: no fcntl, and no flags to open directories with."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    for name in ("O_DIRECTORY", "O_NOFOLLOW"):
+        monkeypatch.delattr(os, name)
+    spec = importlib.util.spec_from_file_location("files_of_windows", files.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_without_the_locks_of_posix_files_and_directories_still_appear_whole(tmp_path, files_of_windows):
+    left = tmp_path / ".yoloqat-tmp-12345678"
+    left.mkdir()
+    with files_of_windows.scratch_directory(tmp_path) as living:
+        files_of_windows.write_json(tmp_path / "f.json", {"a": 1})
+        with files_of_windows.atomic_directory(tmp_path / "model") as folder:
+            (folder / "f.txt").write_text("x")
+            assert not (tmp_path / "model").exists()
+        assert names(tmp_path) == sorted([".yoloqat-tmp-12345678", living.name, "f.json", "model"])
+    assert names(tmp_path) == [left.name, "f.json", "model"], "what may be another's stays"
+    assert not hasattr(files_of_windows, "fcntl")
 
 
 def filled(folder, text: str):

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from yoloqat.errors import ConfigError, DataError, OutputError, YoloqatError
+from yoloqat.sensitivity import owners
 from yoloqat.sensitivity import study as study_module
 from yoloqat.sensitivity.owners import is_gone, this_process
 from yoloqat.sensitivity.study import Finding, Study
@@ -117,6 +118,15 @@ def test_a_claim_of_a_dead_process_is_free_at_once(open_study):
     ghost.want(["a"], [0])
     assert ghost.claim() == (0, ["a"])
     assert heir.claim() == (0, ["a"])
+
+
+def test_windows_is_asked_of_no_process(monkeypatch):
+    monkeypatch.setattr(owners.os, "kill", lambda *_: pytest.fail("signal 0 is Ctrl-C there"))
+    owner = this_process()
+    with monkeypatch.context() as windows:
+        windows.setattr(owners.os, "name", "nt")
+        gone = is_gone(owner)
+    assert not gone
 
 
 def test_a_number_that_was_given_to_a_later_process_is_not_the_same(monkeypatch):

@@ -68,6 +68,14 @@ class _Runner(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
 
+def _place(image: Path, name: Path) -> None:
+    """Give an image another name, by a link where the system lets this user make one."""
+    try:
+        name.symlink_to(image)
+    except OSError:  # Windows lets administrators and developer mode
+        shutil.copyfile(image, name)
+
+
 @contextmanager
 def _dataset(
     images: Sequence[TaskImage], info: ModelInfo, kpt_shape: tuple[int, int] | None
@@ -82,7 +90,7 @@ def _dataset(
         (root / "labels").mkdir()
         for index, image in enumerate(images):
             stem = f"{index:07d}"
-            (root / "images" / f"{stem}{image.path.suffix}").symlink_to(image.path.resolve())
+            _place(image.path.resolve(), root / "images" / f"{stem}{image.path.suffix}")
             (root / "labels" / f"{stem}.txt").write_text("\n".join(image.labels))
         content: dict[str, Any] = {"path": root, "val": str(root / "images"), "channels": info.channels}
         content |= {"names": info.names, "nc": len(info.names)}

@@ -1,8 +1,11 @@
-"""Files and directories that appear whole under their name, or not at all."""
+"""Files and directories that appear whole under their name, or not at all.
+
+What a killed process left is recognised by a lock that nobody holds any more. Windows has no such lock on a directory: there
+it stays until the user removes it.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -15,6 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    _LOCKS = False
+else:
+    _LOCKS = True
 
 _SCRATCH = ".yoloqat-tmp-"
 """How the name of a scratch directory begins; eight more characters follow."""
@@ -41,10 +51,12 @@ def _remove_abandoned(folder: Path) -> None:
                 os.close(handle)
 
 
-def _claim(folder: Path) -> tuple[Path, int]:
-    """Make a scratch directory and lock it; another process may have removed it before it was locked."""
+def _claim(folder: Path) -> tuple[Path, int | None]:
+    """Make a scratch directory and lock it where that can be; another process may have removed it before it was locked."""
     while True:
         path = Path(tempfile.mkdtemp(dir=folder, prefix=_SCRATCH))
+        if not _LOCKS:
+            return path, None
         with suppress(FileNotFoundError):
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(OSError):  # a file system without locks
@@ -58,7 +70,7 @@ def _claim(folder: Path) -> tuple[Path, int]:
 def scratch_directory(folder: Path) -> Iterator[Path]:
     """Make a hidden directory of this process's own inside ``folder`` and remove it at the end.
 
-    Those that killed processes left there are removed first.
+    Those that killed processes left there are removed first, where the system has locks.
 
     Args:
         folder: An existing directory.
@@ -69,13 +81,15 @@ def scratch_directory(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be made.
     """
-    _remove_abandoned(folder)
+    if _LOCKS:
+        _remove_abandoned(folder)
     path, handle = _claim(folder)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 @contextmanager

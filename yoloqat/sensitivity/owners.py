@@ -13,10 +13,13 @@ def this_process() -> str:
 
 
 def is_gone(owner: str) -> bool:
-    """Return True where ``owner`` was a process of this machine that has ended; of others nobody knows."""
+    """Return True where ``owner`` was a process of this machine that has ended; of others nobody knows.
+
+    On Windows of none: there is no signal that only asks, and number 0 is the one of Ctrl-C.
+    """
     host, _, rest = owner.partition(":")
     number, _, start = rest.partition(":")
-    if host != socket.gethostname() or not number.isdecimal():
+    if host != socket.gethostname() or not number.isdecimal() or os.name == "nt":
         return False
     try:
         os.kill(int(number), 0)
