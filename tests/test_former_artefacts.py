@@ -17,12 +17,12 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, load_dataset
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
 from yoloqat.pipeline.demo import demo_assets
-from yoloqat.sensitivity.crew import Alone
 from yoloqat.sensitivity.outcome import bootstrapped, evaluations, measured, rows_of
 from yoloqat.sensitivity.proxies import Noise
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
+from yoloqat.sensitivity.workers import OneProcess
 
 FORMER = Path(__file__).parent / "golden" / "former"
 IMAGES = 8
@@ -89,7 +89,7 @@ def test_a_study_that_was_interrupted_goes_on(study: Study, scanner: Scanner) ->
         connection.execute("UPDATE piece SET done = 0, matches = NULL WHERE item = ?", (last,))
     assert study.counts() == (36, 38)
     with torch_threads(1):
-        Alone(study, scanner).do()
+        OneProcess(study, scanner).work()
     assert study.counts() == (38, 38)
     for name in scanner.names:
         found = study.findings(name)
