@@ -32,11 +32,11 @@ from yoloqat.sensitivity.edges import active_edges
 from yoloqat.sensitivity.models import BASE
 from yoloqat.sensitivity.outcome import measured
 from yoloqat.sensitivity.proxies import rank_correlation
-from yoloqat.sensitivity.scan import work
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import MODES, ONE_AT_A_TIME, ScanConfig
 from yoloqat.sensitivity.study import Study
 from yoloqat.sensitivity.switching import switched
+from yoloqat.sensitivity.workers import work
 
 LOSS = 0.01
 """What each planted layer costs alone, at least, on all images: a sensitive site, not only a coarse one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from yoloqat import errors
@@ -17,6 +19,14 @@ def test_an_error_keeps_and_tells_its_parts(kind):
     assert str(error) == "bits is 99; expected 2 to 16; choose fewer"
     assert error.exit_code == (1 if kind is CheckFailedError else 2)
     assert isinstance(error, YoloqatError)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_is_pickled_whole(kind):
+    error = pickle.loads(pickle.dumps(kind("bits is 99", expected="2 to 16", hint="choose fewer")))
+    assert type(error) is kind
+    assert (error.what, error.expected, error.hint) == ("bits is 99", "2 to 16", "choose fewer")
+    assert str(error) == "bits is 99; expected 2 to 16; choose fewer"
 
 
 def test_there_are_kinds():

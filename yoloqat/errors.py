@@ -7,6 +7,8 @@ standard error and into :attr:`YoloqatError.exit_code`. Anything else that escap
 from __future__ import annotations
 
 import warnings
+from functools import partial
+from typing import Any
 
 LONGEST_WORD = 500
 """Characters of a word, such as a path, that a message shows."""
@@ -28,6 +30,10 @@ class YoloqatError(Exception):
         self.expected = expected
         self.hint = hint
         super().__init__(f"{what}; expected {expected}; {hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the class and the three parts, so that an error travels whole between processes."""
+        return partial(type(self), expected=self.expected, hint=self.hint), (self.what,)
 
     def __str__(self) -> str:
         """Return the message as a single line, whatever the interpolated values hold."""

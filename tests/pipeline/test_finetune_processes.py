@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept
-from yoloqat.errors import CheckFailedError, ModelError
 from yoloqat.finetuning import LAST, EpochRow, FinetuneConfig, Keeper, LossWeights, TrainingState
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
@@ -29,7 +27,7 @@ from yoloqat.finetuning.keeper import weights_digest
 from yoloqat.finetuning.training_data import training_file
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.pipeline.finetune import float_detector
-from yoloqat.pipeline.finetune_processes import Job, _Member, _raise, _Told
+from yoloqat.pipeline.finetune_processes import Job
 from yoloqat.progress import Progress, silent
 
 CONFIG = FinetuneConfig(epochs=2, batch=4, imgsz=IMGSZ, lr0=1e-3, learn_amax=True, processes=2)
@@ -189,18 +187,3 @@ def test_a_run_that_loses_a_process_goes_on_to_the_same_losses(
     whole, kept = state.values["rows"][1:], ("epoch", "loss", "losses", "weights")
     assert [[row[key] for key in kept] for row in rows] == [[row[key] for key in kept] for row in whole]
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-def member(code: int | None, told: _Told | None) -> _Member:
-    return _Member(SimpleNamespace(exitcode=code), None, told)  # type: ignore[arg-type]
-
-
-def test_the_first_cause_is_told() -> None:
-    lost = _Told(2.0, defect="RuntimeError: connection closed by peer")
-    found = _Told(3.0, error=(ModelError, "the loss became nan", "a finite loss", "lower it"))
-    with pytest.raises(CheckFailedError, match="process 1 of 2 ended with code -9"):
-        _raise([member(0, lost), member(-9, None)])
-    with pytest.raises(ModelError, match="the loss became nan; expected a finite loss; lower it"):
-        _raise([member(0, lost), member(0, found)])
-    with pytest.raises(RuntimeError, match="connection closed by peer"):
-        _raise([member(0, lost), member(None, None)])

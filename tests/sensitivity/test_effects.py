@@ -12,9 +12,9 @@ from yoloqat.evaluation import Resampling, bootstrap, evaluate
 from yoloqat.sensitivity.effects import Effect, tied, with_least_error
 from yoloqat.sensitivity.models import BASE, OTHER
 from yoloqat.sensitivity.outcome import evaluations, measured, rank_correlation
-from yoloqat.sensitivity.scan import work
 from yoloqat.sensitivity.study import Study
 from yoloqat.sensitivity.switching import switched
+from yoloqat.sensitivity.workers import work
 
 BOUNDS = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)).map(lambda b: (b[0] - b[1], b[0] + b[1])), max_size=8)
 

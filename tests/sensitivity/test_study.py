@@ -85,7 +85,7 @@ def test_two_owners_share_and_never_take_the_same(open_study):
 def test_pieces_for_many_workers_are_cut_small(open_study):
     study = open_study()
     study.want([f"item {number:02d}" for number in range(40)], [0])
-    assert len(study.claim(parties=4)[1]) == 5
+    assert len(study.claim(workers=4)[1]) == 5
     assert len(study.claim(most=3)[1]) == 3
 
 

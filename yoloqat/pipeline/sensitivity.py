@@ -24,8 +24,6 @@ from yoloqat.progress import Progress, note
 from yoloqat.provenance import environment, write_text
 from yoloqat.report.bars import Bar, draw_bars
 from yoloqat.sensitivity.adaptive import Budget
-from yoloqat.sensitivity.crew import Alone, Crew, processes
-from yoloqat.sensitivity.job import Job, check_workers
 from yoloqat.sensitivity.models import BASE, item_is_finer
 from yoloqat.sensitivity.outcome import (
     Row,
@@ -38,12 +36,12 @@ from yoloqat.sensitivity.outcome import (
     summary,
 )
 from yoloqat.sensitivity.proxies import Noise, edge_noise, joined
-from yoloqat.sensitivity.ray_crew import ray_crew
 from yoloqat.sensitivity.rounds import Rounds, chunks_of, run_rounds
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
 from yoloqat.sensitivity.switching import state_hash
+from yoloqat.sensitivity.workers import Job, OneProcess, Workers, check_workers, processes, ray_workers
 
 STUDY, TABLE, CHART, IGNORE = "study.db", "items.csv", "effects.png", "ignore.txt"
 
@@ -133,16 +131,16 @@ def run_scan(
         try:
             job = Job(checkpoint, dataset, config, scan, job.study, inputs, job.device, job.threads, job.memory)
             noises, shares = _noises(study, scanner), _shares(study, scanner)
-            with _crew(job, options, study, scanner, _telling(study, scanner, run.progress)) as crew:
+            with _workers(job, options, study, scanner, _telling(study, scanner, run.progress)) as workers:
                 if options.budget is None:
                     rounds = None
                     study.want(scanner.names, range(len(scanner.chunks)))
-                    crew.do()
+                    workers.work()
                 else:
                     rounds = run_rounds(
                         study,
                         scanner,
-                        crew,
+                        workers,
                         share=options.budget,
                         first=options.top,
                         seed=options.seed,
@@ -184,15 +182,15 @@ def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: s
 
 
 @contextmanager
-def _crew(job: Job, options: ScanOptions, study: Study, scanner: Scanner, progress: Progress) -> Iterator[Crew]:
+def _workers(job: Job, options: ScanOptions, study: Study, scanner: Scanner, progress: Progress) -> Iterator[Workers]:
     if options.ray is not None:
-        with ray_crew(job, options.ray, options.workers, study, progress) as crew:
-            yield crew
+        with ray_workers(job, options.ray, options.workers, study, progress) as workers:
+            yield workers
     elif options.workers > 1:
-        with processes(job, options.workers, study, progress) as crew:
-            yield crew
+        with processes(job, options.workers, study, progress) as workers:
+            yield workers
     else:
-        yield Alone(study, scanner, progress)
+        yield OneProcess(study, scanner, progress)
 
 
 def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from yoloqat.sensitivity.adaptive import ROUNDS, Belief, Budget, Evidence, Round, believe, first_round, later_round
-from yoloqat.sensitivity.crew import Crew
 from yoloqat.sensitivity.effects import with_least_error
 from yoloqat.sensitivity.models import BASE, OTHER
 from yoloqat.sensitivity.outcome import chosen_findings, measured
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.study import Study
+from yoloqat.sensitivity.workers import Workers
 
 RESAMPLES = 400
 """Resamples of the images from which a round is decided."""
@@ -57,7 +57,7 @@ def chunks_of(rounds: Sequence[Round]) -> dict[str, set[int]]:
 def run_rounds(
     study: Study,
     scanner: Scanner,
-    crew: Crew,
+    workers: Workers,
     *,
     share: float,
     first: int,
@@ -72,7 +72,7 @@ def run_rounds(
     Args:
         study: Keeps pieces and decisions.
         scanner: The items.
-        crew: Does the pieces.
+        workers: Do the pieces.
         share: Of the cost of one full forward per item and image that may be spent.
         first: Number of the most sensitive items that are looked for.
         seed: Seeds the order of the images, and the draws.
@@ -112,7 +112,7 @@ def run_rounds(
             break
         done.append(one)
         study.want([BASE, *one.items], one.chunks)
-        crew.do()
+        workers.work()
         belief = believe(evidence(study, scanner, done, nmse, seed=seed), first=first)
     assert belief is not None  # noqa: S101 - the first round ran
     return Rounds(tuple(done), belief, budget, first)

@@ -175,13 +175,13 @@ class Study:
         with self._transaction() as connection:
             connection.executemany("INSERT OR IGNORE INTO piece (item, chunk) VALUES (?, ?)", pairs)
 
-    def claim(self, *, parties: int = 1, most: int | None = None) -> tuple[int, list[str]] | None:
+    def claim(self, *, workers: int = 1, most: int | None = None) -> tuple[int, list[str]] | None:
         """Take pieces of one chunk that nobody works on; None where there are none.
 
         Where others work on the study too, a chunk that would leave them without work is shared.
 
         Args:
-            parties: Workers that this owner claims for.
+            workers: Workers that this owner claims for.
             most: Pieces to take at most.
         """
         now = time.time()
@@ -194,7 +194,7 @@ class Study:
             if not count:
                 return None
             items = [row[0] for row in connection.execute(_ITEMS, (now, chunk))]
-            sharing = len(owners - gone) + parties
+            sharing = len(owners - gone) + workers
             if sharing > 1:
                 items = items[: max(_LEAST, -(-count // (2 * sharing)))]
             items = items[:most]

@@ -14,12 +14,10 @@ from tiny_detector import IMGSZ
 
 from yoloqat.config import EvalConfig
 from yoloqat.errors import CheckFailedError, ConfigError, DataError, DependencyError
-from yoloqat.sensitivity import crew as crew_module
-from yoloqat.sensitivity.crew import Alone, processes
-from yoloqat.sensitivity.job import Job, check_workers
-from yoloqat.sensitivity.ray_crew import ray_crew
+from yoloqat.parallel import processes as processes_module
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
+from yoloqat.sensitivity.workers import Job, OneProcess, check_workers, processes, ray_workers
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def expected(job, scanner, tmp_path):
     """What one process finds, alone."""
     study = Study(tmp_path / "alone.db", {})
     study.want(scanner.names, range(len(scanner.chunks)))
-    Alone(study, scanner).do()
+    OneProcess(study, scanner).work()
     found = contents(study, scanner)
     study.close()
     return found
@@ -69,7 +67,7 @@ def wait_for(condition, seconds=120):
 
 def test_one_process_does_everything_once(study, scanner, expected):
     told = []
-    Alone(study, scanner, lambda *state: told.append(state)).do()
+    OneProcess(study, scanner, lambda *state: told.append(state)).work()
     assert contents(study, scanner) == expected
     assert study.claims() == study.counts()[1] == 100
     assert told[-1] == ("sensitivity", 100, 100)
@@ -78,19 +76,19 @@ def test_one_process_does_everything_once(study, scanner, expected):
 
 @pytest.mark.slow
 def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, expected):
-    with processes(job, 2, study) as crew:
-        crew.do()
+    with processes(job, 2, study) as workers:
+        workers.work()
     assert contents(study, scanner) == expected
     assert study.claims() == 100
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, scanner, expected):
-    with processes(job, 1, study) as crew:
+    with processes(job, 1, study) as workers:
         wait_for(lambda: study.counts()[0] > 3)
-        victim = crew._running[0][0]
+        victim = workers.pool.workers[0].process
         os.kill(victim.pid, signal.SIGKILL)
-        crew.do()
+        workers.work()
     assert contents(study, scanner) == expected
 
 
@@ -98,7 +96,7 @@ def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, s
 def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_path):
     code = (
         "import pickle, sys; from pathlib import Path; from yoloqat.detectors import torch_threads\n"
-        "from yoloqat.sensitivity.scan import work; from yoloqat.sensitivity.study import Study\n"
+        "from yoloqat.sensitivity.workers import work; from yoloqat.sensitivity.study import Study\n"
         "job = pickle.loads(Path(sys.argv[1]).read_bytes()); scanner = job.scanner()\n"
         "with torch_threads(1): work(Study(job.study, job.inputs), scanner)\n"
     )
@@ -116,7 +114,7 @@ def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_p
     assert 12 < kept < 100
     before = contents(study, scanner)
     done = []
-    Alone(study, scanner, lambda _, number, __: done.append(number)).do()
+    OneProcess(study, scanner, lambda _, number, __: done.append(number)).work()
     after = contents(study, scanner)
     assert after == expected
     assert {key: after[key] for key in before} == before
@@ -126,16 +124,17 @@ def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_p
 def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
     missing = replace(dataset.images[0], path=tmp_path / "gone.png")
     broken = replace(job, dataset=replace(dataset, images=(missing, *dataset.images[1:])))
-    with processes(broken, 1, study) as crew, pytest.raises(DataError, match=r"gone\.png"):
-        crew.do()
+    with processes(broken, 1, study) as workers, pytest.raises(DataError, match=r"gone\.png"):
+        workers.work()
 
 
 def test_workers_that_keep_ending_are_given_up(job, study, monkeypatch):
-    monkeypatch.setattr(crew_module, "_RESTARTS", 0)
-    with processes(job, 1, study) as crew:
-        crew._running[0][0].kill()
+    monkeypatch.setattr(processes_module, "RESTARTS", 0)
+    with processes(job, 1, study) as workers:
+        workers.pool.workers[0].process.kill()
+        workers.pool.workers[0].process.join()
         with pytest.raises(CheckFailedError, match="worker 0 ended with code -9"):
-            crew.do()
+            workers.work()
 
 
 def test_workers_must_fit_the_machine():
@@ -146,9 +145,9 @@ def test_workers_must_fit_the_machine():
         check_workers(3, device="cuda:0", threads=9, cores=2, devices=2)
 
 
-def test_without_ray_the_mend_is_told(job, study, monkeypatch):
+def test_without_ray_the_hint_says_what_to_install(job, study, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DependencyError, match="package 'ray' is not installed"), ray_crew(job, "local", 1, study):
+    with pytest.raises(DependencyError, match="package 'ray' is not installed"), ray_workers(job, "local", 1, study):
         pass
 
 
@@ -156,16 +155,16 @@ def test_without_ray_the_mend_is_told(job, study, monkeypatch):
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, study, scanner, expected):
     ray = pytest.importorskip("ray")
-    crews, lost = [], []
+    used, lost = [], []
 
     def lose_one(step, done, total):
         if done > 20 and not lost:
             lost.append(done)
-            ray.kill(crews[0].workers[0], no_restart=False)
+            ray.kill(used[0].pool.workers[0], no_restart=False)
 
-    with ray_crew(job, "local", 2, study, lose_one) as crew:
-        crews.append(crew)
-        crew.do()
+    with ray_workers(job, "local", 2, study, lose_one) as workers:
+        used.append(workers)
+        workers.work()
     assert lost
     assert contents(study, scanner) == expected
     assert study.claims() == 100
@@ -175,5 +174,8 @@ def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, st
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_is_not_there_is_told(job, study):
     pytest.importorskip("ray")
-    with pytest.raises(ConfigError, match=r"Ray address is '127\.0\.0\.1:1'"), ray_crew(job, "127.0.0.1:1", 1, study):
+    with (
+        pytest.raises(ConfigError, match=r"Ray address is '127\.0\.0\.1:1'"),
+        ray_workers(job, "127.0.0.1:1", 1, study),
+    ):
         pass

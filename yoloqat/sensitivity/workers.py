@@ -1,0 +1,308 @@
+"""The workers of a scan: this process, several processes of this machine, or the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import load_detector, torch_threads
+from yoloqat.errors import ConfigError, YoloqatError
+from yoloqat.parallel.processes import Parent, ProcessPool
+from yoloqat.parallel.ray_pool import RayPool, ray_pool
+from yoloqat.progress import Progress, silent
+from yoloqat.sensitivity.scanner import MEMORY, Scanner
+from yoloqat.sensitivity.settings import ScanConfig
+from yoloqat.sensitivity.study import LEASE_SECONDS, Finding, Study
+
+WAIT_SECONDS = 0.2
+"""Pause before looking again where others hold all that is left."""
+
+MOST_PIECES = 8
+"""Pieces of one task: what is lost when the process that holds the study is killed, or begun anew when a worker is."""
+
+STEP = "sensitivity"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scan as plain values, which travel between processes.
+
+    Attributes:
+        checkpoint: A calibrated ``.safetensors`` checkpoint.
+        dataset: Images and labels.
+        config: How to score.
+        scan: What to switch, and what to measure.
+        study: File of the study.
+        inputs: All that the findings depend on.
+        device: Where torch runs, as :class:`torch.device` reads it.
+        threads: Threads inside an operator.
+        memory: Bytes of values that a replay keeps between items.
+    """
+
+    checkpoint: Path
+    dataset: DetectionDataset
+    config: EvalConfig
+    scan: ScanConfig
+    study: Path
+    inputs: dict[str, Any]
+    device: str
+    threads: int
+    memory: int = MEMORY
+
+    def scanner(self, device: str | None = None) -> Scanner:
+        """Load the detector and return what scans it.
+
+        Args:
+            device: Another device than the job's own.
+
+        Raises:
+            YoloqatError: As :func:`load_detector` and :class:`Scanner`.
+        """
+        return Scanner(
+            load_detector(self.checkpoint),
+            self.dataset,
+            config=self.config,
+            scan=self.scan,
+            device=torch.device(device or self.device),
+            memory=self.memory,
+        )
+
+
+def check_workers(workers: int, *, device: str, threads: int, cores: int, devices: int) -> None:
+    """Check that as many processes can work at once without changing a number or slowing each other down.
+
+    Args:
+        workers: Processes.
+        device: Where torch runs.
+        threads: Threads inside an operator, of each process: the same as of one process, since they decide the last bits.
+        cores: Of this machine.
+        devices: CUDA devices of this machine.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if device == "cpu" and workers * threads > cores:
+        raise ConfigError(
+            f"{workers} workers of {threads} threads each want {workers * threads} cores",
+            expected=f"at most the {cores} cores of this machine",
+            hint="set --workers or --threads lower; each worker uses the threads that one process would",
+        )
+    if device != "cpu" and workers > devices:
+        raise ConfigError(
+            f"{workers} workers want a CUDA device each",
+            expected=f"at most the {devices} devices of this machine",
+            hint="set --workers lower",
+        )
+
+
+class Workers(Protocol):
+    """Does whatever a study has on its list."""
+
+    def work(self) -> None:
+        """Return when nothing on the list is left to do.
+
+        Raises:
+            YoloqatError: A worker met one.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class OneProcess:
+    """This process.
+
+    Attributes:
+        study: What is to be done.
+        scanner: Does it.
+        progress: Notified of what is done.
+    """
+
+    study: Study
+    scanner: Scanner
+    progress: Progress = silent
+
+    def work(self) -> None:
+        """Return when nothing on the list is left to do."""
+        work(self.study, self.scanner, progress=self.progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Processes:
+    """Local processes that share a study.
+
+    Attributes:
+        pool: The processes.
+        study: The same study, open here to watch it.
+        progress: Notified of what is done.
+    """
+
+    pool: ProcessPool
+    study: Study
+    progress: Progress
+
+    def work(self) -> None:
+        """Return when nothing on the list is left to do."""
+        while True:
+            done, total = self.study.counts()
+            self.progress(STEP, done, total)
+            if done == total:
+                return
+            self.pool.check()
+            time.sleep(WAIT_SECONDS)
+
+
+@contextmanager
+def processes(job: Job, workers: int, study: Study, progress: Progress = silent) -> Iterator[Processes]:
+    """Give local processes that work on a study until the context ends."""
+    with ProcessPool(hint="scan without --workers to see why") as pool:
+        for number in range(workers):
+            pool.start(partial(_serve, job, "cpu" if job.device == "cpu" else f"cuda:{number}"))
+        yield Processes(pool, study, progress)
+
+
+def _serve(job: Job, device: str, parent: Parent) -> None:
+    """Work on a study until this process is ended, or whoever started it is gone."""
+    scanner = job.scanner(device)  # importing Ultralytics changes the number of threads
+    with torch_threads(job.threads):
+        study = Study(job.study, job.inputs)
+        while parent.alive():
+            work(study, scanner, wanted=parent.alive)
+            time.sleep(WAIT_SECONDS)
+        study.close()
+
+
+@dataclass(frozen=True, eq=False)
+class RayWorkers:
+    """Workers of a cluster; this process alone writes into the study.
+
+    Attributes:
+        pool: The workers.
+        study: What is to be done.
+        progress: Notified of what is done.
+    """
+
+    pool: RayPool
+    study: Study
+    progress: Progress
+
+    def work(self) -> None:
+        """Return when nothing on the list is left to do."""
+        with heartbeat(self.study):
+            while True:
+                while self.pool.idle:
+                    claimed = self.study.claim(workers=len(self.pool.workers), most=MOST_PIECES)
+                    if claimed is None:
+                        break
+                    self.pool.submit(*claimed)
+                done, total = self.study.counts()
+                self.progress(STEP, done, total)
+                if done == total:
+                    return
+                for (chunk, _), found in self.pool.results(WAIT_SECONDS):
+                    for name, finding in found:
+                        self.study.finish(name, chunk, finding)
+
+
+class _RemoteScan:
+    """Scans in a worker of a cluster, with a scanner that is made there."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._scanner: Scanner | None = None
+
+    def __call__(self, chunk: int, names: list[str]) -> list[tuple[str, Finding]]:
+        if self._scanner is None:
+            device = "cuda" if self._job.device.startswith("cuda") and torch.cuda.is_available() else "cpu"
+            self._scanner = self._job.scanner(device)
+        with torch_threads(self._job.threads):
+            return list(self._scanner.run(chunk, names))
+
+
+@contextmanager
+def ray_workers(
+    job: Job, address: str, workers: int, study: Study, progress: Progress = silent
+) -> Iterator[RayWorkers]:
+    """Give the workers of a cluster until the context ends.
+
+    Args:
+        job: The scan; its paths must be readable on every machine of the cluster.
+        address: As :func:`yoloqat.parallel.ray_pool.ray_pool` takes it.
+        workers: How many; each takes as many cores as the scan has threads.
+        study: What is to be done.
+        progress: Notified of what is done.
+
+    Raises:
+        DependencyError: Ray is not installed.
+        ConfigError: There is no cluster at that address, or it has too few cores.
+    """
+    gpus = 1 if job.device.startswith("cuda") else 0
+    with ray_pool(_RemoteScan(job), address, workers, cores=job.threads, gpus=gpus) as pool:
+        yield RayWorkers(pool, study, progress)
+
+
+@contextmanager
+def heartbeat(study: Study, *, every: float = LEASE_SECONDS / 6) -> Iterator[None]:
+    """Renew the study's claims from a thread until the context ends, and then give up what is left of them."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(every):
+            with suppress(YoloqatError):  # whoever works on the study meets it too, and reports it
+                study.renew()
+
+    thread = threading.Thread(target=beat, name="yoloqat-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        study.release()
+
+
+def _always() -> bool:
+    return True
+
+
+def work(study: Study, scanner: Scanner, *, progress: Progress = silent, wanted: Callable[[], bool] = _always) -> None:
+    """Do pieces of the study until none is left, those that others hold included.
+
+    Args:
+        study: What is to be done.
+        scanner: Does it.
+        progress: Notified of every finished piece, of whichever process.
+        wanted: Asked after every piece; False ends the work.
+
+    Raises:
+        DataError: The study lists pieces that this scan does not have, or an image does not decode.
+        ModelError: An output holds NaN or infinity, or the model cannot be traced.
+    """
+    with heartbeat(study):
+        while wanted():
+            claimed = study.claim()
+            done, total = study.counts()
+            progress(STEP, done, total)
+            if claimed is None:
+                if done == total:
+                    return
+                time.sleep(WAIT_SECONDS)
+                continue
+            chunk, names = claimed
+            if not 0 <= chunk < len(scanner.chunks) or not set(names) <= set(scanner.names):
+                raise study.damaged(ValueError(f"pieces of chunk {chunk} for {', '.join(names)}"))
+            for name, finding in scanner.run(chunk, names):
+                study.finish(name, chunk, finding)
+                done += 1
+                progress(STEP, min(done, total - 1), total)
+                if not wanted():
+                    return
