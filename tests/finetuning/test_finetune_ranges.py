@@ -8,11 +8,14 @@ from torch import nn
 
 from yoloqat.errors import CalibrationError
 from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard, active_quantizers, check_calibrated
-from yoloqat.quant import QuantDescriptor, TensorQuantizer
+from yoloqat.quant import TensorQuantizer
 
 
 def sites(*ranges: float | list[float] | None) -> nn.Sequential:
-    return nn.Sequential(*(TensorQuantizer(QuantDescriptor(amax=amax)) for amax in ranges))
+    found = [TensorQuantizer() for _ in ranges]
+    for quantizer, amax in zip(found, ranges, strict=True):
+        quantizer.amax = None if amax is None else torch.tensor(amax)
+    return nn.Sequential(*found)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])

@@ -9,8 +9,8 @@ import torch
 
 from yoloqat.config import MethodSpec, QuantScheme
 from yoloqat.errors import CalibrationError, ConfigError
-from yoloqat.quant import QuantDescriptor, TensorQuantizer
-from yoloqat.quant.calib import HistogramCalibrator
+from yoloqat.quant import TensorQuantizer
+from yoloqat.quant.calib import HistogramCalibrator, MaxCalibrator
 from yoloqat.quant.functional import fake_quant, fake_quant_affine, reduce_amax
 
 SCHEME = QuantScheme()
@@ -23,7 +23,13 @@ def x() -> torch.Tensor:
 
 
 def histogram_quantizer(scheme: QuantScheme = SCHEME) -> TensorQuantizer:
-    return TensorQuantizer(QuantDescriptor.from_scheme(scheme, name="site"), if_quant=False, if_calib=True)
+    return TensorQuantizer(scheme, name="site", calib_method="histogram", if_quant=False, if_calib=True)
+
+
+def with_amax(value: torch.Tensor | float, scheme: QuantScheme = SCHEME, **arguments: object) -> TensorQuantizer:
+    quantizer = TensorQuantizer(scheme, **arguments)
+    quantizer.amax = value
+    return quantizer
 
 
 def test_without_an_amax_each_tensor_gives_its_own(x):
@@ -36,12 +42,12 @@ def test_without_an_amax_each_tensor_gives_its_own(x):
 
 
 def test_dynamic_ranges_follow_the_axis(x):
-    quantizer = TensorQuantizer(QuantDescriptor(axis=1))
+    quantizer = TensorQuantizer(QuantScheme(axis=1))
     assert torch.equal(quantizer(x), fake_quant(x, reduce_amax(x, axis=1), QuantScheme(axis=1)))
 
 
 def test_a_fixed_amax_is_used_for_every_tensor(x):
-    quantizer = TensorQuantizer(QuantDescriptor(amax=0.5))
+    quantizer = with_amax(0.5)
     assert torch.equal(quantizer(x), fake_quant(x, torch.tensor(0.5), SCHEME))
     quantizer.amax = torch.tensor(2.0, dtype=torch.float64)
     assert quantizer.amax.dtype == torch.float32
@@ -55,21 +61,21 @@ def test_a_fixed_amax_is_used_for_every_tensor(x):
 
 def test_setting_amax_copies_it():
     value = torch.tensor(1.0)
-    quantizer = TensorQuantizer(QuantDescriptor(amax=value))
+    quantizer = with_amax(value)
     value.fill_(5.0)
     assert quantizer.amax.item() == 1.0
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_an_amax_that_is_no_range_is_refused(value):
-    quantizer = TensorQuantizer(QuantDescriptor(name="site", amax=1.0))
+    quantizer = with_amax(1.0, name="site")
     with pytest.raises(CalibrationError, match=f"amax of 'site' is {value}"):
         quantizer.amax = torch.tensor([1.0, value, 2.0])
     assert quantizer.amax.item() == 1.0
 
 
 def test_the_switches(x):
-    quantizer = TensorQuantizer(QuantDescriptor(amax=0.5), disabled=True)
+    quantizer = with_amax(0.5, disabled=True)
     assert quantizer(x) is x
     quantizer.enable()
     assert not torch.equal(quantizer(x), x)
@@ -110,14 +116,14 @@ def test_a_histogram_collected_elsewhere_gives_the_same_range(x):
 
 
 def test_asking_for_an_amax_before_any_data():
-    for quantizer in (histogram_quantizer(), TensorQuantizer(QuantDescriptor(name="site"))):
+    for quantizer in (histogram_quantizer(), TensorQuantizer(name="site")):
         with pytest.raises(CalibrationError, match="quantizer 'site' collected nothing"):
             quantizer.load_calib_amax()
         assert quantizer.amax is None
 
 
 def test_asking_maxima_for_another_method(x):
-    quantizer = TensorQuantizer(QuantDescriptor(name="site"), if_calib=True)
+    quantizer = TensorQuantizer(name="site", if_calib=True)
     quantizer(x)
     with pytest.raises(CalibrationError, match="'site' was asked for 'mse' but collected only maxima"):
         quantizer.load_calib_amax("mse")
@@ -134,7 +140,7 @@ def test_asking_a_histogram_for_an_unknown_method(x):
 
 @pytest.mark.parametrize("method", ["max", "histogram"])
 def test_the_site_is_named_with_what_it_met(method):
-    quantizer = TensorQuantizer(QuantDescriptor(name="model.0", calib_method=method), if_calib=True)
+    quantizer = TensorQuantizer(name="model.0", calib_method=method, if_calib=True)
     with pytest.raises(CalibrationError, match=r"'model.0': a tensor to calibrate on holds NaN"):
         quantizer(torch.tensor([float("nan")]))
 
@@ -160,15 +166,15 @@ def test_an_affine_site_takes_what_it_saw(x):
 
 
 def test_an_affine_site_without_a_range_is_dynamic(x):
-    quantizer = TensorQuantizer(QuantDescriptor(symmetric=False))
+    quantizer = TensorQuantizer(AFFINE)
     assert torch.equal(quantizer(x), fake_quant_affine(x, x.min(), x.max(), AFFINE))
     assert quantizer.grid() is None
 
 
-@pytest.mark.parametrize("how", ["amax", "descriptor", "max calibrator"])
+@pytest.mark.parametrize("how", ["amax", "max calibrator"])
 def test_an_affine_site_given_only_an_amax_is_not_dynamic(how, x):
     x = x.clamp(-2, 2)
-    quantizer = TensorQuantizer(QuantDescriptor(symmetric=False, amax=2.0 if how == "descriptor" else None))
+    quantizer = TensorQuantizer(AFFINE)
     if how == "amax":
         quantizer.amax = 2.0
     if how == "max calibrator":
@@ -182,7 +188,7 @@ def test_an_affine_site_given_only_an_amax_is_not_dynamic(how, x):
 
 
 def test_an_affine_range_always_holds_zero():
-    quantizer = TensorQuantizer(QuantDescriptor(symmetric=False))
+    quantizer = TensorQuantizer(AFFINE)
     quantizer.set_range(1.0, 3.0)
     assert (quantizer.low, quantizer.amax) == (0.0, 3.0)
     quantizer.set_range(-3.0, -1.0)
@@ -200,30 +206,30 @@ def test_an_affine_range_always_holds_zero():
     ],
 )
 def test_a_range_that_cannot_be_is_refused(symmetric, low, high, message):
-    quantizer = TensorQuantizer(QuantDescriptor(name="site", symmetric=symmetric))
+    quantizer = TensorQuantizer(QuantScheme(symmetric=symmetric), name="site")
     with pytest.raises(CalibrationError, match=message):
         quantizer.set_range(low, high)
     assert (quantizer.low, quantizer.amax) == (None, None)
 
 
 def test_the_grid_is_what_fake_quant_uses(x):
-    quantizer = TensorQuantizer(QuantDescriptor(amax=2.0))
+    quantizer = with_amax(2.0)
     step, zero_point = quantizer.grid()
     assert zero_point == 0.0
     assert torch.allclose((x / step).round().clamp(-128, 127) * step, quantizer(x), atol=1e-6)
-    affine = TensorQuantizer(QuantDescriptor(symmetric=False))
+    affine = TensorQuantizer(AFFINE)
     affine.set_range(-1.0, 2.0)
     step, zero_point = affine.grid()
     assert torch.allclose(((x / step).round() + zero_point).clamp(-128, 127) * step - zero_point * step, affine(x))
 
 
 def test_the_grid_of_zeros_has_a_usable_step():
-    quantizer = TensorQuantizer(QuantDescriptor(axis=0, amax=[[0.0], [127.0]]))
+    quantizer = with_amax(torch.tensor([[0.0], [127.0]]), QuantScheme(axis=0))
     assert quantizer.grid()[0].tolist() == [[1.0], [1.0]]
 
 
 def test_a_tensor_of_zeros_stays_zero_in_an_engine():
-    quantizer = TensorQuantizer(QuantDescriptor(amax=0.0))
+    quantizer = with_amax(0.0)
     step, zero_point = quantizer.grid()
     x = torch.tensor([-1000.0, 0.3, 1000.0])
     assert torch.equal(torch.round(x / step) + zero_point, torch.zeros(3))
@@ -231,11 +237,11 @@ def test_a_tensor_of_zeros_stays_zero_in_an_engine():
 
 
 def test_a_range_travels_in_the_state_dict(x):
-    source = TensorQuantizer(QuantDescriptor(symmetric=False))
+    source = TensorQuantizer(AFFINE)
     source.set_range(-1.0, 2.0)
     for target in (
-        TensorQuantizer(QuantDescriptor(symmetric=False)),
-        TensorQuantizer(QuantDescriptor(amax=[1.0, 2.0])),
+        TensorQuantizer(AFFINE),
+        with_amax(torch.tensor([1.0, 2.0])),
     ):
         target.load_state_dict(source.state_dict())
         assert (target.low.item(), target.amax.item()) == (-1.0, 2.0)
@@ -250,7 +256,7 @@ def test_no_range_leaves_no_trace_in_the_state_dict():
 
 def test_a_range_missing_from_the_state_dict_is_told():
     with pytest.raises(RuntimeError, match="_amax"):
-        TensorQuantizer(QuantDescriptor(amax=1.0)).load_state_dict({})
+        with_amax(1.0).load_state_dict({})
 
 
 def test_a_copy_is_independent(x):
@@ -267,7 +273,7 @@ def test_a_copy_is_independent(x):
 
 
 def test_calibrated_in_inference_mode_it_trains_after(x):
-    quantizer = TensorQuantizer(QuantDescriptor(name="site"), if_quant=False, if_calib=True)
+    quantizer = TensorQuantizer(name="site", if_quant=False, if_calib=True)
     with torch.inference_mode():
         quantizer(x)
         quantizer.load_calib_amax()
@@ -278,7 +284,7 @@ def test_calibrated_in_inference_mode_it_trains_after(x):
 
 
 def test_it_describes_itself():
-    quantizer = TensorQuantizer(QuantDescriptor(4, axis=1))
+    quantizer = TensorQuantizer(QuantScheme(4, axis=1))
     assert "4 bits, axis=1, dynamic, quant=True, calib=False" in repr(quantizer)
     quantizer.amax = [[1.0, 2.5]]
     quantizer.disable()
@@ -291,6 +297,26 @@ def test_a_one_sided_affine_range_is_searched_with_all_its_levels(monkeypatch):
     histogram.collect(torch.cat((torch.tensor([-0.27]), torch.rand(1000) * 8)))
     found = histogram.histogram()
     monkeypatch.setattr(type(found), "compute_amax", lambda self, method, **how: asked.append(how["unsigned"]) or 4.0)
-    TensorQuantizer(QuantDescriptor.from_scheme(AFFINE)).load_histogram(found, MethodSpec("mse"))
-    TensorQuantizer(QuantDescriptor()).load_histogram(found, MethodSpec("mse"))
+    TensorQuantizer(AFFINE, calib_method="histogram").load_histogram(found, MethodSpec("mse"))
+    TensorQuantizer().load_histogram(found, MethodSpec("mse"))
     assert asked == [True, False]
+
+
+def test_the_defaults_are_nvidias():
+    quantizer = TensorQuantizer()
+    assert quantizer.scheme == QuantScheme() == QuantScheme(8, axis=None, unsigned=False, narrow_range=False)
+    assert isinstance(quantizer._calibrator, MaxCalibrator)
+    assert (quantizer.amax, quantizer.name) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "calib_method", "message"),
+    [
+        (SCHEME, "mean", "calib_method is 'mean'"),
+        (QuantScheme(axis=0), "histogram", "axis is 0 with calib_method='histogram'"),
+        (QuantScheme(axis=1, symmetric=False), "max", "axis is 1 with calib_method='max' and symmetric=False"),
+    ],
+)
+def test_a_calibrator_that_does_not_fit_the_scheme_is_refused(scheme, calib_method, message):
+    with pytest.raises(ConfigError, match=message):
+        TensorQuantizer(scheme, calib_method=calib_method)

@@ -2,7 +2,6 @@
 
 from yoloqat.quant.blocks import QuantBlock, add_roles, block_sites, swap_blocks
 from yoloqat.quant.contexts import collecting, dynamic_amax, quantization_disabled, weights_float
-from yoloqat.quant.descriptor import QuantDescriptor
 from yoloqat.quant.module import calibrate_module, fold_batch_norms, quantize_module
 from yoloqat.quant.modules import QuantConv2d, QuantConvTranspose2d, QuantLinear
 from yoloqat.quant.numbers import Numbers, TensorNumbers, module_numbers
@@ -25,7 +24,6 @@ __all__ = [
     "QuantBlock",
     "QuantConv2d",
     "QuantConvTranspose2d",
-    "QuantDescriptor",
     "QuantLinear",
     "TensorNumbers",
     "TensorQuantizer",

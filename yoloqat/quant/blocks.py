@@ -8,7 +8,6 @@ from typing import Self
 from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig, QuantScheme
-from yoloqat.quant.descriptor import QuantDescriptor
 from yoloqat.quant.modules import adopted
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
@@ -53,8 +52,9 @@ class QuantBlock(nn.Module):
         """
         block = adopted(cls, module)
         for role in roles:
-            descriptor = QuantDescriptor.from_scheme(activations, name=f"{name}._{role}_quantizer")
-            setattr(block, f"_{role}_quantizer", TensorQuantizer(descriptor))
+            attribute = f"_{role}_quantizer"
+            quantizer = TensorQuantizer(activations, name=f"{name}.{attribute}", calib_method="histogram")
+            setattr(block, attribute, quantizer)
         return block
 
     def quantized(self, role: str, x: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yoloqat.config import QuantScheme
-from yoloqat.quant.descriptor import QuantDescriptor
 from yoloqat.quant.functional import reduce_amax
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
@@ -77,12 +76,8 @@ class QuantMixin(nn.Module):
     def _init_quantizers(self, activations: QuantScheme, weights: QuantScheme, name: str) -> None:
         if weights.axis is not None:
             weights = replace(weights, axis=self.weight_axis)
-        self._input_quantizer = TensorQuantizer(
-            QuantDescriptor.from_scheme(activations, name=f"{name}._input_quantizer")
-        )
-        self._weight_quantizer = TensorQuantizer(
-            QuantDescriptor.from_scheme(weights, name=f"{name}._weight_quantizer", calib_method="max")
-        )
+        self._input_quantizer = TensorQuantizer(activations, name=f"{name}._input_quantizer", calib_method="histogram")
+        self._weight_quantizer = TensorQuantizer(weights, name=f"{name}._weight_quantizer")
         self._quantized_weight: _Quantized | None = None
 
     def calibrate_weight(self) -> None:

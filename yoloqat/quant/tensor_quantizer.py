@@ -1,4 +1,4 @@
-"""The module that fake-quantizes one tensor, by NVIDIA's interface."""
+"""The module that fake-quantizes one tensor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yoloqat.config import MethodSpec
-from yoloqat.errors import CalibrationError
+from yoloqat.config import MethodSpec, QuantScheme
+from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.quant.calib import Histogram, HistogramCalibrator, MaxCalibrator
-from yoloqat.quant.descriptor import QuantDescriptor
 from yoloqat.quant.functional import affine_grid, fake_quant, fake_quant_affine, quant_scale, reduce_amax
 
 DEAD_STEP = 2.0**20
@@ -27,13 +26,16 @@ class TensorQuantizer(nn.Module):
     Without an amax the range of each tensor that passes is used (dynamic quantization), as in NVIDIA's package.
 
     Args:
-        quant_desc: Bits, axis and the kind of calibrator; the default is 8 bits per tensor, calibrated by max.
+        scheme: Bits, symmetry and axis; None is 8 bits, signed, symmetric, per tensor.
+        name: Qualified name of the quantizer, for messages.
+        calib_method: ``"max"`` or ``"histogram"``: what the calibrator collects.
         disabled: Let everything pass unchanged.
         if_quant: Fake-quantize.
         if_calib: Collect statistics.
 
-    Attributes:
-        name: The site's qualified name, for messages; set when layers are swapped.
+    Raises:
+        ConfigError: ``calib_method`` names no calibrator, or the scheme has one scale per channel and is affine or calibrated
+            by histogram.
     """
 
     _amax: Tensor | None
@@ -43,25 +45,25 @@ class TensorQuantizer(nn.Module):
 
     def __init__(
         self,
-        quant_desc: QuantDescriptor | None = None,
+        scheme: QuantScheme | None = None,
         *,
+        name: str = "",
+        calib_method: str = "max",
         disabled: bool = False,
         if_quant: bool = True,
         if_calib: bool = False,
     ) -> None:
         super().__init__()
-        quant_desc = quant_desc or QuantDescriptor()
-        self.scheme = quant_desc.scheme
-        self.name = quant_desc.name or ""
+        self.scheme = scheme or QuantScheme()
+        self.name = name
+        _check_calibrator(self.scheme, calib_method)
         self._disabled = disabled
         self._if_quant = if_quant
         self._if_calib = if_calib
         self.register_buffer("_amax", None)
         self.register_buffer("_low", None)
-        if quant_desc.amax is not None:
-            self.amax = quant_desc.amax
         self._calibrator: HistogramCalibrator | MaxCalibrator
-        if quant_desc.calib_method == "histogram":
+        if calib_method == "histogram":
             self._calibrator = HistogramCalibrator(self.scheme.bits, unsigned=self.scheme.unsigned)
         else:
             self._calibrator = MaxCalibrator(axis=self.scheme.axis)
@@ -253,3 +255,16 @@ class TensorQuantizer(nn.Module):
         text = "dynamic" if amax is None else f"amax={float(amax.max()):.4g}"
         switches = "disabled" if self._disabled else f"quant={self._if_quant}, calib={self._if_calib}"
         return f"{self.scheme.bits} bits, axis={self.scheme.axis}, {text}, {switches}"
+
+
+def _check_calibrator(scheme: QuantScheme, calib_method: str) -> None:
+    if calib_method not in ("max", "histogram"):
+        raise ConfigError(
+            f"calib_method is {calib_method!r}", expected="'max' or 'histogram'", hint="choose one of the two"
+        )
+    if scheme.axis is not None and (calib_method == "histogram" or not scheme.symmetric):
+        raise ConfigError(
+            f"axis is {scheme.axis!r} with calib_method={calib_method!r} and symmetric={scheme.symmetric!r}",
+            expected="a symmetric scheme calibrated by max where there is a scale per channel",
+            hint="leave the axis out, or use calib_method='max' and symmetric=True",
+        )

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError
 from yoloqat.compat.pytorch_quantization._fp8 import E4M3
 from yoloqat.config import QuantScheme
-from yoloqat.quant import QuantDescriptor as CoreDescriptor
 
 _DEFAULTS: dict[str, Any] = {
     "fake_quant": True,
@@ -76,13 +75,12 @@ class ScaledQuantDescriptor:
                 f"scale_amax is {self._scale_amax!r}", expected="a number or None", hint="write e.g. 0.9"
             )
         self._amax = float_array(values["amax"])
-        self.core  # noqa: B018 - checks num_bits
+        self.scheme  # noqa: B018 - checks num_bits
 
     @property
-    def core(self) -> CoreDescriptor:
-        """As much of the description as the core knows; see :func:`quantizer_scheme`."""
-        scheme = quantizer_scheme(self._num_bits, self._axis, unsigned=self._unsigned, narrow_range=self._narrow_range)
-        return CoreDescriptor.from_scheme(scheme, name=self._name, calib_method="max")
+    def scheme(self) -> QuantScheme:
+        """As much of the description as a scheme of the core holds; see :func:`quantizer_scheme`."""
+        return quantizer_scheme(self._num_bits, self._axis, unsigned=self._unsigned, narrow_range=self._narrow_range)
 
     @property
     def num_bits(self) -> Bits:

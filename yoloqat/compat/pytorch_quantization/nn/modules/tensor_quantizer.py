@@ -62,7 +62,9 @@ class TensorQuantizer(CoreTensorQuantizer):
             raise ArgumentTypeError(
                 f"quant_desc is {quant_desc!r}", expected="a QuantDescriptor", hint="make one of your settings"
             )
-        super().__init__(quant_desc.core, disabled=disabled, if_quant=if_quant, if_calib=if_calib)
+        super().__init__(
+            quant_desc.scheme, name=quant_desc.name or "", disabled=disabled, if_quant=if_quant, if_calib=if_calib
+        )
         self._num_bits, self._axis = quant_desc.num_bits, quant_desc.axis
         if quant_desc.amax is not None:
             self.amax = quant_desc.amax
