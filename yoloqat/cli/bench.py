@@ -13,6 +13,7 @@ from pathlib import Path
 
 from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field
 from yoloqat.engines.latency import MODES
 from yoloqat.pipeline.bench import BenchConfig, bench_models
 from yoloqat.pipeline.run import Run
@@ -21,18 +22,19 @@ from yoloqat.pipeline.run import Run
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="what to time")
     options.add_imgsz(parser, "side of the square images, or their height and width (default: the models' own)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: 1)")
-    parser.add_argument(
-        "--mode",
-        default="latency",
+    add_field(parser, BenchConfig, "batch", "images per call")
+    add_field(
+        parser,
+        BenchConfig,
+        "mode",
+        "one call at a time, or as many at once as the engine holds best",
         choices=list(MODES),
-        help="one call at a time, or as many at once as the engine holds best (default: latency)",
     )
     parser.add_argument(
         "--cache-dir", type=Path, metavar="DIR", help="where OpenVINO keeps compiled models (default: nowhere)"
     )
-    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed calls of each model (default: 50)")
-    parser.add_argument("--warmup", type=int, default=5, metavar="N", help="untimed calls of each first (default: 5)")
+    add_field(parser, BenchConfig, "rounds", "timed calls of each model")
+    add_field(parser, BenchConfig, "warmup", "untimed calls of each first")
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:

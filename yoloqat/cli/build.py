@@ -17,11 +17,11 @@ from typing import Any
 
 from yoloqat.cli import bench, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field
 from yoloqat.cli.next_line import next_line
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
-from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
 from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, TWIN, BuildConfig, build_and_score
 from yoloqat.pipeline.models import onnx_info, path_key
@@ -30,25 +30,19 @@ from yoloqat.pipeline.run import Run
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="ONNX", help="QDQ ONNX file (or a float one, to compare with)")
-    parser.add_argument(
-        "--engine",
-        default="openvino",
-        choices=ENGINES,
-        help="runtime to build for (default: %(default)s)",
-    )
+    add_field(parser, BuildConfig, "engine", "runtime to build for", choices=ENGINES)
     parser.add_argument(
         "--float", type=Path, metavar="PT", help="float model to compare with (default: the file's source)"
     )
     options.add_data(parser)
     options.add_evaluation(parser)
     group = parser.add_argument_group("--engine openvino")
-    group.add_argument(
-        "--split-above",
-        type=float,
-        default=SPLIT_ABOVE,
-        metavar="F",
-        help="split a convolution in two where more than this share of its pairs of products can overflow on processors "
-        "without VNNI; 0 makes every sum exact (default: %(default)s)",
+    add_field(
+        group,
+        BuildConfig,
+        "split_above",
+        "split a convolution in two where more than this share of its pairs of products can overflow on processors "
+        "without VNNI; 0 makes every sum exact",
     )
     group = parser.add_argument_group("calibration of --engine onnxruntime")
     group.add_argument("--calib-images", type=int, default=32, metavar="N", help="images to measure on (default: 32)")

@@ -13,7 +13,8 @@ from pathlib import Path
 from yoloqat.calibration.nvidia import BACKENDS, nvidia_package
 from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.config import MethodSpec, to_dict
+from yoloqat.cli.fields import default_of
+from yoloqat.config import CalibrationConfig, MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
@@ -31,7 +32,10 @@ _DIGITS = 9
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="Ultralytics .pt")
     parser.add_argument(
-        "--method", default="mse", metavar="M", help="max, entropy, mse, percentile-99.9 or per-layer (default: mse)"
+        "--method",
+        default=str(default_of(CalibrationConfig, "method")),
+        metavar="M",
+        help="max, entropy, mse, percentile-99.9 or per-layer (default: %(default)s)",
     )
     options.add_histograms(parser)
     parser.add_argument("--curve", metavar="LIST", help="numbers of calibration images to show, e.g. 1,2,4,8,16,32,64")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from yoloqat.cli import build, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
 from yoloqat.config import ExportConfig, to_dict
 from yoloqat.detectors import Detector, load_detector
@@ -24,18 +25,14 @@ ONNX = "model.onnx"
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="yoloqat checkpoint, or a float .pt")
-    parser.add_argument("--opset", type=int, default=19, metavar="N", help="ONNX operator set (default: 19)")
-    parser.add_argument("--dynamic", action="store_true", help="leave the batch size open (not the image size)")
-    parser.add_argument("--half", action="store_true", help="FP16 where nothing is quantized; images and outputs FP32")
-    parser.add_argument(
-        "--nms", action="store_true", help="suppress boxes in the graph: 300 detections per image come out"
-    )
-    parser.add_argument(
-        "--nms-conf", type=float, default=0.001, metavar="F", help="with --nms, scores to exceed (default: 0.001)"
-    )
+    add_field(parser, ExportConfig, "opset", "version of the ONNX operators")
+    add_field(parser, ExportConfig, "dynamic", "leave the batch size open (not the image size)")
+    add_field(parser, ExportConfig, "half", "FP16 where nothing is quantized; images and outputs FP32")
+    add_field(parser, ExportConfig, "nms", "put NMS into the graph: 300 detections per image come out")
+    add_field(parser, ExportConfig, "nms_conf", "with --nms, scores to exceed")
     options.add_data(parser)
     options.add_evaluation(parser)
-    parser.set_defaults(batch=1)
+    parser.set_defaults(batch=default_of(ExportConfig, "batch"))
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:

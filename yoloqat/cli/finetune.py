@@ -13,6 +13,7 @@ from pathlib import Path
 
 from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
 from yoloqat.config.sizes import square_side
@@ -32,20 +33,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=int, default=10, metavar="N", help="passes over the images (default: 10)")
+    add_field(group, FinetuneConfig, "epochs", "passes over the images")
     group.add_argument(
         "--lr0",
-        default="1e-4",
+        default=f"{FinetuneConfig.lr0:g}",
         metavar="F",
-        help="learning rate (default: 1e-4), falling along a cosine; with --supervise also per epoch, as 0:1e-6,6:1e-5",
+        help="learning rate, falling along a cosine; with --supervise also per epoch, as 0:1e-6,6:1e-5 (default: %(default)s)",
     )
-    group.add_argument("--optimizer", default="AdamW", metavar="NAME", help="as Ultralytics knows it (default: AdamW)")
-    group.add_argument("--patience", type=int, default=0, metavar="N", help="stop after N epochs without a better mAP")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="order and augmentation (default: 0)")
-    group.add_argument("--learn-amax", action="store_true", help="learn the ranges beside the weights (LSQ)")
-    group.add_argument(
-        "--keep-bn", action="store_true", help="keep batch-norms, statistics frozen, and fold them where it saves"
-    )
+    add_field(group, FinetuneConfig, "optimizer", "as Ultralytics knows it")
+    add_field(group, FinetuneConfig, "patience", "stop after N epochs without a better mAP", shown="never")
+    add_field(group, FinetuneConfig, "seed", "order and augmentation")
+    add_field(group, FinetuneConfig, "learn_amax", "learn the ranges beside the weights (LSQ)")
+    add_field(group, FinetuneConfig, "keep_bn", "keep batch-norms, statistics frozen, and fold them where it saves")
     group.add_argument(
         "--train",
         action="append",
@@ -61,9 +60,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--resume", action="store_true", help="go on with an interrupted run or fail, never begin anew")
     group = parser.add_argument_group("distillation")
-    group.add_argument("--task", type=float, default=1.0, metavar="W", help="weight of the task's loss (default: 1)")
-    group.add_argument("--distill", type=float, default=10.0, metavar="W", help="weight of the outputs (default: 10)")
-    group.add_argument("--features", type=float, default=5.0, metavar="W", help="weight of the features (default: 5)")
+    add_field(group, LossWeights, "task", "weight of the task's loss", metavar="W")
+    add_field(group, LossWeights, "outputs", "weight of the outputs", flag="--distill", metavar="W")
+    add_field(group, LossWeights, "features", "weight of the features", metavar="W")
     group.add_argument(
         "--float",
         type=Path,

@@ -7,6 +7,7 @@ import difflib
 import re
 import shlex
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -23,6 +24,15 @@ from yoloqat.errors import YoloqatError
 
 COMPLETION = "completion"
 _ASSIGNMENT = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Help whose paragraphs are wrapped at the terminal's width."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        del indent
+        parts = (" ".join(part.split()) for part in text.strip().split("\n\n"))
+        return "\n\n".join(textwrap.fill(part, width, break_on_hyphens=False) for part in parts)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,7 +93,7 @@ def _command_parser(command: Command | LightCommand) -> _Parser:
     parser = _Parser(
         prog=f"yoloqat {command.name}",
         description=command.doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Paragraphs,
     )
     command.arguments(parser)
     group = parser.add_argument_group("run")

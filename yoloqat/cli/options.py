@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from yoloqat.cli.fields import add_field
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme, from_dict
 from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
 from yoloqat.config.quantization import ADDS, MERGES
@@ -52,9 +53,9 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say how a model is scored."""
     group = parser.add_argument_group("scoring")
     add_imgsz(group, "side of the square letterbox, or its height and width (default: the model's own)")
-    group.add_argument("--batch", type=int, default=8, metavar="N", help="images per forward (default: 8)")
-    group.add_argument("--nms-iou", type=float, default=0.7, metavar="F", help="IoU of the suppression (default: 0.7)")
-    group.add_argument("--rect", action="store_true", help="rectangular batches instead of the square letterbox")
+    add_field(group, EvalConfig, "batch", "images per forward")
+    add_field(group, EvalConfig, "nms_iou", "IoU above which NMS drops the less confident of two boxes")
+    add_field(group, EvalConfig, "rect", "rectangular batches instead of the square letterbox")
 
 
 def add_histograms(parser: argparse.ArgumentParser) -> None:
@@ -70,23 +71,21 @@ def add_histograms(parser: argparse.ArgumentParser) -> None:
 def add_calibration(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose the calibration images."""
     group = parser.add_argument_group("calibration")
-    group.add_argument("--calib-images", type=int, default=64, metavar="N", help="images to calibrate on (default: 64)")
+    add_field(group, CalibrationConfig, "images", "images to calibrate on", flag="--calib-images")
     group.add_argument(
         "--calib-images-dir", type=Path, metavar="DIR", help="directory to take them from (default: the train split)"
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
-    group.add_argument(
-        "--calib-select",
-        default="random",
+    add_field(group, CalibrationConfig, "seed", "chooses the images")
+    add_field(
+        group,
+        CalibrationConfig,
+        "select",
+        "random, the first by path, or those that cover the range of every activation",
+        flag="--calib-select",
         choices=SELECTIONS,
-        help="random, the first by path, or those that cover the range of every activation (default: random)",
     )
-    group.add_argument(
-        "--sample", type=int, default=1, metavar="K", help="count every K-th element of large tensors (default: all)"
-    )
-    group.add_argument(
-        "--weight-method", default="max", choices=WEIGHT_METHODS, help="how weights get their range (default: max)"
-    )
+    add_field(group, CalibrationConfig, "sample", "count every K-th element of large tensors", metavar="K", shown="all")
+    add_field(group, CalibrationConfig, "weight_method", "how weights get their range", choices=WEIGHT_METHODS)
 
 
 def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -> None:
@@ -94,7 +93,7 @@ def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -
 
     Args:
         parser: Of the command.
-        bits: What the width of the codes is called, where the command means another by ``--bits``.
+        bits: The option of the bit width, where the command means another by ``--bits``.
     """
     group = parser.add_argument_group("quantization")
     group.add_argument(
@@ -104,27 +103,17 @@ def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -
         metavar="PATTERN",
         help="leave layers float: a name, a block, a glob, re:REGEX, or @FILE with one per line; may be repeated",
     )
-    group.add_argument("--quantize-head", action="store_true", help="quantize the DFL and the head's last layers too")
-    group.add_argument(bits, dest="bits", type=int, default=8, metavar="N", help="width of the codes (default: 8)")
+    add_field(group, QuantConfig, "quantize_head", "quantize the DFL and the head's last layers too")
+    add_field(group, QuantScheme, "bits", "bit width of weights and activations", flag=bits, dest="bits")
     group.add_argument("--per-tensor-weights", action="store_true", help="one weight scale per layer, not per channel")
     group.add_argument("--affine", action="store_true", help="activations with a zero-point, for CPU engines only")
-    group.add_argument(
-        "--adds",
-        choices=ADDS,
-        default="residual",
-        help="inputs of Adds to quantize: the skip, both or none (default: skip)",
-    )
-    group.add_argument(
-        "--merge",
-        choices=MERGES,
-        default=QuantConfig.merge,
-        help=f"how far a scale is shared (default: {QuantConfig.merge})",
-    )
+    add_field(group, QuantConfig, "adds", "inputs of Adds to quantize: the skip, both or none", choices=ADDS)
+    add_field(group, QuantConfig, "merge", "how far a scale is shared", choices=MERGES)
     group.add_argument(
         "--unmerge", action="append", default=[], metavar="PATTERN", help="layers whose input keeps a scale of its own"
     )
-    group.add_argument("--attention", action="store_true", help="quantize the matrix products of attention too")
-    group.add_argument("--depthwise", action="store_true", help="quantize depthwise convolutions too")
+    add_field(group, QuantConfig, "attention", "quantize the matrix products of attention too")
+    add_field(group, QuantConfig, "depthwise", "quantize depthwise convolutions too")
 
 
 def eval_config(args: argparse.Namespace, imgsz: ImageSize) -> EvalConfig:

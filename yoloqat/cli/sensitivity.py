@@ -17,8 +17,9 @@ from typing import Any
 
 from yoloqat.cli import calibrate, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
-from yoloqat.config import EvalConfig, MethodSpec, QuantConfig, to_dict
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
@@ -26,7 +27,7 @@ from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, run_scan
 from yoloqat.pipeline.tables import ranking_table
-from yoloqat.sensitivity.settings import GROUP, LAYER, LEAVE_ONE_OUT, MODES, ScanConfig
+from yoloqat.sensitivity.settings import GRANULARITIES, GROUP, MODES, ScanConfig
 
 CHECKPOINT = "model.safetensors"
 
@@ -39,13 +40,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="calibrated .safetensors, or an Ultralytics .pt, which is calibrated first",
     )
     group = parser.add_argument_group("scan")
-    group.add_argument("--mode", default=LEAVE_ONE_OUT, choices=MODES, help="default: %(default)s")
-    group.add_argument(
-        "--granularity",
-        choices=("layer", "quantizer", "block"),
-        default=LAYER,
-        help="what is switched (default: layer)",
-    )
+    add_field(group, ScanConfig, "mode", "leave one out, or switch one on at a time", choices=MODES)
+    add_field(group, ScanConfig, "granularity", "what is switched", choices=GRANULARITIES[:-1])
     group.add_argument(
         "--group",
         action="append",
@@ -54,37 +50,41 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="switch these layers together, instead of --granularity; patterns as for --ignore; may be repeated",
     )
     group.add_argument(
-        "--bits", dest="site_bits", type=int, metavar="N", help="width of the codes of the site under test"
+        "--bits",
+        dest="site_bits",
+        type=int,
+        metavar="N",
+        help="bit width of what is switched (default: its own, or off)",
     )
-    group.add_argument(
-        "--metric",
-        default="map50_95",
+    add_field(
+        group,
+        ScanConfig,
+        "metric",
+        "map50_95, map50, map75, map_small, map_medium, map_large or class:NAME",
         metavar="M",
-        help="map50_95, map50, map75, map_small, map_medium, map_large or class:NAME (default: map50_95)",
     )
     group.add_argument(
         "--budget", type=float, metavar="F", help="share of the cost of one evaluation per item to spend"
     )
-    group.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="local processes, or workers of --ray (default: 1)"
-    )
+    add_field(group, ScanOptions, "workers", "local processes, or workers of --ray")
     group.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster; 'local' starts one on this machine")
-    group.add_argument(
-        "--top", type=int, default=10, metavar="K", help="items that the ignore-list names (default: 10)"
-    )
+    add_field(group, ScanOptions, "top", "items that the ignore-list names", metavar="K")
     group.add_argument(
         "--replay-memory",
         type=int,
-        default=2048,
+        default=ScanOptions.memory >> 20,
         metavar="MB",
-        help="memory for values that are used again (default: 2048)",
+        help="memory for values that are used again (default: %(default)s)",
     )
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_calibration(parser)
     group = parser.add_argument_group("calibration of a .pt")
     group.add_argument(
-        "--method", default="mse", metavar="M", help="max, entropy, mse or percentile-99.9 (default: mse)"
+        "--method",
+        default=str(default_of(CalibrationConfig, "method")),
+        metavar="M",
+        help="max, entropy, mse or percentile-99.9 (default: %(default)s)",
     )
     options.add_quantization(parser, bits="--base-bits")
 
