@@ -14,17 +14,17 @@ from pathlib import Path
 import broken_files
 import broken_onnx
 import numpy as np
-from conftest import build
+from tiny_qdq import build
 
 from yoloqat.deploy import describe
 from yoloqat.deploy.artifact import plan_bytes
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_onnxruntime, build_openvino
 from yoloqat.engines.tensorrt.build import plan_tensorrt
-from yoloqat.engines.tensorrt.convolutions import convolution_macs
 from yoloqat.engines.tensorrt.header import engine_metadata, read_engine
 from yoloqat.engines.tensorrt.options import TensorRTOptions
 from yoloqat.errors import YoloqatError
 from yoloqat.linting import lint_file
+from yoloqat.onnx_graph.macs import convolution_macs, with_input_shape
 from yoloqat.predictor import Predictor
 
 Entry = Callable[[Path], object]
@@ -39,18 +39,18 @@ def run(predictor: Predictor) -> None:
 
 def plan(path: Path) -> None:
     planned = plan_tensorrt(path, path.with_suffix(".engine"), TensorRTOptions())
-    convolution_macs(planned.source, planned.profile.name, planned.profile.usual)
+    convolution_macs(with_input_shape(planned.source, planned.profile.name, planned.profile.usual))
 
 
-def twin(path: Path) -> None:
-    build_onnxruntime(path, path.with_suffix(".twin"), [np.full((1, 3, SIDE, SIDE), 0.5, np.float32)])
+def equivalent(path: Path) -> None:
+    build_onnxruntime(path, path.with_suffix(".integer"), [np.full((1, 3, SIDE, SIDE), 0.5, np.float32)])
 
 
 ONNX: tuple[Entry, ...] = (
     lint_file,
     lambda path: describe(path, path),
     plan,
-    twin,
+    equivalent,
     lambda path: run(OnnxPredictor(path)),
     lambda path: run(OpenVINOPredictor(path)),
     lambda path: build_openvino(path, path.with_suffix("")),

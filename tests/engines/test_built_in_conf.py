@@ -12,8 +12,9 @@ from ultralytics import YOLO
 
 from yoloqat.engines import OnnxPredictor
 from yoloqat.engines.built_in_conf import onnx_conf, openvino_conf
-from yoloqat.engines.onnx_file import load_onnx, model_info
+from yoloqat.engines.model_info import model_info
 from yoloqat.engines.openvino_files import read_model
+from yoloqat.onnx_graph.file import load_onnx
 
 
 def graph(*nodes, **constants):

@@ -73,7 +73,7 @@ def test_place_that_cannot_be_written(source, tmp_path):
         build_onnxruntime(source, tmp_path / "file" / "out.onnx", IMAGES)
 
 
-def test_twin_that_does_not_load(source, tmp_path, monkeypatch):
+def test_graph_that_does_not_load(source, tmp_path, monkeypatch):
     session, calls = onnxruntime.InferenceSession, []
 
     def refuse_the_second(*args, **settings):
@@ -83,5 +83,5 @@ def test_twin_that_does_not_load(source, tmp_path, monkeypatch):
         return session(*args, **settings)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse_the_second)
-    with pytest.raises(ModelError, match=r"cannot load 'integer twin of .*model\.onnx' \(no such kernel\)"):
+    with pytest.raises(ModelError, match=r"cannot load 'the integer graph of .*model\.onnx' \(no such kernel\)"):
         build_onnxruntime(source, tmp_path / "out.onnx", IMAGES)

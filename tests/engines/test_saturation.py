@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import helper, numpy_helper
 
-from yoloqat.engines import cpu_saturates, overflow_risk, unsigned_twin
+from yoloqat.engines import cpu_saturates, overflow_risk, to_uint8
 from yoloqat.engines.saturation import overflowing_pairs
 
 
@@ -41,8 +41,8 @@ def test_seven_bit_weights_never_overflow():
 
 def test_tight_zero_points_lower_the_risk(tiny):
     model = tiny()
-    loose = overflow_risk(unsigned_twin(model, tight=False).model)
-    tight = overflow_risk(unsigned_twin(model).model)
+    loose = overflow_risk(to_uint8(model, tight=False).model)
+    tight = overflow_risk(to_uint8(model).model)
     assert set(loose) == set(tight) == {"first", "second"}
     for name in loose:
         assert tight[name].pairs < loose[name].pairs

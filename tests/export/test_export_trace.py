@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from yoloqat.errors import ExportError
-from yoloqat.export.trace import default_opset, trace_onnx
+from yoloqat.export.trace import trace_onnx
+from yoloqat.onnx_graph.operators import opset_of
 
 
 def test_names_of_inputs_outputs_and_weights(traced):
@@ -23,7 +24,7 @@ def test_names_of_inputs_outputs_and_weights(traced):
 @pytest.mark.parametrize("opset", [13, 17, 18, 19, 20, 21, 22, 23])
 def test_requested_opset_comes_out(opset):
     model = trace_onnx(nn.Sequential(nn.Conv2d(3, 2, 1), nn.SiLU()).eval(), torch.rand(1, 3, 4, 4), opset=opset)
-    assert default_opset(model) == opset
+    assert opset_of(model) == opset
 
 
 def test_opset_that_cannot_be_had_is_refused():
@@ -33,7 +34,7 @@ def test_opset_that_cannot_be_had_is_refused():
 
 def test_an_old_opset_computes_the_same(net, example):
     model = trace_onnx(net, example, opset=13)
-    assert default_opset(model) == 13
+    assert opset_of(model) == 13
     onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -9,10 +9,11 @@ from typing import Literal
 
 import onnx
 
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties
+from yoloqat.engines.model_info import model_info
 from yoloqat.engines.openvino_files import XML, is_directory
 from yoloqat.engines.tensorrt.header import split_header
 from yoloqat.errors import ModelError
+from yoloqat.onnx_graph.file import input_shape, inputs_of, load_onnx, properties
 from yoloqat.predictor import ModelInfo
 
 Kind = Literal["onnx", "openvino", "tensorrt"]
@@ -81,13 +82,11 @@ def describe(path: Path, source: Path) -> Artifact:
             hint="build the model first",
         )
     model = load_onnx(Path(source))
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
     return Artifact(
         path=path,
         kind=kind,
         info=model_info(str(source), properties(model), input_shape(model)),
-        inputs=_tensors(str(source), inputs),
+        inputs=_tensors(str(source), inputs_of(model)),
         outputs=_tensors(str(source), model.graph.output),
         metadata=properties(model),
     )

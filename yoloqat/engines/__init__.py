@@ -7,8 +7,8 @@ from yoloqat.engines.openvino_runtime import OpenVINOPredictor
 from yoloqat.engines.ort import OnnxPredictor
 from yoloqat.engines.ort_build import OrtBuild, build_onnxruntime
 from yoloqat.engines.precision import LayerPrecision, PrecisionMap, precision_map
+from yoloqat.engines.rewrite.to_uint8 import Uint8Graph, to_uint8
 from yoloqat.engines.saturation import Overflow, cpu_saturates, overflow_risk
-from yoloqat.engines.unsigned import Twin, unsigned_twin
 from yoloqat.engines.zero_points import check_tensorrt
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "OrtBuild",
     "Overflow",
     "PrecisionMap",
-    "Twin",
+    "Uint8Graph",
     "bench",
     "build_onnxruntime",
     "build_openvino",
@@ -29,5 +29,5 @@ __all__ = [
     "open_engine",
     "overflow_risk",
     "precision_map",
-    "unsigned_twin",
+    "to_uint8",
 ]

@@ -1,4 +1,4 @@
-"""The confidence below which a model with suppression inside drops boxes by itself."""
+"""The confidence below which a model with NMS inside drops boxes by itself."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from yoloqat.engines.onnx_file import input_shape, model_info, properties
+from yoloqat.engines.model_info import model_info
+from yoloqat.onnx_graph.file import input_shape, properties
+from yoloqat.onnx_graph.graph import constants
 from yoloqat.predictor import ModelInfo
 
-SUPPRESSION = "NonMaxSuppression"
+NMS = "NonMaxSuppression"
 _CONF_INPUT = 4
 _PLUGINS = ("score_threshold", "scoreThreshold")
-"""Attributes of TensorRT's suppression plugins, EfficientNMS_TRT and BatchedNMS_TRT."""
+"""Attributes of TensorRT's NMS plugins, EfficientNMS_TRT and BatchedNMS_TRT."""
 
 Node = tuple[str, list[str], list[str]]
 """Operator, inputs, outputs."""
@@ -42,12 +44,10 @@ def with_conf(info: ModelInfo, conf: float | None) -> ModelInfo:
 
 
 def onnx_conf(model: onnx.ModelProto) -> float | None:
-    """Return the confidence that a graph compares scores with, None where it suppresses nothing or tells none."""
-    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    """Return the confidence that a graph compares scores with, None where it has no NMS or tells none."""
+    held = constants(model.graph)
     for node in model.graph.node:
         for entry in node.attribute:
-            if node.op_type == "Constant" and entry.name == "value":
-                held[node.output[0]] = entry.t
             if entry.name in _PLUGINS and "NMS" in node.op_type:
                 return float(helper.get_attribute_value(entry))
     nodes = [(node.op_type, list(node.input), list(node.output)) for node in model.graph.node]
@@ -73,11 +73,11 @@ def _behind_convert(node: Any) -> str:
 
 
 def _conf(nodes: Iterable[Node], constant: Callable[[str], Any]) -> float | None:
-    """Return the highest of the thresholds of the suppression itself, and of comparisons that lead to it."""
+    """Return the highest of the thresholds of the NMS itself, and of comparisons that lead to it."""
     known = list(nodes)
     producer = {name: node for node in known for name in node[2]}
     found = []
-    ends = [node for node in known if node[0] == SUPPRESSION]
+    ends = [node for node in known if node[0] == NMS]
     for node in ends:
         if len(node[1]) > _CONF_INPUT:
             found.append(constant(node[1][_CONF_INPUT]))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from yoloqat.config.checks import check_fraction
 from yoloqat.engines.built_in_conf import onnx_file_info
-from yoloqat.engines.hoist import hoist_quantizers
-from yoloqat.engines.normal_form import normal_form
-from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
 from yoloqat.engines.openvino_files import XML, read_model, save_model, write_metadata
 from yoloqat.engines.openvino_runtime import compile_model
 from yoloqat.engines.precision import PrecisionMap, precision_map
+from yoloqat.engines.rewrite.normal_form import normal_form
+from yoloqat.engines.rewrite.propagate import propagate_quantizers
+from yoloqat.engines.rewrite.split import split_weights
+from yoloqat.engines.rewrite.to_uint8 import to_uint8
 from yoloqat.engines.saturation import Overflow, cpu_saturates, image_layers, overflow_risk
-from yoloqat.engines.split import split_weights
-from yoloqat.engines.unsigned import unsigned_twin
+from yoloqat.onnx_graph.file import load_onnx, properties, quantized_layers
 from yoloqat.provenance import atomic_directory, file_sha256
 
 SPLIT_ABOVE = 0.04
@@ -24,7 +24,7 @@ fewer are neighbours. YOLOv8n with asymmetric ranges, whose layers can all overf
 or all 56 of the most endangered layers are split."""
 
 SPLIT_IMAGE_ABOVE = 1e-3
-"""The same for layers that read the image: white pixels have the highest code, in all channels."""
+"""The same for layers that read the image: white pixels have the highest integer, in all channels."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def build_openvino(
 ) -> OpenVINOBuild:
     """Build an OpenVINO model from an ONNX file; a QDQ file becomes INT8, a float file stays float.
 
-    Signed activations are rewritten to unsigned ones by the same arithmetic, see :mod:`yoloqat.engines.unsigned`.
+    Signed activations are rewritten to unsigned ones by the same arithmetic, see :mod:`yoloqat.engines.rewrite.to_uint8`.
 
     Args:
         onnx_path: The ONNX file, with Ultralytics' metadata.
@@ -73,22 +73,22 @@ def build_openvino(
     info = onnx_file_info(str(onnx_path), source)
     graph = normal_form(source)
     quantized = quantized_layers(graph)
-    twin = unsigned_twin(graph, tight=tight)
-    strict = image_layers(twin.model) if split_above < 1 else frozenset()
+    unsigned = to_uint8(graph, tight=tight)
+    strict = image_layers(unsigned.model) if split_above < 1 else frozenset()
     split = tuple(
         name
-        for name, risk in overflow_risk(twin.model).items()
+        for name, risk in overflow_risk(unsigned.model).items()
         if risk.share > (min(split_above, SPLIT_IMAGE_ABOVE) if name in strict else split_above)
     )
-    safe = split_weights(twin.model, split)
-    model = read_model(str(onnx_path), hoist_quantizers(safe).SerializeToString())
+    safe = split_weights(unsigned.model, split)
+    model = read_model(str(onnx_path), propagate_quantizers(safe).SerializeToString())
     with atomic_directory(out_dir) as temporary:
         write_metadata(
             temporary,
             info,
             properties(source),
             quantized_layers=quantized,
-            zero_points=twin.zero_points,
+            zero_points=unsigned.zero_points,
             split_layers=split,
             source_sha256=file_sha256(onnx_path),
         )

@@ -14,10 +14,11 @@ import yaml
 
 from yoloqat.engines import openvino_import
 from yoloqat.engines.built_in_conf import onnx_file_info, openvino_conf, with_conf
-from yoloqat.engines.onnx_file import described_info, load_onnx, quantized_layers
+from yoloqat.engines.model_info import described_info
 from yoloqat.engines.openvino_import import import_openvino
 from yoloqat.errors import ModelError, OutputError
 from yoloqat.metadata import checked_info, plain_value
+from yoloqat.onnx_graph.file import load_onnx, quantized_layers
 from yoloqat.predictor import ModelInfo
 
 SCHEMA = {"name": "yoloqat-openvino", "version": 1}

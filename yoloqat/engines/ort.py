@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from yoloqat.config.checks import check_int
 from yoloqat.engines.built_in_conf import onnx_file_info
 from yoloqat.engines.inputs import checked_images
-from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.errors import DependencyError, EngineError, ModelError
+from yoloqat.onnx_graph.file import load_onnx
 from yoloqat.predictor import Images, ModelInfo, RawOutputs
 
 onnxruntime = import_onnxruntime()

@@ -1,8 +1,7 @@
-"""The integer twin of a QDQ ONNX file for ONNX Runtime: its ranges measured, its file written, its operators counted."""
+"""The equivalent integer graph of a QDQ ONNX file for ONNX Runtime: ranges measured, file written, operators counted."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,16 +12,20 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from yoloqat.engines.normal_form import normal_form
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.model_info import model_info
 from yoloqat.engines.ort import open_session, run_session, session_options
-from yoloqat.engines.ort_twin import Range, integer_twin, plan_twin
 from yoloqat.engines.precision import LayerPrecision, PrecisionMap
+from yoloqat.engines.rewrite.equivalent import Range, equivalent_graph, plan_equivalent
+from yoloqat.engines.rewrite.normal_form import normal_form
 from yoloqat.errors import CalibrationError, ModelError
+from yoloqat.onnx_graph.file import input_shape, load_onnx, properties, quantized_layers
+from yoloqat.onnx_graph.graph import copy_of
+from yoloqat.onnx_graph.macs import convolution_macs
 from yoloqat.predictor import Images
 from yoloqat.provenance import atomic_path, file_sha256
 
 KEY = "yoloqat_twin"
+"""Metadata of a file that is such a graph."""
 _INTEGER = frozenset({"QLinearConv"})
 
 
@@ -64,8 +67,7 @@ def measure_ranges(
         EngineError: ONNX Runtime cannot run it on an image.
     """
     names = list(tensors)
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
+    observed = copy_of(model)
     known = {value.name for value in observed.graph.output}
     observed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
     session = open_session(observed.SerializeToString(), source, session_options(threads=threads))
@@ -93,17 +95,18 @@ def measure_ranges(
 def build_onnxruntime(
     onnx_path: Path, out_path: Path, images: Iterable[Images], *, threads: int = 1, highest: int = 127
 ) -> OrtBuild:
-    """Write the twin of a QDQ ONNX file that ONNX Runtime's CPU kernels run in integers.
+    """Write the equivalent graph of a QDQ ONNX file that ONNX Runtime's CPU kernels run in integers.
 
     Args:
         onnx_path: The QDQ ONNX file, with Ultralytics' metadata.
         out_path: The ONNX file to write.
         images: Calibration batches of the model's own shape; the ranges that the file does not tell are theirs.
         threads: Threads inside one operator.
-        highest: See :func:`yoloqat.engines.ort_twin.integer_twin`.
+        highest: See :func:`yoloqat.engines.rewrite.equivalent.equivalent_graph`.
 
     Raises:
-        ModelError: The file is missing, no ONNX, lacks metadata, or quantizes nothing; ONNX Runtime cannot load it or its twin.
+        ModelError: The file is missing, no ONNX, lacks metadata, or quantizes nothing; ONNX Runtime cannot load it or
+            its equivalent graph.
         CalibrationError: There is no image, or a value is not finite.
         EngineError: ONNX Runtime cannot run it on an image.
         OutputError: The file cannot be written.
@@ -117,14 +120,14 @@ def build_onnxruntime(
             expected="a QDQ ONNX file",
             hint="export a calibrated checkpoint",
         )
-    ranges = measure_ranges(source, plan_twin(source).measured, images, threads=threads, source=str(onnx_path))
-    twin = integer_twin(source, ranges, highest=highest)
+    ranges = measure_ranges(source, plan_equivalent(source).measured, images, threads=threads, source=str(onnx_path))
+    graph = equivalent_graph(source, ranges, highest=highest)
     metadata = properties(source) | {KEY: repr({"source_sha256": file_sha256(Path(onnx_path)), "highest": highest})}
-    del twin.metadata_props[:]
-    helper.set_model_props(twin, metadata)
-    optimised = _optimised(twin, str(onnx_path), threads=threads)
+    del graph.metadata_props[:]
+    helper.set_model_props(graph, metadata)
+    optimised = _optimised(graph, str(onnx_path), threads=threads)
     with atomic_path(Path(out_path)) as temporary:
-        onnx.save(twin, temporary)
+        onnx.save(graph, temporary)
     operators = Counter(node.op_type for node in optimised.graph.node)
     return OrtBuild(ort_precision(optimised, source, quantized), dict(operators), ranges)
 
@@ -134,7 +137,7 @@ def _optimised(model: onnx.ModelProto, source: str, *, threads: int) -> onnx.Mod
     with TemporaryDirectory(prefix="yoloqat-") as folder:
         options = session_options(threads=threads)
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        open_session(model.SerializeToString(), f"integer twin of {source}", options)
+        open_session(model.SerializeToString(), f"the integer graph of {source}", options)
         return onnx.load(options.optimized_model_filepath)
 
 
@@ -151,23 +154,6 @@ def ort_precision(optimised: onnx.ModelProto, source: onnx.ModelProto, quantized
     }
     layers = [
         LayerPrecision(name, "Convolution", "u8" if name in fused else "f32", fused.get(name, "Conv"), macs)
-        for name, macs in _macs(source).items()
+        for name, macs in convolution_macs(source, frozenset({"Conv"})).items()
     ]
     return PrecisionMap(tuple(layers), frozenset(quantized))
-
-
-def _macs(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the multiply-adds of each convolution by name; 0 where its shape is not static."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
-    }
-    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
-    found = {}
-    for node in inferred.graph.node:
-        if node.op_type == "Conv":
-            weight, output = shapes.get(node.input[1], []), shapes.get(node.output[0], [])
-            sides = [output[0] or 1, *output[1:]] if output else [0]  # of an open batch, one image
-            found[node.name] = math.prod(sides) * math.prod(weight[1:]) if weight else 0
-    return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from yoloqat.engines.split import SUFFIX
+from yoloqat.engines.rewrite.split import SUFFIX
+from yoloqat.onnx_graph.macs import multiply_adds
 
 INT8 = frozenset({"u8", "i8"})
 _FLOATS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64"}
@@ -104,18 +104,14 @@ def _text(info: Any, key: str) -> str:
 
 
 def _macs(node: Any, kind: str) -> int:
-    """Return the multiply-adds: each output (of a transposed convolution, input) element meets one filter."""
     if kind not in _CONVOLUTIONS:
         return 0
-    data, weight = (_shape(node.input(index)) for index in (0, 1))
-    centre = _shape(node.output(0)) if kind == "Convolution" else data
-    return int(math.prod(centre) * math.prod(weight) // centre[1]) if centre[1] else 0
+    return multiply_adds(_shape(node.output(0) if kind == "Convolution" else node.input(0)), _shape(node.input(1)))
 
 
 def _shape(port: Any) -> tuple[int, ...]:
-    """Return a port's shape; an open batch counts as one image, another open side as none."""
-    sides = [0 if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
-    return (sides[0] or 1, *sides[1:])
+    """Return a port's shape, 0 for an open side."""
+    return tuple(0 if side.is_dynamic else side.get_length() for side in port.get_partial_shape())
 
 
 def _layer_name(friendly: str, originals: list[str], known: Collection[str]) -> str:

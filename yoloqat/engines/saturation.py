@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from yoloqat.engines.openvino_import import import_openvino
+from yoloqat.onnx_graph.graph import attribute, initializers, producers
+from yoloqat.onnx_graph.operators import CONVOLUTIONS, DEQUANTIZE, QUANTIZERS
 
 _LOW, _HIGH = -32768, 32767
 _SIGNED_HIGH = 127
@@ -25,7 +27,7 @@ class Overflow:
     """How many sums of one convolution can overflow.
 
     Attributes:
-        pairs: Pairs of neighbouring weights whose two products can leave 16 bits at the highest codes.
+        pairs: Pairs of neighbouring weights whose two products can leave 16 bits at the highest integers.
         total: All pairs of the layer.
     """
 
@@ -39,16 +41,16 @@ class Overflow:
 
 
 def overflowing_pairs(weight: NDArray[np.integer], *, highest: int) -> Overflow:
-    """Count the pairs of weights that can overflow 16 bits with codes from 0 to ``highest``.
+    """Count the pairs of weights that can overflow 16 bits with activations from 0 to ``highest``.
 
     Args:
-        weight: Codes, shape (outputs, inputs per group, ...), -128 to 127.
-        highest: Highest code of the activations, at most 255.
+        weight: Integers, shape (outputs, inputs per group, ...), -128 to 127.
+        highest: Highest integer of the activations, at most 255.
     """
-    codes = weight.astype(np.int64)
-    if codes.shape[1] % 2:
-        codes = np.concatenate([codes, np.zeros_like(codes[:, :1])], axis=1)
-    first, second = codes[:, 0::2], codes[:, 1::2]
+    wide = weight.astype(np.int64)
+    if wide.shape[1] % 2:
+        wide = np.concatenate([wide, np.zeros_like(wide[:, :1])], axis=1)
+    first, second = wide[:, 0::2], wide[:, 1::2]
     top = highest * (np.maximum(first, 0) + np.maximum(second, 0))
     bottom = highest * (np.minimum(first, 0) + np.minimum(second, 0))
     return Overflow(int(np.count_nonzero((top > _HIGH) | (bottom < _LOW))), int(top.size))
@@ -57,59 +59,58 @@ def overflowing_pairs(weight: NDArray[np.integer], *, highest: int) -> Overflow:
 def overflow_risk(model: onnx.ModelProto) -> dict[str, Overflow]:
     """Return by name what can overflow in each convolution of a QDQ graph with unsigned activations.
 
-    The highest code is 255, or 127 above the zero-point where the quantizer has a Clip that keeps it there, as
-    :func:`yoloqat.engines.unsigned.unsigned_twin` leaves it.
+    The highest integer is 255, or 127 above the zero-point where the quantizer has a Clip that keeps it there, as
+    :func:`yoloqat.engines.rewrite.to_uint8.to_uint8` leaves it.
 
     Args:
-        model: An unsigned twin. Convolutions with signed activations count as if shifted by 128, which is what CPU
+        model: A graph of :func:`yoloqat.engines.rewrite.to_uint8.to_uint8`. Signed activations count as if shifted by 128, as CPU
             runtimes do to them.
     """
     graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    made, constants = producers(graph), initializers(graph)
     risks = {}
     for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose") or any(name not in made for name in node.input[:2]):
+        if node.op_type not in CONVOLUTIONS or any(name not in made for name in node.input[:2]):
             continue
         data, weight = made[node.input[0]], made[node.input[1]]
-        if {data.op_type, weight.op_type} != {"DequantizeLinear"} or weight.input[0] not in constants:
+        if {data.op_type, weight.op_type} != {DEQUANTIZE} or weight.input[0] not in constants:
             continue
-        codes = numpy_helper.to_array(constants[weight.input[0]])
-        if codes.ndim < 3:  # no weight of a convolution: the runtime will tell
+        integers = numpy_helper.to_array(constants[weight.input[0]])
+        if integers.ndim < 3:  # no weight of a convolution: the runtime will tell
             continue
-        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        groups = attribute(node, "group", 1)
         if node.op_type == "ConvTranspose":
-            codes = _by_outputs(codes, groups)
-        if codes.shape[1] == 1 and groups > 1:
+            integers = _by_outputs(integers, groups)
+        if integers.shape[1] == 1 and groups > 1:
             continue  # depthwise kernels add in 32 bits
-        risks[node.name] = overflowing_pairs(codes, highest=_highest_code(data, made, constants))
+        risks[node.name] = overflowing_pairs(integers, highest=_highest_integer(data, made, constants))
     return risks
 
 
 def image_layers(model: onnx.ModelProto) -> frozenset[str]:
     """Return the names of the convolutions that read the quantized input of a QDQ graph itself, past a Clip of its range."""
     graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
+    made = producers(graph)
     inputs = {value.name for value in graph.input}
     found = set()
     for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose"):
+        if node.op_type not in CONVOLUTIONS:
             continue
         source = node.input[0]
-        while source in made and made[source].op_type in ("DequantizeLinear", "QuantizeLinear", "Clip"):
+        while source in made and made[source].op_type in QUANTIZERS | {"Clip"}:
             source = made[source].input[0]
         if source in inputs:
             found.add(node.name)
     return frozenset(found)
 
 
-def _by_outputs(codes: NDArray[np.generic], groups: int) -> NDArray[np.generic]:
+def _by_outputs(integers: NDArray[np.generic], groups: int) -> NDArray[np.generic]:
     """Turn a transposed convolution's weight (inputs, outputs / groups, ...) into (outputs, inputs / groups, ...)."""
-    parts = np.split(codes, groups, axis=0)
+    parts = np.split(integers, groups, axis=0)
     return np.concatenate([np.swapaxes(part, 0, 1) for part in parts], axis=0)
 
 
-def _highest_code(
+def _highest_integer(
     dequantizer: onnx.NodeProto, made: Mapping[str, onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
 ) -> int:
     quantizer = made.get(dequantizer.input[0])

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.errors import EngineError
-
-_KINDS = ("QuantizeLinear", "DequantizeLinear")
+from yoloqat.onnx_graph.file import load_onnx
+from yoloqat.onnx_graph.graph import constants
+from yoloqat.onnx_graph.operators import QUANTIZERS
 
 
 def shifted_zero_points(model: onnx.ModelProto) -> dict[str, int]:
@@ -24,13 +24,10 @@ def shifted_zero_points(model: onnx.ModelProto) -> dict[str, int]:
         Node name (or that of its output where it has none) to the first zero-point of it that is not 0. Zero-points that
         are neither initializers nor constants are not known and left out.
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
+    held = constants(model.graph)
     found: dict[str, int] = {}
     for node in model.graph.node:
-        tensor = constants.get(node.input[2]) if node.op_type in _KINDS and len(node.input) > 2 else None
+        tensor = held.get(node.input[2]) if node.op_type in QUANTIZERS and len(node.input) > 2 else None
         if tensor is not None:
             values = numpy_helper.to_array(tensor).astype(np.float64).ravel()
             if values.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from onnx import helper
 from yoloqat.errors import ExportError
 from yoloqat.export.checks import check_activation, scale_tensor, zero_point_tensor
 from yoloqat.export.markers import DOMAIN, marker_name
-from yoloqat.onnx_graph.graph import DEQUANTIZE, QUANTIZE, copy_of, remove_unread_initializers, replace_nodes
+from yoloqat.onnx_graph.graph import copy_of, free_name, remove_unread_initializers, replace_nodes
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE
 from yoloqat.quant.numbers import TensorNumbers
 
 
@@ -48,14 +49,6 @@ def quantizer_prefix(site: str) -> str:
     """Return what the quantizer of a site is named after: ``model.0.conv/input`` of ``model.0.conv._input_quantizer``."""
     path, _, attribute = site.rpartition(".")
     return f"{path}/{attribute.removeprefix('_').removesuffix('_quantizer')}"
-
-
-def _unique(prefix: str, taken: Collection[str]) -> str:
-    number, name = 0, prefix
-    while name in taken:
-        number += 1
-        name = f"{prefix}_{number}"
-    return name
 
 
 def place_quantizers(model: onnx.ModelProto, numbers: Mapping[str, TensorNumbers]) -> Placed:
@@ -102,7 +95,8 @@ def place_quantizers(model: onnx.ModelProto, numbers: Mapping[str, TensorNumbers
         if key in placed:
             aliases[f"{quantizer_prefix(site)}/{QUANTIZE}"] = f"{placed[key]}/{QUANTIZE}"
         else:
-            placed[key] = _unique(quantizer_prefix(site), placed.values())
+            prefix, taken = quantizer_prefix(site), placed.values()
+            placed[key] = free_name(prefix, taken) if prefix in taken else prefix
             quantizers[f"{placed[key]}/{QUANTIZE}"] = site
             pair, tensors = _pair(placed[key], node.input[0], own)
             nodes += pair

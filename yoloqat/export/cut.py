@@ -8,7 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from yoloqat.errors import ExportError
-from yoloqat.onnx_graph.graph import DEQUANTIZE, QUANTIZE, consumers, copy_of, initializers, replace_nodes
+from yoloqat.onnx_graph.graph import consumers, copy_of, initializers, replace_nodes
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ def _value_info(graph: onnx.GraphProto, tensor: str, name: str) -> onnx.ValueInf
     known = next((v for v in (*graph.value_info, *graph.input, *graph.output) if v.name == tensor), None)
     if known is None:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-    value = onnx.ValueInfoProto()
-    value.CopyFrom(known)
+    value: onnx.ValueInfoProto = copy_of(known)
     value.name = name
     return value
 
@@ -71,7 +71,7 @@ def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut
     result = copy_of(model)
     graph = result.graph
     constants = initializers(graph)
-    readers = consumers(graph)
+    readers = consumers(graph.node)
     inputs = {value.name for value in graph.input}
     quantizers = [n for n in graph.node if n.op_type == QUANTIZE and n.input[0] not in constants]
     if not quantizers:
@@ -98,8 +98,7 @@ def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut
         codes = f"{node.output[0]}/computed"
         layers = _readers_behind(node.output[0], readers)
         cuts.append(Cut(tensor, layers, node.name, feeds[node.name], raw.get(tensor), codes))
-        probe = onnx.NodeProto()
-        probe.CopyFrom(node)
+        probe = copy_of(node)
         probe.name, probe.output[0] = f"{node.name}/computed", codes
         probes.append(probe)
     for node in graph.node:

@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.trace import default_opset
-from yoloqat.onnx_graph.graph import DEQUANTIZE, LAYER_OPS, QUANTIZE, PassResult, consumers, copy_of, replace_nodes
+from yoloqat.onnx_graph.graph import (
+    PassResult,
+    attribute,
+    consumers,
+    copy_of,
+    remove_unread_initializers,
+    replace_nodes,
+)
+from yoloqat.onnx_graph.operators import LAYER_OPS, QUANTIZE, QUANTIZERS, opset_of
 
 FIRST_OPSET = 19
 SMALLEST_SCALE = 2.0**-14
@@ -27,7 +34,7 @@ _ANCHORS = frozenset({QUANTIZE, *LAYER_OPS})
 
 def _tail(graph: onnx.GraphProto) -> set[int]:
     """Return the positions of the nodes after the last layers: none of what they make reaches a layer or a quantizer."""
-    readers = consumers(graph)
+    readers = consumers(graph.node)
     tail: set[int] = set()
     reaching: set[str] = set()
     for index in range(len(graph.node) - 1, -1, -1):
@@ -103,13 +110,13 @@ class _Baker:
         node.input[1] = result
         codes = self.arrays.get(node.input[0])
         if codes is not None and (scale < SMALLEST_SCALE).any():
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            axis = attribute(node, "axis", 0)
             values = _requantized(numpy_helper.to_array(codes), scale, half, axis)
             codes.CopyFrom(numpy_helper.from_array(values, codes.name))
 
     def body(self, node: onnx.NodeProto, floating: Mapping[str, int]) -> None:
         """Let a node compute in FP16."""
-        if node.op_type in (QUANTIZE, DEQUANTIZE):
+        if node.op_type in QUANTIZERS:
             self.scale(node)
             if node.op_type == QUANTIZE:
                 node.input[0] = self.cast(node.input[0], half=True)
@@ -137,12 +144,12 @@ class _Baker:
 
 def _retype(node: onnx.NodeProto) -> None:
     """Turn the FP32 that a node's attributes name into FP16."""
-    for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-            attribute.i = TensorProto.FLOAT16
-        elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
-            values = numpy_helper.to_array(attribute.t).astype(np.float16)
-            attribute.t.CopyFrom(numpy_helper.from_array(values, attribute.t.name))
+    for entry in node.attribute:
+        if node.op_type == "Cast" and entry.name == "to" and entry.i == TensorProto.FLOAT:
+            entry.i = TensorProto.FLOAT16
+        elif entry.type == onnx.AttributeProto.TENSOR and entry.t.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(entry.t).astype(np.float16)
+            entry.t.CopyFrom(numpy_helper.from_array(values, entry.t.name))
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
@@ -169,7 +176,7 @@ def bake_half(model: onnx.ModelProto) -> PassResult:
     Raises:
         ExportError: The opset is older, or a scale is no constant.
     """
-    opset = default_opset(model)
+    opset = opset_of(model) or 0
     if opset < FIRST_OPSET:
         raise ExportError(
             f"opset is {opset} and FP16 is asked for",
@@ -194,10 +201,8 @@ def bake_half(model: onnx.ModelProto) -> PassResult:
             )
     replace_nodes(graph, baker.nodes)
     graph.initializer.extend(baker.added.values())
-    read = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend(kept)
+    remove_unread_initializers(graph)
+    del graph.value_info[:]
     return PassResult(onnx.shape_inference.infer_shapes(result, strict_mode=True), modified=True)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from yoloqat.errors import ExportError
-from yoloqat.onnx_graph.graph import LAYER_OPS, PassResult, copy_of, initializers
+from yoloqat.onnx_graph.graph import PassResult, copy_of, initializers
+from yoloqat.onnx_graph.operators import LAYER_OPS
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _SUFFIX = ".weight"

@@ -9,6 +9,7 @@ from onnx import defs, helper, numpy_helper
 from yoloqat.errors import ExportError
 from yoloqat.export.padding import AXES_INPUT
 from yoloqat.onnx_graph.graph import PassResult, constant, copy_of
+from yoloqat.onnx_graph.operators import STANDARD
 
 NEWEST, OLDEST = 18, 13
 
@@ -113,10 +114,10 @@ def lower_opset(model: onnx.ModelProto, opset: int) -> PassResult:
     graph = result.graph
     sizes = _sizes(graph)
     for node in graph.node:
-        if node.domain in ("", "ai.onnx"):
+        if node.domain in STANDARD:
             _lower(graph, node, sizes)
             _check(node, opset)
     for entry in result.opset_import:
-        if entry.domain in ("", "ai.onnx"):
+        if entry.domain in STANDARD:
             entry.version = opset
     return PassResult(result, modified=True)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from yoloqat.onnx_graph.graph import PassResult, copy_of, initializers
+from yoloqat.onnx_graph.graph import PassResult, copy_of, initializers, text_attribute
 
 AXES_INPUT = 3
 """Where a Pad has its axes, since opset 18."""
@@ -48,5 +48,4 @@ def _foldable(graph: onnx.GraphProto, node: onnx.NodeProto, pooled: set[str]) ->
     """Return whether an optimizer could take a node for the padding of a MaxPool that reads one of the tensors ``pooled``."""
     if node.op_type != "Pad" or node.output[0] not in pooled or len(node.input) > AXES_INPUT:
         return False
-    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
-    return mode == b"constant" and node.input[1] in initializers(graph)
+    return text_attribute(node, "mode", "constant") == "constant" and node.input[1] in initializers(graph)

@@ -20,7 +20,8 @@ from yoloqat.export.metadata import KEY, REQUIRED, set_metadata, yoloqat_metadat
 from yoloqat.export.suppression import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
-from yoloqat.onnx_graph.graph import CONVOLUTIONS, DEQUANTIZE, QUANTIZE, initializers, producers, unname_sizes
+from yoloqat.onnx_graph.graph import initializers, producers, unname_sizes
+from yoloqat.onnx_graph.operators import CONVOLUTIONS, DEQUANTIZE, QUANTIZE
 from yoloqat.provenance import atomic_path
 from yoloqat.quant.numbers import Numbers
 

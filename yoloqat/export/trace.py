@@ -16,6 +16,7 @@ from yoloqat.errors import ExportError
 from yoloqat.export.lower import NEWEST, lower_opset
 from yoloqat.export.markers import translations
 from yoloqat.export.padding import name_padded_axes
+from yoloqat.onnx_graph.operators import opset_of
 
 INPUT, BATCH = "images", "batch"
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -57,11 +58,6 @@ def _output_names(outputs: object) -> list[str]:
             hint="put the head into its export mode or wrap the module",
         )
     return [f"output{index}" for index in range(len(tensors))]
-
-
-def default_opset(model: onnx.ModelProto) -> int:
-    """Return the version of the standard ONNX operators that ``model`` imports, 0 where it imports none."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dynamic: bool = False) -> onnx.ModelProto:
@@ -118,8 +114,8 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
     if program is None:  # only without dynamo
         raise _no_such_opset(opset, "the exporter returned nothing")
     model: onnx.ModelProto = lower_opset(name_padded_axes(program.model_proto).model, opset).model
-    if default_opset(model) != opset:
-        raise _no_such_opset(opset, f"the exporter gave {default_opset(model)}")
+    if opset_of(model) != opset:
+        raise _no_such_opset(opset, f"the exporter gave {opset_of(model)}")
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
     size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if dynamic and size:

@@ -13,20 +13,21 @@ from yoloqat.errors import ExportError
 from yoloqat.export.checks import check_weight, code_tensor, scale_tensor, zero_point_tensor
 from yoloqat.export.layers import nodes_of
 from yoloqat.onnx_graph.graph import (
-    DEQUANTIZE,
     PassResult,
+    attribute,
     copy_of,
     initializers,
     remove_unread_initializers,
     replace_nodes,
 )
+from yoloqat.onnx_graph.operators import DEQUANTIZE
 from yoloqat.quant.numbers import TensorNumbers
 
 
 def _reads_transposed(node: onnx.NodeProto) -> bool:
     """Return whether ``node`` reads a linear layer's weight as (inputs, outputs) instead of (outputs, inputs)."""
     if node.op_type == "Gemm":
-        return not any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        return not attribute(node, "transB", 0)
     return node.op_type == "MatMul"
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from yoloqat.linting.index import Index, index_of
 from yoloqat.linting.layers import Layer, dequantized_tensors, find_layers
 from yoloqat.linting.sites import Site, find_sites
 from yoloqat.linting.target import Target
+from yoloqat.onnx_graph.index import Index, index_of
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from yoloqat.linting.index import STANDARD, Index, attribute, label, permutation
 from yoloqat.linting.sites import Site
-from yoloqat.onnx_graph.graph import CONVOLUTIONS, LAYER_OPS
-
-_VIEWS = frozenset({"Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
-_CHOICES = frozenset({"Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"})
-_POOLS = frozenset({"MaxPool", "GlobalMaxPool"})
-MOVES = _VIEWS | _CHOICES | _POOLS
-"""What only moves values: codes pass through it unchanged, and the engine moves Q and DQ across it.
-
-Source: TensorRT documentation, Q/DQ propagation: an operator commutes with Q and DQ where Q(Op(x)) == Op(Q(x)).
-"""
-_RESIZES = frozenset({"Resize", "Upsample"})
-
-
-def moves(node: onnx.NodeProto) -> bool:
-    """Return whether ``node`` passes the values of its first input on unchanged."""
-    if node.op_type in _RESIZES:
-        mode = next((entry.s for entry in node.attribute if entry.name == "mode"), b"nearest")
-        return bool(mode == b"nearest")
-    return node.op_type in MOVES
+from yoloqat.onnx_graph.graph import attribute, label
+from yoloqat.onnx_graph.index import Index, permutation
+from yoloqat.onnx_graph.operators import CONVOLUTIONS, LAYER_OPS, STANDARD, moves_values
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ def dequantized_tensors(index: Index, sites: Mapping[str, Site]) -> frozenset[st
         site = sites.get(node.output[0])
         if site is not None:
             found.update([site.result] if not site.quantizes else [])
-        elif moves(node) and node.input and node.input[0] in found:
+        elif moves_values(node) and node.input and node.input[0] in found:
             found.update(node.output)
         elif node.op_type == "Concat":
             read = [name for name in node.input if name not in index.constant]

@@ -9,11 +9,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from yoloqat.linting.index import Index, attribute, label
-from yoloqat.onnx_graph.graph import DEQUANTIZE, QUANTIZE
+from yoloqat.onnx_graph.graph import attribute, label
+from yoloqat.onnx_graph.index import Index
+from yoloqat.onnx_graph.operators import QUANTIZE, QUANTIZERS, STANDARD
 
 CONTRIB = "com.microsoft"
-DOMAINS = frozenset({"", "ai.onnx", CONTRIB})
+DOMAINS = STANDARD | {CONTRIB}
 _DEFAULT_AXIS = 1
 
 
@@ -65,9 +66,7 @@ class Site:
 
 def is_site(node: onnx.NodeProto) -> bool:
     """Return whether the node is a QuantizeLinear or DequantizeLinear of ONNX or of ONNX Runtime's own domain."""
-    return (
-        node.op_type in (QUANTIZE, DEQUANTIZE) and node.domain in DOMAINS and len(node.input) >= 2 and bool(node.output)
-    )
+    return node.op_type in QUANTIZERS and node.domain in DOMAINS and len(node.input) >= 2 and bool(node.output)
 
 
 def _code(index: Index, node: onnx.NodeProto, zero_point: str) -> int:

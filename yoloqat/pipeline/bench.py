@@ -15,12 +15,12 @@ from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.engines import OpenVINOPredictor, bench
 from yoloqat.engines.cores import pinned
 from yoloqat.engines.latency import Mode
-from yoloqat.engines.onnx_file import load_onnx, properties
 from yoloqat.engines.onnx_precision import weighted_ops
 from yoloqat.engines.ort_build import KEY as TWIN_KEY
 from yoloqat.engines.tensorrt import TensorRTPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.scoring import check_fit
+from yoloqat.onnx_graph.file import load_onnx, properties
 from yoloqat.pipeline.models import OpenModel, open_model
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import environment

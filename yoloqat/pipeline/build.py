@@ -10,9 +10,9 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.engines import OnnxPredictor, OpenVINOBuild
-from yoloqat.engines.onnx_file import load_onnx, properties
 from yoloqat.errors import ModelError
 from yoloqat.metadata import plain_value
+from yoloqat.onnx_graph.file import load_onnx, properties
 from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.export import SOURCE_KEY
 from yoloqat.pipeline.models import path_key

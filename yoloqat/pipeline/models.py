@@ -14,11 +14,11 @@ from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.detectors.named import fetch_named, is_named
 from yoloqat.engines import open_engine
 from yoloqat.engines.built_in_conf import onnx_file_info
-from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.engines.openvino_runtime import Hint
 from yoloqat.errors import DataError, ModelError
 from yoloqat.evaluation.coco import unscored
 from yoloqat.evaluation.scoring import check_fit
+from yoloqat.onnx_graph.file import load_onnx
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import ModelInfo, Predictor
 from yoloqat.provenance import digest, file_sha256

@@ -21,7 +21,7 @@ import onnxruntime
 from stand_in_cuda import FakeCuda
 from stand_in_surface import Surface
 
-from yoloqat.engines.onnx_file import input_shape, quantized_layers
+from yoloqat.onnx_graph.file import input_shape, quantized_layers
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VERSIONS = {10: "10.16.1.11", 11: "11.4.0.106"}

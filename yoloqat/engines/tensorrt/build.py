@@ -9,9 +9,8 @@ from typing import Any
 import onnx
 
 from yoloqat.engines.built_in_conf import onnx_conf
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.model_info import model_info
 from yoloqat.engines.tensorrt.compile import configure, parse, serialise, started
-from yoloqat.engines.tensorrt.convolutions import convolution_macs
 from yoloqat.engines.tensorrt.cuda import use_device
 from yoloqat.engines.tensorrt.header import engine_metadata, write_engine
 from yoloqat.engines.tensorrt.inspector import EngineLayers, engine_layers
@@ -23,6 +22,8 @@ from yoloqat.engines.tensorrt.timing import keep_timing_cache, use_timing_cache
 from yoloqat.engines.tensorrt.trtexec import trtexec_lines
 from yoloqat.engines.zero_points import check_tensorrt
 from yoloqat.errors import EngineError
+from yoloqat.onnx_graph.file import input_shape, inputs_of, load_onnx, properties, quantized_layers
+from yoloqat.onnx_graph.macs import convolution_macs, with_input_shape
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import file_sha256
 
@@ -80,9 +81,7 @@ def plan_tensorrt(onnx_path: Path, engine_path: Path, options: TensorRTOptions) 
     check_tensorrt(onnx_path)
     shape = input_shape(source)
     info = model_info(str(onnx_path), properties(source), shape)
-    constants = {tensor.name for tensor in source.graph.initializer}
-    name = next(value.name for value in source.graph.input if value.name not in constants)
-    profile = input_profile(name, shape, options, stride=info.stride, source=str(onnx_path))
+    profile = input_profile(inputs_of(source)[0].name, shape, options, stride=info.stride, source=str(onnx_path))
     return TensorRTPlan(source, profile, trtexec_lines(onnx_path, engine_path.with_suffix(".plan"), profile, options))
 
 
@@ -129,7 +128,7 @@ def build_tensorrt(
     del parser  # not before: it owns the weights
     if options.timing_cache is not None:
         keep_timing_cache(config, options.timing_cache)
-    macs = convolution_macs(plan.source, plan.profile.name, plan.profile.usual)
+    macs = convolution_macs(with_input_shape(plan.source, plan.profile.name, plan.profile.usual))
     quantized = quantized_layers(plan.source)
     own = {
         "tensorrt": str(trt.__version__),

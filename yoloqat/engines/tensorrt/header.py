@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yoloqat.engines.onnx_file import described_info
+from yoloqat.engines.model_info import described_info
 from yoloqat.errors import ModelError
 from yoloqat.metadata import plain_value
 from yoloqat.predictor import ModelInfo

@@ -8,8 +8,9 @@ from onnx import TensorProto
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.index import STANDARD, label
 from yoloqat.linting.sites import CONTRIB, Site
+from yoloqat.onnx_graph.graph import label
+from yoloqat.onnx_graph.operators import STANDARD
 
 # ONNX Runtime's own domain has many more; these are the ones without "QLinear" in the name
 _STANDARD_INTEGER = frozenset({"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.index import downstream_of, upstream_of
-from yoloqat.linting.layers import MOVES, Layer
+from yoloqat.linting.layers import Layer
+from yoloqat.onnx_graph.index import downstream_of, upstream_of
+from yoloqat.onnx_graph.operators import DEQUANTIZE, MOVES_VALUES, QUANTIZE
 
 
 def head_output(graph: Graph) -> list[Hit]:
@@ -26,7 +27,7 @@ def head_output(graph: Graph) -> list[Hit]:
 
 def _is_expectation(graph: Graph, layer: Layer) -> bool:
     """Return whether ``layer`` is a DFL: a convolution to one channel over a softmax."""
-    maker = graph.index.maker(layer.data, "QuantizeLinear", "DequantizeLinear", *MOVES)
+    maker = graph.index.maker(layer.data, QUANTIZE, DEQUANTIZE, *MOVES_VALUES)
     return maker is not None and maker.op_type == "Softmax" and layer.channels is not None and layer.channels[1] == 1
 
 

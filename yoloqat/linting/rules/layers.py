@@ -8,11 +8,11 @@ from onnx import TensorProto
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.index import downstream_of, upstream_of
 from yoloqat.linting.layers import Layer
 from yoloqat.linting.rules.head import predictions
 from yoloqat.linting.rules.numbers import OTHER_PRECISIONS
-from yoloqat.onnx_graph.graph import QUANTIZE
+from yoloqat.onnx_graph.index import downstream_of, upstream_of
+from yoloqat.onnx_graph.operators import QUANTIZE
 
 GROUP_CHANNELS = 4
 ALIGNMENT = 16

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
 from yoloqat.linting.sites import Site
+from yoloqat.onnx_graph.operators import CONVOLUTIONS
 
 _RECTIFIERS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Celu", "Selu", "ThresholdedRelu", "Softplus"})
 _SQUASHES = frozenset({"Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softsign"})
 ACTIVATIONS = _RECTIFIERS | _SQUASHES | {"BatchNormalization"}
 """What an engine fuses into the convolution before it."""
-_BEFORE_ACTIVATIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "BatchNormalization"})
+_BEFORE_ACTIVATIONS = CONVOLUTIONS | {"Gemm", "BatchNormalization"}
 
 
 def same(first: NDArray[np.generic] | None, second: NDArray[np.generic] | None) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.index import label
-from yoloqat.linting.layers import Layer, moves
+from yoloqat.linting.layers import Layer
 from yoloqat.linting.rules.pairs import ACTIVATIONS
-from yoloqat.onnx_graph.graph import QUANTIZE
+from yoloqat.onnx_graph.graph import label
+from yoloqat.onnx_graph.operators import QUANTIZE, moves_values
 
 _GATES = ("Sigmoid", "HardSigmoid")
 
@@ -38,7 +38,7 @@ def _is_quantized_later(graph: Graph, tensor: str) -> bool:
         for node in graph.index.readers.get(todo.pop(), ()):
             if node.op_type == QUANTIZE:
                 return True
-            if moves(node) or node.op_type == "Concat":
+            if moves_values(node) or node.op_type == "Concat":
                 todo.extend(name for name in node.output if name not in seen)
                 seen.update(node.output)
     return False

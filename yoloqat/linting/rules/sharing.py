@@ -10,25 +10,9 @@ import onnx
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.index import label
-from yoloqat.linting.layers import moves
-
-
-class _Groups:
-    """Tensors joined into groups (union-find with path halving)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def root(self, name: str) -> str:
-        self._parent.setdefault(name, name)
-        while self._parent[name] != name:
-            self._parent[name] = self._parent[self._parent[name]]
-            name = self._parent[name]
-        return name
-
-    def join(self, first: str, second: str) -> None:
-        self._parent[self.root(second)] = self.root(first)
+from yoloqat.onnx_graph.graph import label
+from yoloqat.onnx_graph.groups import Groups
+from yoloqat.onnx_graph.operators import moves_values
 
 
 def _carriers(graph: Graph) -> list[tuple[onnx.NodeProto, list[str]]]:
@@ -37,7 +21,7 @@ def _carriers(graph: Graph) -> list[tuple[onnx.NodeProto, list[str]]]:
     for node in graph.index.nodes:
         if node.op_type == "Concat":
             read = [name for name in node.input if name not in graph.index.constant]
-        elif moves(node) and node.input and node.input[0] not in graph.index.constant:
+        elif moves_values(node) and node.input and node.input[0] not in graph.index.constant:
             read = [node.input[0]]
         else:
             continue
@@ -58,11 +42,10 @@ def _scales(graph: Graph) -> dict[str, set[float]]:
 
 
 def _at_concat(graph: Graph) -> list[tuple[str, str]]:
-    groups, scales = _Groups(), _scales(graph)
+    groups, scales = Groups(), _scales(graph)
     carriers = _carriers(graph)
     for _, tensors in carriers:
-        for name in tensors[1:]:
-            groups.join(tensors[0], name)
+        groups.join(*tensors)
     values: dict[str, set[float]] = defaultdict(set)
     for name, found in scales.items():
         values[groups.root(name)] |= found

@@ -7,7 +7,7 @@ from c2f_graph import SIDE, c2f
 from onnx import helper
 
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_onnxruntime, build_openvino
-from yoloqat.engines.normal_form import normal_form
+from yoloqat.engines.rewrite.normal_form import normal_form
 
 IMAGES = np.random.default_rng(0).uniform(0, 1, (1, 3, SIDE, SIDE)).astype(np.float32)
 

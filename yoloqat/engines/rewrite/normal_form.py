@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+from yoloqat.onnx_graph.graph import attribute, constant_tensor, copy_of, free_name, initializers
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, QUANTIZERS
 
 
 def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,20 +21,20 @@ def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: A valid graph; it is not changed.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy_of(model)
     graph = result.graph
-    held = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
-    for node in held:
-        tensor = graph.initializer.add()
-        tensor.CopyFrom(node.attribute[0].t)
-        tensor.name = node.output[0]
-        graph.node.remove(node)
+    for node in list(graph.node):
+        held = constant_tensor(node)
+        if held is not None:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(held)
+            tensor.name = node.output[0]
+            graph.node.remove(node)
     _name_nodes(graph)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    types = {node.output[0]: _default_type(node) for node in graph.node if node.op_type == "QuantizeLinear"}
+    constants = initializers(graph)
+    types = {node.output[0]: _default_type(node) for node in graph.node if node.op_type == QUANTIZE}
     for node in graph.node:
-        if node.op_type in _QUANTIZERS and not any(node.input[2:]):
+        if node.op_type in QUANTIZERS and not any(node.input[2:]):
             _give_zero_point(graph, node, constants, types)
     return result
 
@@ -43,25 +44,22 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
     seen: set[str] = set()
     for node in graph.node:
         if not node.name or node.name in seen:
-            base, number = node.name or node.op_type, 0
-            while (name := f"{base}_{number}") in taken:
-                number += 1
-            node.name = name
-            taken.add(name)
+            node.name = free_name(node.name or node.op_type, taken, first=0)
+            taken.add(node.name)
         seen.add(node.name)
 
 
 def _default_type(quantizer: onnx.NodeProto) -> int:
-    """Return the element type of the codes of a QuantizeLinear without a zero-point."""
-    return next((a.i for a in quantizer.attribute if a.name == "output_dtype" and a.i), onnx.TensorProto.UINT8)
+    """Return the element type of the integers of a QuantizeLinear without a zero-point."""
+    return attribute(quantizer, "output_dtype", 0) or onnx.TensorProto.UINT8
 
 
 def _give_zero_point(
     graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], types: Mapping[str, int]
 ) -> None:
-    scale, codes = constants.get(node.input[1]), constants.get(node.input[0])
-    kind = _default_type(node) if node.op_type == "QuantizeLinear" else types.get(node.input[0], 0)
-    kind = codes.data_type if codes is not None and node.op_type == "DequantizeLinear" else kind
+    scale, integers = constants.get(node.input[1]), constants.get(node.input[0])
+    kind = _default_type(node) if node.op_type == QUANTIZE else types.get(node.input[0], 0)
+    kind = integers.data_type if integers is not None and node.op_type == DEQUANTIZE else kind
     if scale is None or kind not in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8):
         return
     name = f"{node.output[0]}/zero_point"

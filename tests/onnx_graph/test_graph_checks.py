@@ -9,8 +9,8 @@ import pytest
 from broken_onnx import set_value
 from onnx import helper
 
-from yoloqat.engines.onnx_file import load_onnx
 from yoloqat.errors import ModelError
+from yoloqat.onnx_graph.file import load_onnx
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino, overflow_risk, unsigned_twin
+from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino, overflow_risk, to_uint8
 from yoloqat.engines.openvino import SPLIT_IMAGE_ABOVE
+from yoloqat.engines.rewrite.split import split_weights
 from yoloqat.engines.saturation import image_layers
-from yoloqat.engines.split import split_weights
 from yoloqat.errors import ConfigError
 
 
@@ -44,9 +44,9 @@ def test_nothing_to_split(tiny):
 
 
 def test_split_layers_carry_no_risk(tiny):
-    twin = unsigned_twin(tiny(), tight=False).model
-    assert all(risk.pairs for risk in overflow_risk(twin).values())
-    risks = overflow_risk(split_weights(twin, ["first", "second"]))
+    graph = to_uint8(tiny(), tight=False).model
+    assert all(risk.pairs for risk in overflow_risk(graph).values())
+    risks = overflow_risk(split_weights(graph, ["first", "second"]))
     assert {name: risk.pairs for name, risk in risks.items()} == dict.fromkeys(
         ["first", "first/split", "second", "second/split"], 0
     )
@@ -64,7 +64,7 @@ def test_build_splits_what_can_overflow_and_counts_it_once(qdq_path, tmp_path, i
 
 def test_only_the_layer_that_reads_the_image_is_split_at_a_smaller_share(qdq_path, tmp_path):
     shares = {
-        name: risk.share for name, risk in overflow_risk(unsigned_twin(onnx.load(qdq_path), tight=False).model).items()
+        name: risk.share for name, risk in overflow_risk(to_uint8(onnx.load(qdq_path), tight=False).model).items()
     }
     assert min(shares.values()) > SPLIT_IMAGE_ABOVE
     build = build_openvino(qdq_path, tmp_path / "ir", tight=False, split_above=max(shares.values()))
@@ -74,7 +74,7 @@ def test_only_the_layer_that_reads_the_image_is_split_at_a_smaller_share(qdq_pat
 def test_the_layers_of_the_image_are_found_past_a_clip(qdq_path):
     model = onnx.load(qdq_path)
     assert image_layers(model) == {"first"}
-    assert image_layers(unsigned_twin(model, bounds={"images": 0.0}).model) == {"first"}
+    assert image_layers(to_uint8(model, bounds={"images": 0.0}).model) == {"first"}
 
 
 def test_share_out_of_range(qdq_path, tmp_path):

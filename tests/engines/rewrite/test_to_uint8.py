@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from yoloqat.engines import unsigned_twin
+from yoloqat.engines import to_uint8
 
 
 def run(model, images):
@@ -22,7 +22,7 @@ def run(model, images):
 @pytest.mark.parametrize("high", [0.5, 3.0], ids=["in range", "beyond amax"])
 def test_outputs_are_bit_identical(tiny, tight, high):
     model = tiny()
-    twin = unsigned_twin(model, tight=tight)
+    twin = to_uint8(model, tight=tight)
     onnx.checker.check_model(twin.model, full_check=True)
     images = np.random.default_rng(0).uniform(0, high, (1, 3, 16, 16)).astype(np.float32)
     np.testing.assert_array_equal(run(model, images), run(twin.model, images))
@@ -30,20 +30,20 @@ def test_outputs_are_bit_identical(tiny, tight, high):
 
 def test_negative_images_too_without_tightness(tiny, images):
     model = tiny()
-    np.testing.assert_array_equal(run(model, -images), run(unsigned_twin(model, tight=False).model, -images))
+    np.testing.assert_array_equal(run(model, -images), run(to_uint8(model, tight=False).model, -images))
 
 
 def test_zero_points(tiny):
     model = tiny()
     silu = round(0.27846 / (4.0 / 127))
-    assert unsigned_twin(model).zero_points == {"first/input/QuantizeLinear": 0, "second/input/QuantizeLinear": silu}
-    assert set(unsigned_twin(model, tight=False).zero_points.values()) == {128}
-    given = unsigned_twin(model, bounds={"images": -1.0}).zero_points
+    assert to_uint8(model).zero_points == {"first/input/QuantizeLinear": 0, "second/input/QuantizeLinear": silu}
+    assert set(to_uint8(model, tight=False).zero_points.values()) == {128}
+    given = to_uint8(model, bounds={"images": -1.0}).zero_points
     assert given == {"first/input/QuantizeLinear": 127, "second/input/QuantizeLinear": 128}
 
 
 def test_activations_become_unsigned_and_weights_stay_signed(tiny):
-    graph = unsigned_twin(tiny()).model.graph
+    graph = to_uint8(tiny()).model.graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -57,7 +57,7 @@ def test_signed_zero_point_is_raised(tiny):
     for tensor in model.graph.initializer:
         if tensor.name == "second/z":
             tensor.CopyFrom(numpy_helper.from_array(np.array(-100, dtype=np.int8), "second/z"))
-    twin = unsigned_twin(model)
+    twin = to_uint8(model)
     assert twin.zero_points["second/input/QuantizeLinear"] == 28
     images = np.random.default_rng(0).uniform(0, 1, (1, 3, 16, 16)).astype(np.float32)
     np.testing.assert_array_equal(run(model, images), run(twin.model, images))
@@ -65,27 +65,27 @@ def test_signed_zero_point_is_raised(tiny):
 
 def test_float_graph_and_twin_are_left_alone(tiny):
     model = tiny(quantized=False)
-    twin = unsigned_twin(model)
+    twin = to_uint8(model)
     assert (twin.zero_points, twin.model) == ({}, model)
-    once = unsigned_twin(tiny())
-    again = unsigned_twin(once.model)
+    once = to_uint8(tiny())
+    again = to_uint8(once.model)
     assert (again.zero_points, again.model) == ({}, once.model)
 
 
 def test_codes_that_something_else_reads_stay_signed(tiny):
     model = tiny()
     model.graph.node.append(helper.make_node("Cast", ["second/q"], ["cast"], to=TensorProto.FLOAT))
-    assert set(unsigned_twin(model).zero_points) == {"first/input/QuantizeLinear"}
+    assert set(to_uint8(model).zero_points) == {"first/input/QuantizeLinear"}
 
 
 def test_codes_that_are_an_output_stay_signed(tiny):
     model = tiny()
     model.graph.output.append(helper.make_tensor_value_info("second/q", TensorProto.INT8, None))
-    assert set(unsigned_twin(model).zero_points) == {"first/input/QuantizeLinear"}
+    assert set(to_uint8(model).zero_points) == {"first/input/QuantizeLinear"}
 
 
 def test_given_model_is_not_changed(tiny):
     model = tiny()
     before = model.SerializeToString(deterministic=True)
-    unsigned_twin(model)
+    to_uint8(model)
     assert model.SerializeToString(deterministic=True) == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,34 +10,10 @@ from itertools import count
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, TensorProto, helper, inliner, numpy_helper
+from onnx import TensorProto, helper, inliner, numpy_helper
 
-STANDARD = frozenset({"", "ai.onnx"})
-_SAME_SHAPE = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"})
-_SAME_VALUES = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-_CONSTANT_VALUES = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
-}
-
-
-def label(node: onnx.NodeProto) -> str:
-    """Return the node's name, or its operator and first output where it has none."""
-    return node.name or f"{node.op_type}->{next(iter(node.output), '')}"
-
-
-def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """Return an integer attribute of ``node``."""
-    return next((int(entry.i) for entry in node.attribute if entry.name == name), default)
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for entry in node.attribute:
-        if entry.type == AttributeProto.GRAPH:
-            yield entry.g
-        yield from entry.graphs
+from yoloqat.onnx_graph.graph import attribute, constant_tensor, consumers, copy_of, subgraphs
+from yoloqat.onnx_graph.operators import KEEPS_ORDER, KEEPS_SHAPE, opset_of
 
 
 def _flattened(
@@ -59,30 +34,17 @@ def _flattened(
     tensors = {scope[tensor.name]: tensor for tensor in graph.initializer}
     inputs = [scope[value.name] for value in graph.input]
     for node in graph.node:
-        for body in _subgraphs(node):
+        for body in subgraphs(node):
             inner = _flattened(body, scope, depth)
             nodes.extend(inner[0])
             tensors.update(inner[1])
             inputs.extend(inner[2])
         if number:
-            renamed = onnx.NodeProto()
-            renamed.CopyFrom(node)
-            renamed.input[:] = [scope.get(name, name) for name in node.input]
-            renamed.output[:] = [scope.get(name, name) for name in node.output]
-            node = renamed
+            node = copy_of(node)
+            node.input[:] = [scope.get(name, name) for name in node.input]
+            node.output[:] = [scope.get(name, name) for name in node.output]
         nodes.append(node)
     return nodes, tensors, inputs
-
-
-def _constant_node(node: onnx.NodeProto) -> TensorProto | None:
-    for entry in node.attribute:
-        if entry.name == "value":
-            tensor: TensorProto = entry.t
-            return tensor
-        if entry.name in _CONSTANT_VALUES:
-            array = np.asarray(helper.get_attribute_value(entry), dtype=_CONSTANT_VALUES[entry.name])
-            return numpy_helper.from_array(array)
-    return None
 
 
 @dataclass(frozen=True)
@@ -111,16 +73,21 @@ class Index:
 
     def maker(self, tensor: str, *through: str) -> onnx.NodeProto | None:
         """Return the node that makes ``tensor``, looking back through nodes of the types ``through``."""
+        return self.made.get(self.origin(tensor, *through))
+
+    def origin(self, tensor: str, *through: str) -> str:
+        """Return the tensor that ``tensor`` comes from, looking back through nodes of the types ``through``."""
         node = self.made.get(tensor)
         while node is not None and node.op_type in through and node.input:
-            node = self.made.get(node.input[0])
-        return node
+            tensor = node.input[0]
+            node = self.made.get(tensor)
+        return tensor
 
     def value(self, tensor: str) -> NDArray[np.generic] | None:
         """Return what a constant holds, followed through Identity, Cast and changes of shape; None where unknown."""
         casts = []
         node = self.made.get(tensor)
-        while tensor not in self.tensors and node is not None and node.op_type in _SAME_VALUES and node.input:
+        while tensor not in self.tensors and node is not None and node.op_type in KEEPS_ORDER and node.input:
             if node.op_type == "Cast":
                 casts.append(attribute(node, "to", TensorProto.FLOAT))
             tensor = node.input[0]
@@ -140,7 +107,7 @@ class Index:
         node = self.made.get(tensor)
         if node is None or not node.input or tensor not in self.constant:
             return None
-        if node.op_type in _SAME_SHAPE:
+        if node.op_type in KEEPS_SHAPE:
             return self.shape(node.input[0])
         if node.op_type == "Transpose":
             before = self.shape(node.input[0])
@@ -182,7 +149,7 @@ def _constants(nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, TensorProt
     found = set(tensors)
     for node in nodes:
         read = [name for name in node.input if name]
-        if read and not any(_subgraphs(node)) and all(name in found for name in read):
+        if read and not any(subgraphs(node)) and all(name in found for name in read):
             found.update(name for name in node.output if name)
     return frozenset(found)
 
@@ -195,14 +162,13 @@ def _links(
     A tensor that is read before it is made is left without a maker, so that no way back runs in a circle.
     """
     made: dict[str, onnx.NodeProto] = {}
-    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    read: set[str] = set()
     for node in nodes:
-        for name in dict.fromkeys(name for name in node.input if name):
-            readers[name].append(node)
+        read.update(node.input)
         for name in node.output:
-            if name and name not in readers:
+            if name and name not in read:
                 made.setdefault(name, node)
-    return made, {name: tuple(found) for name, found in readers.items()}
+    return made, {name: tuple(found) for name, found in consumers(nodes).items()}
 
 
 def index_of(model: onnx.ModelProto) -> Index:
@@ -210,13 +176,13 @@ def index_of(model: onnx.ModelProto) -> Index:
     flat = inliner.inline_local_functions(model) if model.functions else model
     nodes, tensors, inputs = _flattened(flat.graph, {}, count())
     for node in nodes:
-        held = _constant_node(node) if node.op_type == "Constant" and node.output else None
+        held = constant_tensor(node)
         if held is not None:
             tensors[node.output[0]] = held
     made, readers = _links(nodes)
     return Index(
         nodes=tuple(nodes),
-        opset=next((entry.version for entry in flat.opset_import if entry.domain in STANDARD), None),
+        opset=opset_of(flat),
         inputs=frozenset(inputs) - tensors.keys(),
         outputs=tuple(value.name for value in flat.graph.output),
         tensors=tensors,

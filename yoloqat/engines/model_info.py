@@ -1,52 +1,17 @@
-"""An ONNX detector file: read with clear errors, and what its metadata says."""
+"""What the metadata of a detector's file say of it."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-
-from yoloqat.engines.onnx_checks import check_graph
 from yoloqat.errors import ModelError
 from yoloqat.metadata import checked_info, unfit
 from yoloqat.predictor import ModelInfo
 
 _HINT_EXPORT = "export it with yoloqat or Ultralytics"
-_LAYER_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data, and check its graph.
-
-    Raises:
-        ModelError: The file is missing, unreadable, or holds no valid ONNX graph.
-    """
-    if path.exists() and not path.is_file():  # a device may have no end
-        raise ModelError(f"'{path}' is no regular file", expected="an ONNX file", hint="check the path")
-    try:
-        model = onnx.load(path, format="protobuf")
-    except OSError as error:
-        raise ModelError(
-            f"cannot read '{path}' ({error.strerror or error})", expected="an ONNX file", hint="check the path"
-        ) from error
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"'{path}' is no ONNX file ({error})", expected="an ONNX file", hint=_HINT_EXPORT) from error
-    if not model.graph.node or not model.graph.output:
-        raise ModelError(
-            f"'{path}' holds a graph of {len(model.graph.node)} nodes", expected="an ONNX file", hint=_HINT_EXPORT
-        )
-    check_graph(model, str(path))
-    return model
-
-
-def properties(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the metadata properties of ``model``."""
-    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _literal(source: str, key: str, text: str) -> Any:
@@ -104,25 +69,3 @@ def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | No
     if isinstance(conf, bool) or not isinstance(conf, int | float):
         conf = None
     return replace(info, end2end=info.end2end or suppressed, conf=None if conf is None else float(conf))
-
-
-def input_shape(model: onnx.ModelProto) -> tuple[int | None, ...]:
-    """Return the shape of the first graph input that is no initialiser, None for dimensions left open."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    value = next((value for value in model.graph.input if value.name not in constants), None)
-    if value is None:
-        return ()
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
-        for dim in value.type.tensor_type.shape.dim
-    )
-
-
-def quantized_layers(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the weighted nodes that read a dequantized input and a dequantized weight, in graph order."""
-    dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type in _LAYER_OPS and all(name in dequantized for name in node.input[:2])
-    ]

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import random
 
-import onnx
 import pytest
 from odd_values import damaged, made
-from onnx import helper
 
-from yoloqat.engines.onnx_file import input_shape, load_onnx, model_info, properties, quantized_layers
+from yoloqat.engines.model_info import model_info
 from yoloqat.errors import ModelError
+from yoloqat.onnx_graph.file import input_shape, load_onnx, properties
 
 SHAPE = (1, 3, 64, 96)
 
@@ -30,31 +29,6 @@ def test_open_dimensions_are_none(tiny):
 @pytest.mark.parametrize("props", [{"end2end": "True"}, {"args": "{'nms': True}"}])
 def test_head_that_suppresses_by_itself(props):
     assert model_info("m", {"names": "{0: 'a'}", **props}, SHAPE).end2end
-
-
-def test_quantized_layers_read_two_dequantized_tensors(tiny):
-    assert quantized_layers(tiny()) == ["first", "second"]
-    assert quantized_layers(tiny(quantized=False)) == []
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(ModelError, match=r"cannot read '.*none\.onnx' \(No such file"):
-        load_onnx(tmp_path / "none.onnx")
-
-
-@pytest.mark.parametrize("content", [b"this is text, not a model\n", b"\x08"])
-def test_file_that_is_no_onnx(tmp_path, content):
-    path = tmp_path / "text.onnx"
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"'.*text\.onnx' is no ONNX file"):
-        load_onnx(path)
-
-
-def test_empty_file(tmp_path):
-    path = tmp_path / "empty.onnx"
-    path.touch()
-    with pytest.raises(ModelError, match=r"'.*empty\.onnx' holds a graph of 0 nodes"):
-        load_onnx(path)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +96,6 @@ def test_empty_file(tmp_path):
 def test_metadata_that_does_not_do(props, shape, told):
     with pytest.raises(ModelError, match=told):
         model_info("m.onnx", props, shape)
-
-
-def test_input_shape_skips_initialisers(tiny):
-    model = tiny()
-    model.graph.input.insert(0, helper.make_tensor_value_info("first.bias", onnx.TensorProto.FLOAT, [32]))
-    assert input_shape(model) == (1, 3, 16, 16)
 
 
 def test_the_size_is_the_inputs_whatever_the_metadata_say():

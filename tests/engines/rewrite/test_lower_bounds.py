@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from yoloqat.engines.ranges import SILU_MINIMUM, lower_bounds
-from yoloqat.engines.unsigned import tight_zero_point
+from yoloqat.engines.rewrite.lower_bounds import SILU_MINIMUM, lower_bounds
+from yoloqat.engines.rewrite.to_uint8 import tight_zero_point
 
 
 def graph(*nodes):

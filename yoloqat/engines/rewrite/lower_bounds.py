@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 import onnx
 from onnx import numpy_helper
 
+from yoloqat.onnx_graph.graph import initializers, producers
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, keeps_lower_bound
+
 SILU_MINIMUM = -0.2784645427610738
 """The minimum of x * sigmoid(x), at x = -1.2784645."""
 _FLOORS = {"Sigmoid": 0.0, "Relu": 0.0, "Softmax": 0.0, "HardSigmoid": 0.0, "HardSwish": -0.375}
-_KEEPING = frozenset(
-    {"MaxPool", "Slice", "Split", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten"}
-)
-
 _Low = float | None
 
 
@@ -26,11 +25,6 @@ def _is_silu(node: onnx.NodeProto, made: Mapping[str, onnx.NodeProto]) -> bool:
     return False
 
 
-def _resize_keeps(node: onnx.NodeProto) -> bool:
-    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"nearest")
-    return mode in (b"nearest", b"linear")  # cubic interpolation overshoots
-
-
 def _node_low(node: onnx.NodeProto, low: Callable[[str], _Low], made: Mapping[str, onnx.NodeProto]) -> _Low:
     lows = [low(name) for name in node.input]
     known = [value for value in lows if value is not None]
@@ -38,7 +32,7 @@ def _node_low(node: onnx.NodeProto, low: Callable[[str], _Low], made: Mapping[st
         return _FLOORS[node.op_type]
     if node.op_type == "Mul" and _is_silu(node, made):
         return SILU_MINIMUM
-    if node.op_type in _KEEPING or (node.op_type == "Resize" and _resize_keeps(node)):
+    if keeps_lower_bound(node):
         return lows[0]
     if node.op_type in ("Concat", "Add") and len(known) == len(lows):
         return min(known) if node.op_type == "Concat" else sum(known)
@@ -55,7 +49,7 @@ def _rounded_low(
 ) -> _Low:
     """Return the bound of a dequantized activation: its bound before the quantizer, rounded as that rounds."""
     quantizer = made.get(node.input[0])
-    before = low(quantizer.input[0]) if quantizer is not None and quantizer.op_type == "QuantizeLinear" else None
+    before = low(quantizer.input[0]) if quantizer is not None and quantizer.op_type == QUANTIZE else None
     scale = constants.get(node.input[1]) if before is not None else None
     if before is None or scale is None or math.prod(scale.dims) != 1:
         return None
@@ -76,12 +70,11 @@ def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str,
     Returns:
         Bounds by tensor name; a tensor without an entry may be any number.
     """
-    made = {name: node for node in model.graph.node for name in node.output}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made, constants = producers(model.graph), initializers(model.graph)
     bounds: dict[str, float] = {value.name: 0.0 for value in model.graph.input if value.name == images}
     for node in model.graph.node:
         low = _node_low(node, bounds.get, made)
-        if node.op_type == "DequantizeLinear":
+        if node.op_type == DEQUANTIZE:
             low = _rounded_low(node, bounds.get, made, constants)
         if low is not None:
             bounds.update(dict.fromkeys(node.output, low))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from yoloqat.errors import ModelError
+from yoloqat.onnx_graph.graph import constants, copy_of
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZERS
 
 _EXPECTED, _HINT = "a valid ONNX graph", "export the model again"
-_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def check_graph(model: onnx.ModelProto, source: str) -> None:
@@ -32,7 +33,7 @@ def check_graph(model: onnx.ModelProto, source: str) -> None:
         onnx.checker.check_model(_with_shapes(model))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(f"the graph of '{source}' is not valid ({error})", expected=_EXPECTED, hint=_HINT) from error
-    _check_scales(model, _constants(model.graph, source), source)
+    _check_scales(model, _arrays(model.graph, source), source)
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,20 +41,16 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     values = (*model.graph.input, *model.graph.output)
     if all(value.type.tensor_type.HasField("shape") for value in values):
         return model
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy_of(model)
     for value in (*result.graph.input, *result.graph.output):
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()
     return result
 
 
-def _constants(graph: onnx.GraphProto, source: str) -> dict[str, NDArray[np.generic]]:
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        tensors |= {node.output[0]: a.t for a in node.attribute if node.op_type == "Constant" and a.name == "value"}  # noqa: B035
+def _arrays(graph: onnx.GraphProto, source: str) -> dict[str, NDArray[np.generic]]:
     found = {}
-    for name, tensor in tensors.items():
+    for name, tensor in constants(graph).items():
         try:
             found[name] = numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError) as error:
@@ -65,12 +62,12 @@ def _constants(graph: onnx.GraphProto, source: str) -> dict[str, NDArray[np.gene
     return found
 
 
-def _check_scales(model: onnx.ModelProto, constants: Mapping[str, NDArray[np.generic]], source: str) -> None:
+def _check_scales(model: onnx.ModelProto, arrays: Mapping[str, NDArray[np.generic]], source: str) -> None:
     for node in model.graph.node:
-        if node.op_type not in _QUANTIZERS or node.input[1] not in constants:
+        if node.op_type not in QUANTIZERS or node.input[1] not in arrays:
             continue
-        scale = constants[node.input[1]].astype(np.float64)
-        good = np.isfinite(scale) & ((scale > 0) | (node.op_type == "DequantizeLinear"))
+        scale = arrays[node.input[1]].astype(np.float64)
+        good = np.isfinite(scale) & ((scale > 0) | (node.op_type == DEQUANTIZE))
         if not good.all():
             raise ModelError(
                 f"the scale of {node.op_type} '{node.name}' in '{source}' is {scale[~good].flat[0]}",
