@@ -11,7 +11,7 @@ from tiny_detector import TinyData
 
 from yoloqat.cli import main
 from yoloqat.detectors import load_detector, save_checkpoint
-from yoloqat.finetuning.keeper import weights_digest
+from yoloqat.finetuning.checkpoints import weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +76,17 @@ def test_unlabelled_images_are_enough_to_supervise(tiny_checkpoint: Path, tiny_d
 def test_an_interrupted_run_goes_on_when_the_line_is_typed_again(
     tiny_checkpoint: Path, data: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yoloqat.finetuning.keeper import Keeper
+    from yoloqat.finetuning.checkpoints import CheckpointManager
 
     line = ("finetune", tiny_checkpoint, "--data", data, "--epochs", 2, "--batch", 4, "--out", tmp_path)
-    save = Keeper.save
+    save = CheckpointManager.save
 
-    def interrupted(self: Keeper, state: Any) -> None:
+    def interrupted(self: CheckpointManager, state: Any) -> None:
         save(self, state)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "save", interrupted)
+        patch.setattr(CheckpointManager, "save", interrupted)
         assert run(*line) == 130
     assert not (tmp_path / "result.json").exists()
     assert run(*line, "--resume") == 0

@@ -15,7 +15,7 @@ from yoloqat.detectors import Detector, load_detector
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.finetuning import LAST, TrainingState
-from yoloqat.finetuning.keeper import weights_digest
+from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.norms import FrozenBatchNorm2d, fold, foldable, unfold
 from yoloqat.quant import activation_quantizers, quantized_layers, quantizers
 from yoloqat.quant.functional import quant_scale

@@ -7,13 +7,13 @@ import pytest
 import torch
 from test_trainer import Interrupt, losses, ranges
 from tiny_detector import IMGSZ, TinyData
-from tiny_training import STATE, keeper
+from tiny_training import STATE, checkpoints
 from torch import nn
 
 from yoloqat.detectors import Detector, load_detector
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
-from yoloqat.finetuning import LAST, Keeper, SupervisionConfig, TrainingState
-from yoloqat.finetuning.keeper import weights_digest
+from yoloqat.finetuning import LAST, CheckpointManager, SupervisionConfig, TrainingState
+from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.supervise import captured, finetune_supervised, supervised_modules
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.finetune_trainers import training_images
@@ -24,12 +24,12 @@ CONFIG = SupervisionConfig(epochs=2, batch=4, imgsz=IMGSZ, rates=((0, 1e-3), (1,
 
 def supervise(
     path: Path, config: SupervisionConfig, folder: Path, images: Path, *, progress: Progress = silent
-) -> tuple[Detector, Keeper]:
+) -> tuple[Detector, CheckpointManager]:
     detector = load_detector(path)
-    teacher, kept = float_detector(detector).module, keeper(folder)
+    teacher, kept = float_detector(detector).module, checkpoints(folder)
     state = kept.start(detector)
     records = training_images(images)
-    finetune_supervised(detector, teacher, records, config, keeper=kept, state=state, progress=progress)
+    finetune_supervised(detector, teacher, records, config, checkpoints=kept, state=state, progress=progress)
     return detector, kept
 
 
@@ -62,13 +62,13 @@ def test_supervision_brings_the_model_nearer_to_the_float_one(
     tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path
 ) -> None:
     detector = load_detector(tiny_checkpoint)
-    teacher, fixed, kept = float_detector(detector).module, ranges(detector), keeper(tmp_path)
+    teacher, fixed, kept = float_detector(detector).module, ranges(detector), checkpoints(tmp_path)
     with torch.no_grad():  # weights that went astray are something to win back
         for parameter in detector.module.parameters():
             parameter.mul_(1.05)
     kept.start(detector)
     config = replace(CONFIG, epochs=4, rates=((0, 1e-3),))
-    finetune_supervised(detector, teacher, training_images(tiny_data.train), config, keeper=kept)
+    finetune_supervised(detector, teacher, training_images(tiny_data.train), config, checkpoints=kept)
     assert kept.rows[-1].loss < 0.5 * kept.rows[1].loss
     assert all(torch.equal(value, fixed[name]) for name, value in ranges(load_detector(tmp_path / LAST)).items())
 
@@ -100,11 +100,11 @@ def test_a_range_that_breaks_ends_the_supervision(tiny_checkpoint: Path, tiny_da
 
 def test_patience_ends_the_supervision(tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path) -> None:
     detector = load_detector(tiny_checkpoint)
-    kept = keeper(tmp_path, [0.5, 0.4, 0.3, 0.2])
+    kept = checkpoints(tmp_path, [0.5, 0.4, 0.3, 0.2])
     kept.start(detector)
     config = replace(CONFIG, epochs=9, rates=((0, 1e-4),), patience=2)
     finetune_supervised(
-        detector, float_detector(detector).module, training_images(tiny_data.train), config, keeper=kept
+        detector, float_detector(detector).module, training_images(tiny_data.train), config, checkpoints=kept
     )
     assert [row.epoch for row in kept.rows] == [0, 1, 2]
 
@@ -118,9 +118,9 @@ def test_anchors_of_a_forward_in_inference_mode_do_not_stop_the_training(
     tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path
 ) -> None:
     detector = load_detector(tiny_checkpoint)
-    teacher, kept = float_detector(detector).module, keeper(tmp_path)
+    teacher, kept = float_detector(detector).module, checkpoints(tmp_path)
     state = kept.start(detector)
     with torch.inference_mode():  # what scoring at the same batch and size leaves behind
         detector.module(torch.zeros(CONFIG.batch, 3, IMGSZ, IMGSZ))
-    finetune_supervised(detector, teacher, training_images(tiny_data.train), CONFIG, keeper=kept, state=state)
+    finetune_supervised(detector, teacher, training_images(tiny_data.train), CONFIG, checkpoints=kept, state=state)
     assert len(kept.rows) == 1 + CONFIG.epochs

@@ -15,7 +15,7 @@ from tiny_training import STATE, outputs, settings, train
 from yoloqat.detectors import Detector, load_detector
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.finetuning import BEST, LAST, LossWeights, TrainingState
-from yoloqat.finetuning.keeper import weights_digest
+from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.ultralytics import check_trainable, parse_arguments
 from yoloqat.quant import quantizers
 

@@ -12,7 +12,7 @@ from tiny_detector import IMGSZ, NAMES
 from torch import nn
 
 from yoloqat.detectors import Detector
-from yoloqat.finetuning import FinetuneConfig, Keeper
+from yoloqat.finetuning import CheckpointManager, FinetuneConfig
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.training_data import training_file
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
@@ -27,9 +27,11 @@ def settings(**changes: Any) -> FinetuneConfig:
     return FinetuneConfig(**({"epochs": 2, "batch": 4, "imgsz": IMGSZ, "lr0": 1e-3} | changes))
 
 
-def keeper(folder: Path, scores: list[float] | None = None) -> Keeper:
-    """A keeper to which the n-th model has the mAP n / 100, or ``scores[n]``."""
-    made = Keeper(folder, folder / STATE, lambda *_: scores[len(made.rows)] if scores else len(made.rows) / 100)
+def checkpoints(folder: Path, scores: list[float] | None = None) -> CheckpointManager:
+    """A checkpoints to which the n-th model has the mAP n / 100, or ``scores[n]``."""
+    made = CheckpointManager(
+        folder, folder / STATE, lambda *_: scores[len(made.rows)] if scores else len(made.rows) / 100
+    )
     return made
 
 
@@ -42,16 +44,16 @@ def train(
     scores: list[float] | None = None,
     norms: Mapping[str, nn.BatchNorm2d] | None = None,
     progress: Progress = silent,
-) -> Keeper:
+) -> CheckpointManager:
     """Train a detector, going on where ``folder`` holds a state, and return what was kept."""
-    made = keeper(folder, scores)
+    made = checkpoints(folder, scores)
     teacher = float_teacher(copy.deepcopy(float_detector(detector).module)) if config.weights.distils else None
     state = made.start(detector)
     finetune_ultralytics(
         detector,
         training_file(data, folder / "data", NAMES),
         config,
-        keeper=made,
+        checkpoints=made,
         folder=folder / "logs",
         teacher=teacher,
         norms=norms,

@@ -20,10 +20,10 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept
-from yoloqat.finetuning import LAST, EpochRow, FinetuneConfig, Keeper, LossWeights, TrainingState
+from yoloqat.finetuning import LAST, CheckpointManager, EpochRow, FinetuneConfig, LossWeights, TrainingState
+from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
-from yoloqat.finetuning.keeper import weights_digest
 from yoloqat.finetuning.training_data import training_file
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.pipeline.finetune import float_detector
@@ -124,13 +124,13 @@ def test_two_halves_of_a_batch_move_the_weights_as_the_whole(
     halves = torch.load(tmp_path / "0.pt")
     detector = load_detector(tiny_checkpoint)
     start = {name: value.clone() for name, value in detector.module.state_dict().items()}
-    keeper = Keeper(tmp_path / "whole", tmp_path / "whole" / "state.safetensors", lambda *_: 0.0)
-    keeper.rows = list(job.rows)
+    checkpoints = CheckpointManager(tmp_path / "whole", tmp_path / "whole" / "state.safetensors", lambda *_: 0.0)
+    checkpoints.rows = list(job.rows)
     finetune_ultralytics(
         detector,
         job.file,
         replace(config, processes=1),
-        keeper=keeper,
+        checkpoints=checkpoints,
         folder=tmp_path / "whole" / "training",
         teacher=float_teacher(float_detector(load_detector(tiny_checkpoint)).module),
     )

@@ -1,15 +1,15 @@
 """Quantization-aware fine-tuning of calibrated detectors, on their family's trainer or by distillation alone."""
 
-from yoloqat.finetuning.keeper import BEST, LAST, EpochRow, Keeper
+from yoloqat.finetuning.checkpoints import BEST, LAST, CheckpointManager, EpochRow
 from yoloqat.finetuning.settings import FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
 from yoloqat.finetuning.state import TrainingState
 
 __all__ = [
     "BEST",
     "LAST",
+    "CheckpointManager",
     "EpochRow",
     "FinetuneConfig",
-    "Keeper",
     "LossWeights",
     "SupervisionConfig",
     "TrainingState",

@@ -183,9 +183,9 @@ def _rescaled(form: type[_Layer], layer: nn.Conv2d, factor: Tensor) -> _Layer:
     weight = (layer.weight.detach().double() * factor).float()
     made.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
     if isinstance(layer, QuantMixin):
-        site = layer._weight_quantizer
-        if site.amax is not None:
-            site.amax = (site.amax.detach().double() * factor.abs()).float()
+        quantizer = layer._weight_quantizer
+        if quantizer.amax is not None:
+            quantizer.amax = (quantizer.amax.detach().double() * factor.abs()).float()
     return made
 
 

@@ -12,7 +12,9 @@ from yoloqat.quant import TensorQuantizer, quantizers
 
 def active_quantizers(module: nn.Module) -> list[tuple[str, TensorQuantizer]]:
     """Return the quantizers of ``module`` that are switched on, each once, with their qualified names."""
-    return [(name, site) for name, site in quantizers(module) if not site._disabled and site._if_quant]
+    return [
+        (name, quantizer) for name, quantizer in quantizers(module) if not quantizer._disabled and quantizer._if_quant
+    ]
 
 
 def check_calibrated(module: nn.Module) -> None:
@@ -21,8 +23,8 @@ def check_calibrated(module: nn.Module) -> None:
     Raises:
         CalibrationError: One has none.
     """
-    for name, site in active_quantizers(module):
-        if site.amax is None:
+    for name, quantizer in active_quantizers(module):
+        if quantizer.amax is None:
             raise CalibrationError(
                 f"quantizer '{name}' has no amax",
                 expected="a calibrated model",
@@ -40,28 +42,30 @@ class RangeGuard:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._sites = [(name, site) for name, site in active_quantizers(module) if site.amax is not None]
-        self._dead = [self._amax(site) == 0 for _, site in self._sites]
+        self._quantizers = [
+            (name, quantizer) for name, quantizer in active_quantizers(module) if quantizer.amax is not None
+        ]
+        self._dead = [self._amax(quantizer) == 0 for _, quantizer in self._quantizers]
         self._all_dead = torch.cat([dead.flatten() for dead in self._dead]) if self._dead else torch.empty(0)
 
     @staticmethod
-    def _amax(site: TensorQuantizer) -> Tensor:
-        assert site.amax is not None  # noqa: S101 - sites without a range are left out above
-        return site.amax.detach()
+    def _amax(quantizer: TensorQuantizer) -> Tensor:
+        assert quantizer.amax is not None  # noqa: S101 - those without a range are left out above
+        return quantizer.amax.detach()
 
     def check(self) -> None:
         """Check every range.
 
         Raises:
-            CalibrationError: One is not finite or not above 0; its name is told.
+            CalibrationError: One is not finite or not above 0; its name is in the message.
         """
-        if not self._sites:
+        if not self._quantizers:
             return
-        ranges = torch.cat([self._amax(site).flatten() for _, site in self._sites])
+        ranges = torch.cat([self._amax(quantizer).flatten() for _, quantizer in self._quantizers])
         if bool((torch.isfinite(ranges) & ((ranges > 0) | (self._all_dead & (ranges == 0)))).all()):
             return
-        for (name, site), dead in zip(self._sites, self._dead, strict=True):
-            amax = self._amax(site)
+        for (name, quantizer), dead in zip(self._quantizers, self._dead, strict=True):
+            amax = self._amax(quantizer)
             bad = ~(torch.isfinite(amax) & ((amax > 0) | (dead & (amax == 0))))
             if bool(bad.any()):
                 raise CalibrationError(
@@ -75,7 +79,7 @@ class LearnedRanges:
     """Ranges that the optimizer moves, by their logarithms: a step scales a range and never takes it to 0.
 
     The gradient of amax is that of LSQ's step size (see :func:`yoloqat.quant.functional.fake_quant`); by the chain rule the
-    logarithm has that times amax. Ranges of affine sites keep their lower end and are not learned, nor are ranges of 0.
+    logarithm has that times amax. Ranges of affine quantizers keep their lower end and are not learned, nor are ranges of 0.
 
     Args:
         module: A calibrated model; its ranges ask for gradients from here on.
@@ -83,9 +87,9 @@ class LearnedRanges:
 
     def __init__(self, module: nn.Module) -> None:
         self._ranges: list[tuple[str, Tensor]] = []
-        for name, site in active_quantizers(module):
-            amax = site.amax
-            if amax is not None and site.scheme.symmetric and bool((amax > 0).all()):
+        for name, quantizer in active_quantizers(module):
+            amax = quantizer.amax
+            if amax is not None and quantizer.scheme.symmetric and bool((amax > 0).all()):
                 self._ranges.append((name, amax.requires_grad_(True)))
         self.parameters = [nn.Parameter(amax.detach().log()) for _, amax in self._ranges]
 

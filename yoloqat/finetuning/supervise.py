@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
+from yoloqat.finetuning.checkpoints import CheckpointManager
 from yoloqat.finetuning.distill import feature_loss
-from yoloqat.finetuning.keeper import Keeper
 from yoloqat.finetuning.randomness import epoch_seeds, generators_kept, seed_everything
 from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard, check_calibrated
 from yoloqat.finetuning.settings import SupervisionConfig
@@ -111,7 +111,7 @@ class _Supervision:
         return value
 
     def restore(self, state: TrainingState) -> None:
-        """Take up an interrupted training."""
+        """Resume an interrupted training."""
         state.load_module("model", self.student)
         state.load_optimizer(self.optimizer)
         if self.learned is not None:
@@ -143,22 +143,22 @@ def finetune_supervised(
     records: Sequence[ImageRecord],
     config: SupervisionConfig,
     *,
-    keeper: Keeper,
+    checkpoints: CheckpointManager,
     device: torch.device | None = None,
     state: TrainingState | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Fine-tune a calibrated detector of any family by distillation alone; its epochs are scored and kept by ``keeper``.
+    """Fine-tune a calibrated detector of any family by distillation alone; its epochs are scored and kept by ``checkpoints``.
 
     Args:
         detector: Calibrated; its module is trained in place.
         teacher: The float module it was made from, with the same names inside.
         records: The images; labels are not read.
         config: How.
-        keeper: Scores and keeps every epoch.
+        checkpoints: Scores and keeps every epoch.
         device: Where to train.
         state: Of an interrupted run of the same settings.
-        progress: Told of every finished step.
+        progress: Notified of every finished step.
 
     Raises:
         ConfigError: The detector has no module before its head.
@@ -175,12 +175,14 @@ def finetune_supervised(
         with generators_kept():
             for epoch in range(first, config.epochs):
                 started = time.perf_counter()
-                loss = _epoch(training, records, epoch, keeper, progress)
+                loss = _epoch(training, records, epoch, checkpoints, progress)
                 seconds = time.perf_counter() - started
                 with torch.no_grad():
-                    keeper.score(replace(detector), epoch + 1, {"distill_features": loss}, loss=loss, seconds=seconds)
-                stale = keeper.stale(config.patience)
-                _save(training, keeper, epoch + 1, finished=stale or epoch + 1 == config.epochs)
+                    checkpoints.score(
+                        replace(detector), epoch + 1, {"distill_features": loss}, loss=loss, seconds=seconds
+                    )
+                stale = checkpoints.stale(config.patience)
+                _save(training, checkpoints, epoch + 1, finished=stale or epoch + 1 == config.epochs)
                 if stale:
                     break
     finally:
@@ -188,7 +190,11 @@ def finetune_supervised(
 
 
 def _epoch(
-    training: _Supervision, records: Sequence[ImageRecord], epoch: int, keeper: Keeper, progress: Progress
+    training: _Supervision,
+    records: Sequence[ImageRecord],
+    epoch: int,
+    checkpoints: CheckpointManager,
+    progress: Progress,
 ) -> float:
     config = training.config
     for group in training.optimizer.param_groups:
@@ -202,16 +208,16 @@ def _epoch(
         try:
             total += training.step(torch.from_numpy(batch.images).to(training.device)) * len(batch.records)
         except (CalibrationError, ModelError) as error:
-            last = keeper.rows[-1].epoch
+            last = checkpoints.rows[-1].epoch
             kept = f"last.safetensors holds epoch {last}" if last else "no epoch was finished"
             raise type(error)(error.what, expected=error.expected, hint=f"{error.hint}; {kept}") from error
         progress(f"epoch {epoch + 1}", done, len(plans))
     return total / len(records)
 
 
-def _save(training: _Supervision, keeper: Keeper, epoch: int, *, finished: bool) -> None:
+def _save(training: _Supervision, checkpoints: CheckpointManager, epoch: int, *, finished: bool) -> None:
     state = TrainingState(values={"epoch": epoch, "finished": finished})
     state.put_module("model", training.student)
     state.put_optimizer(training.optimizer)
     state.tensors["ranges"] = {} if training.learned is None else training.learned.state()
-    keeper.save(state)
+    checkpoints.save(state)

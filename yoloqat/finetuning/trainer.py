@@ -21,9 +21,9 @@ from torch import nn
 from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.errors import CalibrationError, DataError, ModelError
+from yoloqat.finetuning.checkpoints import CheckpointManager
 from yoloqat.finetuning.distill import DistillingCriterion
 from yoloqat.finetuning.group import Group, averaged
-from yoloqat.finetuning.keeper import Keeper
 from yoloqat.finetuning.norms import fold
 from yoloqat.finetuning.randomness import epoch_seeds, seed_everything
 from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard
@@ -52,16 +52,16 @@ class Session:
     Attributes:
         detector: What is trained.
         config: How.
-        keeper: Scores and keeps each epoch.
+        checkpoints: Scores and keeps each epoch.
         teacher: The float model to distil from, on the training device, or None.
         state: To go on from, or None.
-        progress: Told of every finished step.
+        progress: Notified of every finished step.
         group: The processes that train together, or None where this one trains alone.
     """
 
     detector: Detector
     config: FinetuneConfig
-    keeper: Keeper
+    checkpoints: CheckpointManager
     teacher: nn.Module | None = None
     state: TrainingState | None = None
     progress: Progress = silent
@@ -87,7 +87,7 @@ class QatHooks:
         self.session.group.join(trainer.device)
 
     def _setup_train(self) -> None:
-        """Set up as ever, then what belongs to quantization, then take up an interrupted run."""
+        """Set up as ever, then what belongs to quantization, then resume an interrupted run."""
         trainer: Any = self
         parent: Any = super()
         precision = trainer.args.amp
@@ -208,7 +208,7 @@ class QatHooks:
         fold(module)
         detector = replace(self.session.detector, module=module.eval().requires_grad_(False))
         seconds = time.perf_counter() - self._started
-        fitness = self.session.keeper.score(
+        fitness = self.session.checkpoints.score(
             detector, trainer.epoch + 1, losses, loss=sum(losses.values()), seconds=seconds
         )
         if trainer.best_fitness is None or fitness > trainer.best_fitness:
@@ -218,7 +218,7 @@ class QatHooks:
     def save_model(self) -> bool:
         """Keep the state to go on from: the checkpoints were written when the epoch was scored."""
         trainer: Any = self
-        trainer.stop = trainer.stop or self.session.keeper.stale(self.session.config.patience)
+        trainer.stop = trainer.stop or self.session.checkpoints.stale(self.session.config.patience)
         state = TrainingState(values={"epoch": trainer.epoch + 1, "finished": bool(trainer.stop)})
         state.put_module("model", _bare(trainer.model))
         state.put_module("ema", trainer.ema.ema)
@@ -230,7 +230,7 @@ class QatHooks:
             "best_fitness": trainer.best_fitness,
             "stopper": [trainer.stopper.best_fitness, trainer.stopper.best_epoch, trainer.stopper.possible_stop],
         }
-        self.session.keeper.save(state)
+        self.session.checkpoints.save(state)
         return True
 
     def _resume(self, state: TrainingState) -> None:

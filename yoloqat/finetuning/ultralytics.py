@@ -13,8 +13,8 @@ from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import FAMILY
 from yoloqat.detectors.ultralytics_import import environment_kept, quiet, ultralytics_module
 from yoloqat.errors import ConfigError
+from yoloqat.finetuning.checkpoints import CheckpointManager
 from yoloqat.finetuning.group import Group, leave_group
-from yoloqat.finetuning.keeper import Keeper
 from yoloqat.finetuning.norms import fold, unfold
 from yoloqat.finetuning.randomness import generators_kept
 from yoloqat.finetuning.ranges import check_calibrated
@@ -140,7 +140,7 @@ def finetune_ultralytics(
     data: Path,
     config: FinetuneConfig,
     *,
-    keeper: Keeper,
+    checkpoints: CheckpointManager,
     folder: Path,
     teacher: nn.Module | None = None,
     norms: Mapping[str, nn.BatchNorm2d] | None = None,
@@ -149,22 +149,22 @@ def finetune_ultralytics(
     state: TrainingState | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Fine-tune a calibrated detector; its epochs are scored and kept by ``keeper``.
+    """Fine-tune a calibrated detector; its epochs are scored and kept by ``checkpoints``.
 
     Args:
         detector: Calibrated; its module is trained in place.
         data: A data set YAML as Ultralytics reads it, from :func:`yoloqat.finetuning.training_data.training_file`.
         config: How.
-        keeper: Scores and keeps every epoch.
+        checkpoints: Scores and keeps every epoch.
         folder: Where Ultralytics keeps ``args.yaml``, ``results.csv`` and what its loggers write.
         teacher: The float model to distil from, see :func:`yoloqat.finetuning.distill.float_teacher`.
         norms: The float model's batch-norms, see :func:`yoloqat.finetuning.norms.unfold`, to keep them through the training;
             they are folded again wherever the model is scored or saved, and at the end.
         device: Where to train.
-        group: This process's place among those that train together, see :class:`yoloqat.finetuning.group.Group`; the keeper of
-            the first one alone is used.
+        group: This process's place among those that train together, see :class:`yoloqat.finetuning.group.Group`; the checkpoint
+            manager of the first one alone is used.
         state: Of an interrupted run of the same settings.
-        progress: Told of every finished step.
+        progress: Notified of every finished step.
 
     Raises:
         ConfigError: An argument is unknown, the detector is end-to-end, or its weights have no scale per channel to keep
@@ -188,7 +188,7 @@ def finetune_ultralytics(
         "imgsz": config.imgsz,
         "lr0": config.lr0,
         "optimizer": config.optimizer,
-        "patience": 0,  # the keeper stops early, by COCO mAP
+        "patience": 0,  # the checkpoint manager stops early, by COCO mAP
         "seed": config.seed,
         "device": "cpu" if device.type == "cpu" else str(device.index or 0),
         "save_dir": str(folder),
@@ -208,7 +208,7 @@ def finetune_ultralytics(
                 unfold(detector.module, norms)
             detector.module.requires_grad_(True)
             trainer.model = detector.module
-            trainer.session = Session(detector, config, keeper, teacher, state, progress, group)
+            trainer.session = Session(detector, config, checkpoints, teacher, state, progress, group)
             if group is not None:
                 trainer.world_size = group.size  # Ultralytics knows that of GPUs alone
             trainer.add_callback("on_train_epoch_start", lambda running: running.start_epoch_anew())

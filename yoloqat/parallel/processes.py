@@ -37,7 +37,7 @@ class Parent:
         self._pipe, self._number = pipe, os.getppid()
 
     def alive(self) -> bool:
-        """Tell whether the parent still runs."""
+        """Return whether the parent still runs."""
         return os.getppid() == self._number
 
     def progress(self, step: str, done: int, total: int, *, send: bool = True) -> None:

@@ -14,7 +14,7 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation import Evaluation, split_halves, subset
-from yoloqat.finetuning import EpochRow, FinetuneConfig, Keeper, SupervisionConfig, TrainingState
+from yoloqat.finetuning import CheckpointManager, EpochRow, FinetuneConfig, SupervisionConfig, TrainingState
 from yoloqat.pipeline.drops import Baseline, drop_results, part_map
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import refuse_quantized
@@ -110,8 +110,8 @@ class Scoring:
         return self.score(detector, f"weights {weights[:8]}", weights).metrics.map50_95 or 0.0
 
 
-Train = Callable[[Keeper, TrainingState | None], None]
-"""Trains from a state on, or from the beginning; every epoch goes to the keeper."""
+Train = Callable[[CheckpointManager, TrainingState | None], None]
+"""Trains from a state on, or from the beginning; the checkpoint manager scores and keeps every epoch."""
 
 
 def finetune(
@@ -154,11 +154,11 @@ def finetune(
     floating = scoring.score(teacher, "float", f"float {detector.source.sha256}")
     start = copy.deepcopy(detector)
     mark_finetuned(detector, config)
-    keeper = Keeper(run.out, path, scoring.map50_95)
-    state = keeper.start(detector)
+    checkpoints = CheckpointManager(run.out, path, scoring.map50_95)
+    state = checkpoints.start(detector)
     if state is None or not state.values["finished"]:
-        train(keeper, state)
-    return _results(keeper, start, floating, scoring)
+        train(checkpoints, state)
+    return _results(checkpoints, start, floating, scoring)
 
 
 def mark_finetuned(detector: Detector, config: FinetuneConfig | SupervisionConfig) -> None:
@@ -169,18 +169,18 @@ def mark_finetuned(detector: Detector, config: FinetuneConfig | SupervisionConfi
     detector.quantization = replace(quantization, calibration=calibration)
 
 
-def _results(keeper: Keeper, start: Detector, floating: Evaluation, scoring: Scoring) -> dict[str, Any]:
+def _results(checkpoints: CheckpointManager, start: Detector, floating: Evaluation, scoring: Scoring) -> dict[str, Any]:
     # found again by the digest of the weights
-    scored = [scoring.score(start, f"epoch {row.epoch}", row.weights) for row in keeper.rows]
+    scored = [scoring.score(start, f"epoch {row.epoch}", row.weights) for row in checkpoints.rows]
     reference = Baseline(floating.matches)
-    first, best, last = keeper.rows[0], keeper.best, keeper.rows[-1]
-    before, after, final = scored[0], scored[keeper.rows.index(best)], scored[-1]
+    first, best, last = checkpoints.rows[0], checkpoints.best, checkpoints.rows[-1]
+    before, after, final = scored[0], scored[checkpoints.rows.index(best)], scored[-1]
     drop, drop_before = reference.drop(after.matches), reference.drop(before.matches)
     gain, gain_last = Baseline(after.matches).drop(before.matches), Baseline(final.matches).drop(before.matches)
     return {
         "map_float": floating.metrics.map50_95,
         "start": {"map50_95": first.map50_95, **drop_results(drop_before)},
-        "epochs": keeper.table()[1:],
+        "epochs": checkpoints.table()[1:],
         "best_epoch": best.epoch,
         "map50_95": best.map50_95,
         **drop_results(drop),
@@ -190,7 +190,7 @@ def _results(keeper: Keeper, start: Detector, floating: Evaluation, scoring: Sco
             "map50_95": last.map50_95,
             **drop_results(gain_last, "gain"),
         },
-        "confirmed": _confirmed(keeper.rows, scored),
+        "confirmed": _confirmed(checkpoints.rows, scored),
     }
 
 

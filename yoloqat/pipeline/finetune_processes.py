@@ -12,7 +12,7 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector, load_detector, torch_device, torch_threads
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.detectors.ultralytics_import import environment_kept
-from yoloqat.finetuning import EpochRow, FinetuneConfig, Keeper
+from yoloqat.finetuning import CheckpointManager, EpochRow, FinetuneConfig
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
@@ -75,31 +75,31 @@ class Job:
             with torch_threads(self.threads):
                 return scoring.map50_95(scored, weights)
 
-        keeper = Keeper(self.out, self.state, evaluate)
-        keeper.rows = list(self.rows)
+        checkpoints = CheckpointManager(self.out, self.state, evaluate)
+        checkpoints.rows = list(self.rows)
         with torch_threads(max(1, self.threads // group.size) if device.type == "cpu" else self.threads):
             finetune_ultralytics(
                 detector,
                 self.file,
                 self.config,
-                keeper=keeper,
+                checkpoints=checkpoints,
                 folder=self.logs,
                 teacher=teacher,
                 norms=norms,
                 device=device,
                 group=group,
-                state=keeper.take_up(),
+                state=checkpoints.resume(),
                 progress=scoring.run.labelled("train"),
             )
         return detector
 
 
-def train_together(job: Job, keeper: Keeper, progress: Progress) -> None:
-    """Train in processes, one for each of the job's devices, and take up what they kept.
+def train_together(job: Job, checkpoints: CheckpointManager, progress: Progress) -> None:
+    """Train in processes, one for each of the job's devices, and load what they kept.
 
     Args:
-        job: What to train; its figures are those of ``keeper``.
-        keeper: Has the state that training goes on from, and all epochs afterwards.
+        job: What to train; its figures are those of ``checkpoints``.
+        checkpoints: Has the state that training goes on from, and all epochs afterwards.
         progress: Notified of what the first process does.
 
     Raises:
@@ -107,7 +107,7 @@ def train_together(job: Job, keeper: Keeper, progress: Progress) -> None:
         CheckFailedError: A process was killed.
         RuntimeError: A process met a defect; the text is its traceback.
     """
-    job = replace(job, rows=tuple(keeper.rows))
+    job = replace(job, rows=tuple(checkpoints.rows))
     (job.logs / "results.csv").unlink(missing_ok=True)  # every process would, and only one can
     size = len(job.devices)
     with tempfile.TemporaryDirectory(prefix="yoloqat-") as folder, ProcessPool(hint=_HINT) as pool:
@@ -116,7 +116,7 @@ def train_together(job: Job, keeper: Keeper, progress: Progress) -> None:
             with environment_kept(**place, TORCH_CPP_LOG_LEVEL="ERROR"):
                 pool.start(partial(_train, job, Group(rank, size, Path(folder) / "meeting")))
         pool.join(progress)
-    keeper.take_up()
+    checkpoints.resume()
 
 
 def _train(job: Job, group: Group, parent: Parent) -> None:

@@ -15,7 +15,7 @@ from yoloqat.datasets.splits import split_images
 from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
-from yoloqat.finetuning import FinetuneConfig, Keeper, SupervisionConfig, TrainingState
+from yoloqat.finetuning import CheckpointManager, FinetuneConfig, SupervisionConfig, TrainingState
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.norms import foldable
 from yoloqat.finetuning.supervise import finetune_supervised
@@ -132,7 +132,7 @@ def ultralytics(
             channels=detector.info.channels,
         )
 
-        def train(keeper: Keeper, state: TrainingState | None) -> None:
+        def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:
             if places is not None:
                 job = Job(
                     places.checkpoint,
@@ -145,15 +145,15 @@ def ultralytics(
                     run.out / LOGS,
                     run.threads,
                     places.devices,
-                    keeper.state_path,
+                    checkpoints.state_path,
                 )
-                train_together(job, keeper, run.progress)
+                train_together(job, checkpoints, run.progress)
                 return
             finetune_ultralytics(
                 detector,
                 file,
                 config,
-                keeper=keeper,
+                checkpoints=checkpoints,
                 folder=run.out / LOGS,
                 teacher=float_teacher(teacher.module) if config.weights.distils else None,
                 norms=norms,
@@ -177,13 +177,13 @@ def supervised(config: SupervisionConfig, source: Path | None, skipped: list[Pat
     """
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
-        def train(keeper: Keeper, state: TrainingState | None) -> None:
+        def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:
             finetune_supervised(
                 detector,
                 teacher.module,
                 training_images(source, skipped),
                 config,
-                keeper=keeper,
+                checkpoints=checkpoints,
                 device=run.device,
                 state=state,
                 progress=run.labelled("train"),

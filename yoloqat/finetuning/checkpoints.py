@@ -1,4 +1,4 @@
-"""What every epoch leaves behind: its figures, the last and the best checkpoint, and the state to go on from."""
+"""The checkpoint manager: figures of every epoch, the last and the best checkpoint, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class Keeper:
-    """Scores each epoch's model and keeps checkpoints.
+class CheckpointManager:
+    """Scores the model of each epoch and keeps checkpoints and the training state.
 
     Args:
         out: Where ``best.safetensors`` and ``last.safetensors`` go.
         state_path: The file of the training state.
-        evaluate: Gives the mAP50-95 of a detector; it is also told the digest of its weights.
+        evaluate: Gives the mAP50-95 of a detector; it is also given the digest of its weights.
     """
 
     def __init__(self, out: Path, state_path: Path, evaluate: Callable[[Detector, str], float]) -> None:
@@ -65,11 +65,11 @@ class Keeper:
         return max(self.rows, key=lambda row: row.map50_95)
 
     def stale(self, patience: int) -> bool:
-        """Tell whether the mAP has not risen for ``patience`` epochs; never for 0."""
+        """Return whether the mAP has not risen for ``patience`` epochs; never for 0."""
         return bool(patience) and self.rows[-1].epoch - self.best.epoch >= patience
 
     def start(self, detector: Detector) -> TrainingState | None:
-        """Take up the state of an interrupted run, or score the model that training starts from.
+        """Resume the state of an interrupted run, or score the model that training starts from.
 
         Args:
             detector: The calibrated detector.
@@ -80,7 +80,7 @@ class Keeper:
         Raises:
             OutputError: The checkpoint cannot be written.
         """
-        state = self.take_up()
+        state = self.resume()
         if state is not None:
             return state
         weights = weights_digest(detector.module)
@@ -88,8 +88,8 @@ class Keeper:
         save_checkpoint(detector, self._out / BEST)
         return None
 
-    def take_up(self) -> TrainingState | None:
-        """Return the state that was kept last, its figures taken up; None where there is none."""
+    def resume(self) -> TrainingState | None:
+        """Return the state that was kept last, and take its figures; None where there is none."""
         state = TrainingState.load(self.state_path)
         if state is not None:
             self.rows = [EpochRow(**row) for row in state.values["rows"]]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import STATE, keeper
+from tiny_training import STATE, checkpoints
 
 from yoloqat.detectors import Detector
 from yoloqat.finetuning import BEST, LAST, TrainingState
-from yoloqat.finetuning.keeper import weights_digest
+from yoloqat.finetuning.checkpoints import weights_digest
 
 
 def test_the_digest_tells_weights_and_ranges_apart(detector: Detector) -> None:
@@ -26,7 +26,7 @@ def test_the_digest_tells_weights_and_ranges_apart(detector: Detector) -> None:
 
 
 def test_the_start_is_scored_and_counts_as_the_best_until_beaten(detector: Detector, tmp_path: Path) -> None:
-    made = keeper(tmp_path, [0.5, 0.4, 0.6])
+    made = checkpoints(tmp_path, [0.5, 0.4, 0.6])
     assert made.start(detector) is None
     assert (tmp_path / BEST).is_file()
     assert not (tmp_path / LAST).exists()
@@ -42,7 +42,7 @@ def test_the_start_is_scored_and_counts_as_the_best_until_beaten(detector: Detec
 
 
 def test_patience_counts_epochs_since_the_best(detector: Detector, tmp_path: Path) -> None:
-    made = keeper(tmp_path, [0.5, 0.4, 0.3])
+    made = checkpoints(tmp_path, [0.5, 0.4, 0.3])
     made.start(detector)
     assert not made.stale(1)
     made.score(detector, 1, {}, loss=1.0, seconds=0.1)
@@ -52,18 +52,18 @@ def test_patience_counts_epochs_since_the_best(detector: Detector, tmp_path: Pat
 
 
 def test_rows_come_back_with_the_state(detector: Detector, tmp_path: Path) -> None:
-    made = keeper(tmp_path)
+    made = checkpoints(tmp_path)
     made.start(detector)
     made.score(detector, 1, {"box": 0.25}, loss=0.25, seconds=0.5)
     made.save(TrainingState(values={"epoch": 1}))
-    again = keeper(tmp_path)
+    again = checkpoints(tmp_path)
     assert again.start(detector).values["epoch"] == 1
     assert again.rows == made.rows
     assert (tmp_path / STATE).is_file()
 
 
 def test_the_earliest_of_equals_is_the_best(detector: Detector, tmp_path: Path) -> None:
-    made = keeper(tmp_path, [0.5, 0.5])
+    made = checkpoints(tmp_path, [0.5, 0.5])
     made.start(detector)
     made.score(detector, 1, {}, loss=1.0, seconds=0.1)
     assert made.best.epoch == 0
