@@ -12,8 +12,8 @@ from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.engines import OnnxPredictor, OpenVINOBuild
 from yoloqat.engines.onnx_file import load_onnx, properties
 from yoloqat.errors import ModelError
+from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.metadata import plain_value
-from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.export import SOURCE_KEY
 from yoloqat.pipeline.models import path_key
 from yoloqat.pipeline.ptq import refuse_quantized
