@@ -29,7 +29,7 @@ from yoloqat.detectors.ultralytics_import import environment_kept, ultralytics_m
 from yoloqat.engines import OpenVINOPredictor, build_openvino, cpu_saturates
 from yoloqat.engines.precision import INT8
 from yoloqat.evaluation import evaluate, paired_difference
-from yoloqat.pipeline.drops import drop_results
+from yoloqat.evaluation.drops import drop_results
 from yoloqat.predictor import Predictor
 from yoloqat.provenance import environment, write_json
 

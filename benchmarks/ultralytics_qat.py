@@ -29,9 +29,9 @@ from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept, quiet, ultralytics_module
 from yoloqat.engines import OnnxPredictor
 from yoloqat.evaluation import evaluate, paired_difference
+from yoloqat.evaluation.drops import drop_results
 from yoloqat.finetuning.training_data import training_file
 from yoloqat.finetuning.ultralytics import DEFAULTS, parse_arguments
-from yoloqat.pipeline.drops import drop_results
 from yoloqat.provenance import environment, write_json
 
 

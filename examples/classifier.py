@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.export import export_module
-from yoloqat.quant import calibrate_module, module_numbers, quantize_module
+from yoloqat.quant import calibrate_module, module_qparams, quantize_module
 
 EPOCHS, QAT_STEPS, TRAINING_IMAGES = 12, 20, 1200
 
@@ -133,7 +133,7 @@ def main(directory: Path) -> dict[str, float]:
         print(line)
 
     head = tuned.get_submodule("head")
-    numbers = module_numbers(tuned)
+    numbers = module_qparams(tuned)
     site, weights = numbers.activations["head._input_quantizer"], numbers.weights["head"]
     with torch.inference_mode():
         x = tuned.down(tuned.stem(pixels[test]) + tuned.body(tuned.stem(pixels[test]))).flatten(1)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from tiny_detector import NAMES, TinyData
 
-from yoloqat.detectors.nms import non_max_suppression
 from yoloqat.engines import open_engine
+from yoloqat.evaluation.nms import non_max_suppression
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "detect.py"
 

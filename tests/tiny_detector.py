@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from yoloqat.detectors import TorchPredictor, load_detector
-from yoloqat.detectors.nms import non_max_suppression
 from yoloqat.detectors.ultralytics import build
+from yoloqat.evaluation.nms import non_max_suppression
 
 NAMES = {0: "disc", 1: "box", 2: "star"}
 IMGSZ = 64

@@ -12,7 +12,7 @@ from torch import nn
 from yoloqat.compat.pytorch_quantization import nn as quant_nn
 from yoloqat.compat.pytorch_quantization.nn.modules import _utils
 from yoloqat.compat.pytorch_quantization.tensor_quant import QuantDescriptor
-from yoloqat.quant import module_numbers, quantized_layers
+from yoloqat.quant import module_qparams, quantized_layers
 
 SHAPES = {"1d": (2, 4, 12), "2d": (2, 4, 12, 8), "3d": (2, 4, 6, 8, 6)}
 WITH_WEIGHT = [
@@ -83,7 +83,7 @@ def test_the_core_knows_the_layers():
         layer.input_quantizer.amax = 1.0
         layer.weight_quantizer.amax = layer.weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
     assert [name for name, _ in quantized_layers(model)] == ["0", "2"]
-    assert [weight.scale.shape for weight in module_numbers(model).weights.values()] == [(6,), (2,)]
+    assert [weight.scale.shape for weight in module_qparams(model).weights.values()] == [(6,), (2,)]
 
 
 def test_a_weight_is_quantized_anew_when_its_bits_change():

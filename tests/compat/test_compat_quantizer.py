@@ -246,19 +246,19 @@ def test_a_range_takes_no_gradient_of_its_own(x: torch.Tensor):
 def test_what_no_engine_has_is_not_handed_to_the_core():
     several = TensorQuantizer(QuantDescriptor(name="x", axis=(0, 1), amax=np.ones((2, 3))))
     with pytest.raises(CalibrationError, match=r"axis of quantizer 'x' is \(0, 1\)"):
-        several.grid()
+        several.qparams()
     eight = TensorQuantizer(QuantDescriptor((4, 3), "x", amax=1.0))
     with pytest.raises(CalibrationError, match=r"num_bits of quantizer 'x' is \(4, 3\)"):
-        eight.grid()
+        eight.qparams()
     for setting in ({"fake_quant": False}, {"learn_amax": True}, {"scale_amax": 0.9}):
         ((name, value),) = setting.items()
         with pytest.raises(CalibrationError, match=f"{name} of quantizer 'x' is {value}"):
-            TensorQuantizer(QuantDescriptor(name="x", amax=1.0, **setting)).grid()
+            TensorQuantizer(QuantDescriptor(name="x", amax=1.0, **setting)).qparams()
     scaled = TensorQuantizer(QuantDescriptor(name="x", amax=1.0))
-    assert scaled.grid()[0] == pytest.approx(1 / 127)
+    assert scaled.qparams()[0] == pytest.approx(1 / 127)
     scaled.pre_quant_scale = 2.0
     with pytest.raises(CalibrationError, match="pre_quant_scale of quantizer 'x' is set"):
-        scaled.grid()
+        scaled.qparams()
 
 
 def test_an_export_needs_a_range():

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.detectors import Detector, checkpoint, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import CalibrationError, ModelError, OutputError
-from yoloqat.quant import activation_quantizers, module_numbers, shared_sites
+from yoloqat.quant import activation_quantizers, module_qparams, shared_locations
 
 CONFIGS = [
     QuantConfig(),
@@ -64,11 +64,13 @@ def test_the_way_to_the_disk_and_back_changes_no_bit(tmp_path, tiny, config, pic
     for field in ("info", "imgsz", "family", "architecture", "source", "keep_float", "quantization", "not_rebuildable"):
         assert getattr(again, field) == getattr(detector, field), field
     assert not again.module.training
-    first, second = module_numbers(detector.module), module_numbers(again.module)
+    first, second = module_qparams(detector.module), module_qparams(again.module)
     assert first.activations == second.activations
     assert list(first.weights) == list(second.weights)
-    assert all((first.weights[name].codes == weight.codes).all() for name, weight in second.weights.items())
-    assert shared_sites(again.module) == shared_sites(detector.module) == detector.quantization.placement.aliases
+    assert all((first.weights[name].integers == weight.integers).all() for name, weight in second.weights.items())
+    assert (
+        shared_locations(again.module) == shared_locations(detector.module) == detector.quantization.placement.aliases
+    )
 
 
 def test_channels_last_makes_no_difference_to_the_file(tmp_path, tiny, tiny_model):

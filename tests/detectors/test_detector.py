@@ -9,7 +9,7 @@ from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.detectors import Quantization
 from yoloqat.detectors.detector import apply_quantization
 from yoloqat.errors import ModelError, PatternError
-from yoloqat.quant import activation_quantizers, quantized_layers, shared_sites
+from yoloqat.quant import activation_quantizers, quantized_layers, shared_locations
 from yoloqat.quant.functional import reduce_amax
 from yoloqat.quant.graph import PlacementPlan
 
@@ -49,8 +49,8 @@ def test_a_skip_shares_the_scale_of_its_tensor(tiny):
     tiny.quantize(QuantConfig())
     block = tiny.module.get_submodule("model.2.m.0")
     assert block._residual_quantizer is block.cv1.conv._input_quantizer
-    assert shared_sites(tiny.module)["model.2.m.0._residual_quantizer"] == "model.2.m.0.cv1.conv._input_quantizer"
-    assert shared_sites(tiny.module) == tiny.quantization.placement.aliases
+    assert shared_locations(tiny.module)["model.2.m.0._residual_quantizer"] == "model.2.m.0.cv1.conv._input_quantizer"
+    assert shared_locations(tiny.module) == tiny.quantization.placement.aliases
 
 
 def test_an_unmerge_pattern_without_a_match_leaves_the_detector_float(tiny):
@@ -58,7 +58,7 @@ def test_an_unmerge_pattern_without_a_match_leaves_the_detector_float(tiny):
         tiny.quantize(QuantConfig(unmerge=("model.99",)))
     assert tiny.quantization is None
     assert not list(quantized_layers(tiny.module))
-    assert not shared_sites(tiny.module)
+    assert not shared_locations(tiny.module)
 
 
 def test_an_add_that_is_left_float_leaves_the_blocks_as_they_are(tiny):

@@ -15,7 +15,7 @@ from yoloqat.config import QuantConfig
 from yoloqat.detectors import Detector, Source
 from yoloqat.detectors.ultralytics import build, detector_from_module
 from yoloqat.detectors.ultralytics_import import ultralytics_module
-from yoloqat.quant import activation_quantizers, quantization_disabled, shared_sites
+from yoloqat.quant import activation_quantizers, quantization_disabled, shared_locations
 from yoloqat.quant.graph import plan_text
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "placement"
@@ -52,7 +52,7 @@ def test_placement_is_as_it_was_read(family: str, request: pytest.FixtureRequest
             assert torch.equal(model.module(image), before)
     plan = model.quantization.placement
     assert plan.unreached == ()
-    own, shared = {name for name, _ in activation_quantizers(model.module)}, shared_sites(model.module)
+    own, shared = {name for name, _ in activation_quantizers(model.module)}, shared_locations(model.module)
     assert own == {group.owner for group in plan.groups}
     assert shared == plan.aliases
     path = GOLDEN / f"{family}.txt"

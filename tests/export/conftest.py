@@ -12,8 +12,8 @@ from torch import nn
 from yoloqat.config import ExportConfig, QuantConfig, QuantScheme
 from yoloqat.export import trace_onnx, ultralytics_metadata
 from yoloqat.predictor import ModelInfo
-from yoloqat.quant import Numbers, TensorNumbers, swap_layers, swappable_layers, weights_float
-from yoloqat.quant.graph import marking
+from yoloqat.quant import QParams, TensorQParams, swap_layers, swappable_layers, weights_float
+from yoloqat.quant.graph import quantizer_placeholders
 
 
 class Net(nn.Module):
@@ -51,7 +51,7 @@ def marked_trace() -> Callable[..., onnx.ModelProto]:
     def trace(net: nn.Module, example: torch.Tensor, **kwargs: int) -> onnx.ModelProto:
         swapped = copy.deepcopy(net)
         swap_layers(swapped, swappable_layers(swapped), QuantConfig())
-        with weights_float(swapped), marking(swapped):
+        with weights_float(swapped), quantizer_placeholders(swapped):
             return trace_onnx(swapped, example, **kwargs)
 
     return trace
@@ -75,33 +75,33 @@ def metadata() -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def make_input() -> Callable[..., TensorNumbers]:
-    def make(amax: float = 1.0, **scheme: object) -> TensorNumbers:
-        return TensorNumbers(QuantScheme(**scheme), np.array(amax / 127, dtype=np.float32), np.array(0))
+def make_input() -> Callable[..., TensorQParams]:
+    def make(amax: float = 1.0, **scheme: object) -> TensorQParams:
+        return TensorQParams(QuantScheme(**scheme), np.array(amax / 127, dtype=np.float32), np.array(0))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def make_weight(net: Net) -> Callable[..., TensorNumbers]:
-    def make(name: str, axis: int | None = 0) -> TensorNumbers:
+def make_weight(net: Net) -> Callable[..., TensorQParams]:
+    def make(name: str, axis: int | None = 0) -> TensorQParams:
         weight = net.get_submodule(name).weight.detach().numpy()
         others = tuple(i for i in range(weight.ndim) if i != axis) if axis is not None else None
         amax = np.abs(weight).max(axis=others, keepdims=True)
-        codes = np.clip(np.round(weight * (127 / amax)), -127, 127).astype(np.int64)
+        integers = np.clip(np.round(weight * (127 / amax)), -127, 127).astype(np.int64)
         scale = (amax / 127).astype(np.float32).reshape(-1 if axis is not None else ())
         scheme = QuantScheme(axis=axis, narrow_range=True)
-        return TensorNumbers(scheme, scale, np.zeros(scale.shape, dtype=np.int64), codes)
+        return TensorQParams(scheme, scale, np.zeros(scale.shape, dtype=np.int64), integers)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def numbers(make_input: Callable[..., TensorNumbers], make_weight: Callable[..., TensorNumbers]) -> Numbers:
+def qparams(make_input: Callable[..., TensorQParams], make_weight: Callable[..., TensorQParams]) -> QParams:
     """Of all layers; the two that read one tensor have equal ones."""
     amax = {"stem": 1.0, "left": 0.7, "right": 0.7, "up": 0.9, "fc": 0.6, "last": 0.3}
     axes = dict.fromkeys(amax, 0) | {"up": 1, "last": None}
-    return Numbers(
+    return QParams(
         {f"{name}._input_quantizer": make_input(value) for name, value in amax.items()},
         {name: make_weight(name, axis) for name, axis in axes.items()},
     )

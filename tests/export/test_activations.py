@@ -11,12 +11,12 @@ from torch import nn
 
 from yoloqat.config import QuantScheme
 from yoloqat.errors import ExportError
-from yoloqat.export.activations import place_quantizers, quantizer_prefix
+from yoloqat.export.activations import insert_qdq, quantizer_prefix
 from yoloqat.onnx_graph.graph import constant, producers
 
 
-def test_every_reader_of_a_marker_reads_a_dequantizer(marked, numbers):
-    result = place_quantizers(marked, numbers.activations)
+def test_every_reader_of_a_marker_reads_a_dequantizer(marked, qparams):
+    result = insert_qdq(marked, qparams.activations)
     onnx.checker.check_model(result.model, full_check=True)
     made = producers(result.model.graph)
     for name in ("stem", "left", "up"):
@@ -29,62 +29,62 @@ def test_every_reader_of_a_marker_reads_a_dequantizer(marked, numbers):
     }
 
 
-def test_scale_is_a_float_scalar_and_zero_point_int8_zero(marked, numbers):
-    model = place_quantizers(marked, numbers.activations).model
+def test_scale_is_a_float_scalar_and_zero_point_int8_zero(marked, qparams):
+    model = insert_qdq(marked, qparams.activations).model
     node = next(n for n in model.graph.node if n.name == "stem/input/QuantizeLinear")
     scale, point = (constant(model.graph, name) for name in node.input[1:])
     assert (scale.dtype, scale.shape, scale.item()) == (np.float32, (), np.float32(1 / 127))
     assert (point.dtype, point.shape, point.item()) == (np.int8, (), 0)
 
 
-def test_affine_unsigned_input_keeps_its_zero_point(marked, numbers):
-    site = "stem._input_quantizer"
+def test_affine_unsigned_input_keeps_its_zero_point(marked, qparams):
+    location = "stem._input_quantizer"
     scheme = QuantScheme(symmetric=False, unsigned=True)
-    affine = replace(numbers.activations[site], scheme=scheme, zero_point=np.array(17, dtype=np.int64))
-    model = place_quantizers(marked, {**numbers.activations, site: affine}).model
+    affine = replace(qparams.activations[location], scheme=scheme, zero_point=np.array(17, dtype=np.int64))
+    model = insert_qdq(marked, {**qparams.activations, location: affine}).model
     tensor = next(t for t in model.graph.initializer if t.name == "stem/input/zero_point")
     assert (tensor.data_type, numpy_helper.to_array(tensor).item()) == (onnx.TensorProto.UINT8, 17)
 
 
-def test_a_graph_without_markers_is_left_alone(traced, numbers):
-    result = place_quantizers(traced, numbers.activations)
+def test_a_graph_without_markers_is_left_alone(traced, qparams):
+    result = insert_qdq(traced, qparams.activations)
     assert not result.modified
     assert result.model is traced
     assert result.aliases == result.quantizers == {}
 
 
-def test_the_given_model_is_not_changed(marked, numbers):
+def test_the_given_model_is_not_changed(marked, qparams):
     before = marked.SerializeToString(deterministic=True)
-    place_quantizers(marked, numbers.activations)
+    insert_qdq(marked, qparams.activations)
     assert marked.SerializeToString(deterministic=True) == before
 
 
-def test_a_marker_without_numbers_is_refused(marked, numbers):
-    known = {site: own for site, own in numbers.activations.items() if site != "up._input_quantizer"}
-    with pytest.raises(ExportError, match=r"quantizer 'up\._input_quantizer' of tensor '\w+' has no numbers"):
-        place_quantizers(marked, known)
+def test_a_marker_without_numbers_is_refused(marked, qparams):
+    known = {location: own for location, own in qparams.activations.items() if location != "up._input_quantizer"}
+    with pytest.raises(ExportError, match=r"quantizer 'up\._input_quantizer' of tensor '\w+' has no qparams"):
+        insert_qdq(marked, known)
 
 
-def test_numbers_that_cannot_be_written_are_refused(marked, numbers):
-    narrow = replace(numbers.activations["up._input_quantizer"], scheme=QuantScheme(bits=4))
+def test_numbers_that_cannot_be_written_are_refused(marked, qparams):
+    narrow = replace(qparams.activations["up._input_quantizer"], scheme=QuantScheme(bits=4))
     with pytest.raises(ExportError, match=r"quantizer 'up\._input_quantizer' has 4 bits"):
-        place_quantizers(marked, {**numbers.activations, "up._input_quantizer": narrow})
+        insert_qdq(marked, {**qparams.activations, "up._input_quantizer": narrow})
 
 
-def test_readers_of_one_tensor_with_equal_numbers_share_a_pair(marked, numbers):
-    placed = place_quantizers(marked, numbers.activations)
-    assert placed.aliases == {"right/input/QuantizeLinear": "left/input/QuantizeLinear"}
-    readers = {n.input[1]: n.input[0] for n in placed.model.graph.node if n.op_type == "Conv"}
+def test_readers_of_one_tensor_with_equal_numbers_share_a_pair(marked, qparams):
+    inserted = insert_qdq(marked, qparams.activations)
+    assert inserted.aliases == {"right/input/QuantizeLinear": "left/input/QuantizeLinear"}
+    readers = {n.input[1]: n.input[0] for n in inserted.model.graph.node if n.op_type == "Conv"}
     assert readers["left.weight"] == readers["right.weight"]
-    names = {tensor.name for tensor in placed.model.graph.initializer}
+    names = {tensor.name for tensor in inserted.model.graph.initializer}
     assert "left/input/scale" in names
     assert "right/input/scale" not in names
 
 
-def test_other_numbers_are_not_shared(marked, numbers, make_input):
-    placed = place_quantizers(marked, {**numbers.activations, "right._input_quantizer": make_input(0.71)})
-    assert placed.aliases == {}
-    assert "right/input/QuantizeLinear" in placed.quantizers
+def test_other_numbers_are_not_shared(marked, qparams, make_input):
+    inserted = insert_qdq(marked, {**qparams.activations, "right._input_quantizer": make_input(0.71)})
+    assert inserted.aliases == {}
+    assert "right/input/QuantizeLinear" in inserted.quantizers
 
 
 def test_a_layer_that_is_applied_twice_has_two_pairs(marked_trace, make_input):
@@ -97,18 +97,18 @@ def test_a_layer_that_is_applied_twice_has_two_pairs(marked_trace, make_input):
             return self.layer(self.layer(images).relu())
 
     model = marked_trace(Twice().eval(), torch.rand(1, 3, 4, 4))
-    placed = place_quantizers(model, {"layer._input_quantizer": make_input(1.0)})
-    assert placed.quantizers == dict.fromkeys(
+    inserted = insert_qdq(model, {"layer._input_quantizer": make_input(1.0)})
+    assert inserted.quantizers == dict.fromkeys(
         ("layer/input/QuantizeLinear", "layer/input_1/QuantizeLinear"), "layer._input_quantizer"
     )
 
 
-def test_a_marked_output_keeps_its_name(marked, numbers):
+def test_a_marked_output_keeps_its_name(marked, qparams):
     renamed = onnx.ModelProto()
     renamed.CopyFrom(marked)
     marker = next(node for node in renamed.graph.node if node.domain == "yoloqat")
     renamed.graph.output.append(onnx.helper.make_tensor_value_info(marker.output[0], 1, [1, 3, 8, 8]))
-    model = place_quantizers(renamed, numbers.activations).model
+    model = insert_qdq(renamed, qparams.activations).model
     onnx.checker.check_model(model, full_check=True)
     assert producers(model.graph)[marker.output[0]].input[0] == "stem/input/dequantized"
 

@@ -19,8 +19,8 @@ def run(model, feeds, outputs=None):
 
 
 @pytest.fixture(scope="module")
-def quantized(marked, numbers, metadata):
-    return quantize_graph(marked, numbers, metadata=metadata)[0]
+def quantized(marked, qparams, metadata):
+    return quantize_graph(marked, qparams, metadata=metadata)[0]
 
 
 def exposed(model, names):
@@ -44,17 +44,17 @@ def test_places_name_tensors_and_layers(quantized):
     assert (cuts[0].tensor, cuts[0].feed, cuts[0].raw) == ("images", "stem/input/QuantizeLinear/fed", "images")
     names = {name for cut in cuts for name in (cut.feed, cut.raw) if name is not None}
     assert {value.name for value in model.graph.input} == names
-    assert [value.name for value in model.graph.output] == ["output0", "output1", *(cut.codes for cut in cuts)]
+    assert [value.name for value in model.graph.output] == ["output0", "output1", *(cut.integers for cut in cuts)]
 
 
 def test_fed_with_its_own_tensors_it_computes_the_same(quantized, example):
     model, cuts = cut_at_quantizers(quantized)
-    codes = {cut.codes: cut.codes.removesuffix("/computed") for cut in cuts}
+    integers = {cut.integers: cut.integers.removesuffix("/computed") for cut in cuts}
     tensors = [cut.tensor for cut in cuts if cut.tensor != "images"]
-    whole = run(exposed(quantized, [*codes.values(), *tensors]), {"images": example.numpy()})
+    whole = run(exposed(quantized, [*integers.values(), *tensors]), {"images": example.numpy()})
     pieces = run(model, fed(cuts, whole | {"images": example.numpy()}))
     np.testing.assert_array_equal(pieces["output0"], whole["output0"])
-    for computed, original in codes.items():
+    for computed, original in integers.items():
         np.testing.assert_array_equal(pieces[computed], whole[original])
 
 
@@ -64,7 +64,7 @@ def test_an_error_does_not_reach_the_next_piece(quantized, example):
     feeds = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
     before = run(model, feeds)
     after = run(model, feeds | {cuts[0].feed: example.numpy()})
-    assert {name for name in before if not np.array_equal(before[name], after[name])} == {cuts[1].codes}
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {cuts[1].integers}
 
 
 def test_quantized_tensor_that_is_also_an_output_stays_computed(quantized):
@@ -92,7 +92,7 @@ def test_who_reads_a_tensor_unquantized_is_fed_apart():
     assert (cut.feed, cut.raw) == ("Q/fed", "r/raw")
     out = run(cut_model, {"x": np.float32([3.4]), "Q/fed": np.float32([7.0]), "r/raw": np.float32([2.25])})
     assert out["y"] == np.float32([4.75])
-    assert out[cut.codes] == np.int8([3])
+    assert out[cut.integers] == np.int8([3])
 
 
 def test_float_graph_is_refused(traced):

@@ -17,8 +17,8 @@ from yoloqat.onnx_graph.graph import initializers, producers
 
 
 @pytest.fixture(scope="module")
-def quantized(marked, numbers, metadata):
-    return quantize_graph(marked, numbers, metadata=metadata)[0]
+def quantized(marked, qparams, metadata):
+    return quantize_graph(marked, qparams, metadata=metadata)[0]
 
 
 def run(model, images):
@@ -45,9 +45,11 @@ def test_images_and_outputs_stay_float32_and_the_layers_are_half(quantized, exam
 def test_every_scale_is_half(quantized):
     model = bake_half(quantized).model
     constants = initializers(model.graph)
-    sites = [node for node in model.graph.node if node.op_type.endswith("quantizeLinear") or "Quantize" in node.op_type]
-    assert len(sites) > 10
-    assert {constants[node.input[1]].data_type for node in sites} == {TensorProto.FLOAT16}
+    locations = [
+        node for node in model.graph.node if node.op_type.endswith("quantizeLinear") or "Quantize" in node.op_type
+    ]
+    assert len(locations) > 10
+    assert {constants[node.input[1]].data_type for node in locations} == {TensorProto.FLOAT16}
 
 
 def test_the_given_model_is_not_changed(quantized):
@@ -98,9 +100,9 @@ def test_what_decodes_after_the_last_layer_stays_float32(marked_trace, make_inpu
             return self.layer(images).sigmoid() * 640
 
     model = marked_trace(Head().eval(), torch.rand(1, 3, 4, 4))
-    from yoloqat.export.activations import place_quantizers
+    from yoloqat.export.activations import insert_qdq
 
-    baked = bake_half(place_quantizers(model, {"layer._input_quantizer": make_input(1.0)}).model).model
+    baked = bake_half(insert_qdq(model, {"layer._input_quantizer": make_input(1.0)}).model).model
     made = producers(baked.graph)
     types = {v.name: v.type.tensor_type.elem_type for v in baked.graph.value_info}
     product = made["output0"]

@@ -26,7 +26,7 @@ def test_values_are_the_literals_that_ultralytics_evaluates():
 def test_own_entry_is_json():
     own = json.loads(
         yoloqat_metadata(
-            sites=["a/input/QuantizeLinear"], quantizers={"a/input/QuantizeLinear": "a"}, aliases={"b": "a"}
+            locations=["a/input/QuantizeLinear"], quantizers={"a/input/QuantizeLinear": "a"}, aliases={"b": "a"}
         )
     )
     assert (own["sites"], own["aliases"], own["schema"]) == (["a/input/QuantizeLinear"], {"b": "a"}, 1)

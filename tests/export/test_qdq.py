@@ -13,27 +13,27 @@ from torch.nn import functional as F
 from yoloqat.config import ExportConfig, QuantConfig
 from yoloqat.errors import ExportError
 from yoloqat.export import export_qdq, save_onnx
-from yoloqat.quant import Numbers, swap_layers, swappable_layers, weights_float
-from yoloqat.quant.graph import marking
+from yoloqat.quant import QParams, swap_layers, swappable_layers, weights_float
+from yoloqat.quant.graph import quantizer_placeholders
 
 
-def fake(tensor, numbers):
-    scale = torch.from_numpy(np.asarray(numbers.scale))
+def fake(tensor, qparams):
+    scale = torch.from_numpy(np.asarray(qparams.scale))
     return torch.clamp(torch.round(tensor / scale), -128, 127) * scale
 
 
-def weight(numbers, axis):
-    shape = [1] * numbers.codes.ndim
+def weight(qparams, axis):
+    shape = [1] * qparams.integers.ndim
     if axis is not None:
         shape[axis] = -1
-    return torch.from_numpy(numbers.codes).float() * torch.from_numpy(numbers.scale.reshape(shape))
+    return torch.from_numpy(qparams.integers).float() * torch.from_numpy(qparams.scale.reshape(shape))
 
 
-def reference(net, numbers, images):
+def reference(net, qparams, images):
     """What the exported graph must compute, written with torch alone."""
-    inputs = {site.removesuffix("._input_quantizer"): own for site, own in numbers.activations.items()}
+    inputs = {location.removesuffix("._input_quantizer"): own for location, own in qparams.activations.items()}
     w = {
-        name: weight(numbers.weights[name], axis)
+        name: weight(qparams.weights[name], axis)
         for name, axis in {"stem": 0, "left": 0, "right": 0, "up": 1, "fc": 0, "last": None}.items()
     }
     stem = F.silu(F.conv2d(fake(images, inputs["stem"]), w["stem"], net.stem.bias, padding=1))
@@ -53,10 +53,10 @@ def swapped(net):
 
 
 @pytest.fixture(scope="module")
-def exported(swapped, numbers, example, metadata, tmp_path_factory):
+def exported(swapped, qparams, example, metadata, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    with weights_float(swapped), marking(swapped):
-        return path, export_qdq(swapped, numbers, example, path, config=ExportConfig(), metadata=metadata)
+    with weights_float(swapped), quantizer_placeholders(swapped):
+        return path, export_qdq(swapped, qparams, example, path, config=ExportConfig(), metadata=metadata)
 
 
 def test_report_counts_convolutions_and_aliases(exported):
@@ -65,7 +65,7 @@ def test_report_counts_convolutions_and_aliases(exported):
     assert report.aliases == {"right/input/QuantizeLinear": "left/input/QuantizeLinear"}
 
 
-def test_runtime_computes_what_the_numbers_say(exported, net, numbers, example):
+def test_runtime_computes_what_the_numbers_say(exported, net, qparams, example):
     path, _ = exported
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -73,7 +73,7 @@ def test_runtime_computes_what_the_numbers_say(exported, net, numbers, example):
         None, {"images": example.numpy()}
     )
     with torch.no_grad():
-        wanted = reference(net, numbers, example)
+        wanted = reference(net, qparams, example)
     for output, want in zip(outputs, wanted, strict=True):
         np.testing.assert_allclose(output, want.numpy(), atol=1e-5)
 
@@ -83,24 +83,24 @@ def test_file_tells_its_sites_and_nothing_of_the_machine(exported):
     model = onnx.load(path)
     own = json.loads(next(entry.value for entry in model.metadata_props if entry.key == "yoloqat"))
     quantizers = [node.name for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    assert [site for site in own["sites"] if site.endswith("/QuantizeLinear")] == quantizers
+    assert [location for location in own["sites"] if location.endswith("/QuantizeLinear")] == quantizers
     assert "stem/weight/DequantizeLinear" in own["sites"]
     assert b".py" not in path.read_bytes()
 
 
-def test_unquantized_layers_stay_float(net, numbers, example, metadata, tmp_path):
+def test_unquantized_layers_stay_float(net, qparams, example, metadata, tmp_path):
     swapped = copy.deepcopy(net)
     swap_layers(swapped, ["stem", "left"], QuantConfig())
-    weights = {name: numbers.weights[name] for name in ("stem", "left")}
-    with weights_float(swapped), marking(swapped):
-        own = Numbers(numbers.activations, weights)
+    weights = {name: qparams.weights[name] for name in ("stem", "left")}
+    with weights_float(swapped), quantizer_placeholders(swapped):
+        own = QParams(qparams.activations, weights)
         report = export_qdq(swapped, own, example, tmp_path / "m.onnx", config=ExportConfig(), metadata=metadata)
     assert (report.quantized_convolutions, report.convolutions) == (2, 4)
 
 
 def test_failed_export_leaves_no_file(net, example, tmp_path):
     with pytest.raises(ExportError, match="metadata lacks names"):
-        export_qdq(net, Numbers({}, {}), example, tmp_path / "m.onnx", config=ExportConfig(), metadata={})
+        export_qdq(net, QParams({}, {}), example, tmp_path / "m.onnx", config=ExportConfig(), metadata={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,12 +114,12 @@ def test_invalid_graph_is_not_written(traced, tmp_path):
 
 
 @pytest.mark.parametrize("opset", [17, 21, 23])
-def test_quantized_graph_is_valid_in_other_opsets(metadata, numbers, tmp_path, opset):
+def test_quantized_graph_is_valid_in_other_opsets(metadata, qparams, tmp_path, opset):
     path = tmp_path / "m.onnx"
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.SiLU()).eval()
     swap_layers(module, ["0"], QuantConfig())
-    own = Numbers({"0._input_quantizer": numbers.activations["stem._input_quantizer"]}, {"0": numbers.weights["stem"]})
-    with weights_float(module), marking(module):
+    own = QParams({"0._input_quantizer": qparams.activations["stem._input_quantizer"]}, {"0": qparams.weights["stem"]})
+    with weights_float(module), quantizer_placeholders(module):
         report = export_qdq(
             module, own, torch.rand(1, 3, 8, 8), path, config=ExportConfig(opset=opset), metadata=metadata
         )

@@ -18,7 +18,7 @@ from yoloqat.finetuning import LAST, TrainingState
 from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.norms import FrozenBatchNorm2d, fold, foldable, unfold
 from yoloqat.quant import activation_quantizers, quantized_layers, quantizers
-from yoloqat.quant.functional import quant_scale
+from yoloqat.quant.functional import inv_scale
 
 HARD = {0: -1.5, 1: 0.0, 2: 1e-9, 3: 1e-4}
 """Scales of channels that are hard to divide by."""
@@ -41,7 +41,7 @@ def harden(norms: dict[str, nn.BatchNorm2d]) -> dict[str, nn.BatchNorm2d]:
 def weight_codes(detector: Detector) -> dict[str, torch.Tensor]:
     """The weights of the quantized layers in units of their step, before rounding."""
     return {
-        name: layer.weight.detach() * quant_scale(layer._weight_quantizer.amax, layer._weight_quantizer.scheme)
+        name: layer.weight.detach() * inv_scale(layer._weight_quantizer.amax, layer._weight_quantizer.scheme)
         for name, layer in quantized_layers(detector.module)
     }
 

@@ -12,11 +12,11 @@ from forwards import Forwards
 from tiny_detector import IMGSZ, TinyData
 
 from yoloqat.calibration import Statistics
+from yoloqat.calibration.cache import differences
 from yoloqat.config import CalibrationConfig, MethodSpec, QuantConfig, QuantScheme
 from yoloqat.datasets import calibration_images
 from yoloqat.detectors import load_detector
 from yoloqat.errors import CalibrationError
-from yoloqat.pipeline.histograms import differences
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import activation_quantizers

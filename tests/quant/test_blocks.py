@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig, QuantScheme
-from yoloqat.quant import QuantBlock, activation_quantizers, add_roles, block_sites, swap_blocks
+from yoloqat.quant import QuantBlock, activation_quantizers, block_locations, residual_roles, swap_blocks
 
 
 class Skip(nn.Module):
@@ -26,10 +26,10 @@ class Sub(Skip):
 class QuantSkip(QuantBlock, Skip):
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
-        return add_roles(config, "")
+        return residual_roles(config, "")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.added(x, self.inner(x))
+        return self.residual_add(x, self.inner(x))
 
 
 FORMS = {Skip: QuantSkip}
@@ -40,14 +40,14 @@ FORMS = {Skip: QuantSkip}
     [("none", ()), ("residual", ("residual", "residual2")), ("both", ("residual", "branch", "residual2", "branch2"))],
 )
 def test_the_recipe_says_which_inputs(adds, roles):
-    assert add_roles(QuantConfig(adds=adds), "", "2") == roles
+    assert residual_roles(QuantConfig(adds=adds), "", "2") == roles
 
 
 def test_a_block_is_replaced_wherever_it_is_registered_and_shares_its_layers():
     inner = Skip()
     net = nn.ModuleDict({"a": nn.Sequential(inner, Sub()), "b": inner}).eval()
     config = QuantConfig(adds="both", activations=QuantScheme(bits=4))
-    assert block_sites(net, FORMS, config) == ["a.0._residual_quantizer", "a.0._branch_quantizer"]
+    assert block_locations(net, FORMS, config) == ["a.0._residual_quantizer", "a.0._branch_quantizer"]
     assert type(net["b"]) is Skip
     swap_blocks(net, FORMS, config)
     block = net["b"]

@@ -12,13 +12,13 @@ from yoloqat.config import QuantScheme
 from yoloqat.errors import CalibrationError
 from yoloqat.quant.functional import (
     AMAX_EPSILON,
-    affine_grid,
-    codes,
+    affine_qparams,
     fake_quant,
     fake_quant_affine,
-    fake_quant_on_grid,
+    fake_quant_by_qparams,
     fake_quant_scaled,
-    quant_scale,
+    inv_scale,
+    quantize,
     reduce_amax,
 )
 
@@ -46,11 +46,9 @@ def test_values_lie_on_the_grid_and_saturate_at_its_ends(x, amax, scheme):
 @FEW
 @given(x=VALUES, amax=AMAX | st.just(torch.tensor(0.0)) | st.just(torch.tensor(AMAX_EPSILON)), scheme=SCHEMES)
 def test_numbers_and_tensors_for_scalars_give_the_same_bits(x, amax, scheme):
-    by_tensors = fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+    by_tensors = fake_quant_scaled(x, inv_scale(amax, scheme), scheme)
     assert torch.equal(fake_quant(x, amax, scheme), by_tensors)
-    assert torch.equal(
-        fake_quant(x.half(), amax, scheme), fake_quant_scaled(x.half(), quant_scale(amax, scheme), scheme)
-    )
+    assert torch.equal(fake_quant(x.half(), amax, scheme), fake_quant_scaled(x.half(), inv_scale(amax, scheme), scheme))
 
 
 @FEW
@@ -93,14 +91,14 @@ def test_a_reference_in_numpy_agrees(x, amax, scheme):
     scale = np.float32(scheme.high) / np.float32(amax)
     integers = np.clip(np.rint(x.numpy() * scale), scheme.low, scheme.high)
     assert np.array_equal(fake_quant(x, amax, scheme).numpy(), integers / scale)
-    assert np.array_equal(codes(x, quant_scale(amax, scheme), scheme).numpy(), integers)
+    assert np.array_equal(quantize(x, inv_scale(amax, scheme), scheme).numpy(), integers)
 
 
 @pytest.mark.parametrize("amax", [0.0, AMAX_EPSILON])
 def test_a_vanishing_range_maps_everything_to_zero(amax):
     x = torch.tensor([-3.0, 0.0, 1e-9, 7.0])
     assert fake_quant(x, torch.tensor(amax), QuantScheme()).abs().tolist() == [0.0] * 4
-    assert quant_scale(torch.tensor(amax), QuantScheme()).item() == 0.0
+    assert inv_scale(torch.tensor(amax), QuantScheme()).item() == 0.0
 
 
 def test_a_range_just_above_vanishing_is_used():
@@ -116,7 +114,7 @@ def test_ties_go_to_even():
 def test_the_input_is_not_changed():
     x = torch.tensor([0.3, -0.7])
     fake_quant(x, torch.tensor(0.5), QuantScheme())
-    fake_quant_on_grid(x, torch.tensor(0.1), torch.tensor(0.0), QuantScheme(symmetric=False))
+    fake_quant_by_qparams(x, torch.tensor(0.1), torch.tensor(0.0), QuantScheme(symmetric=False))
     assert torch.equal(x, torch.tensor([0.3, -0.7]))
 
 
@@ -146,7 +144,7 @@ def test_per_channel_ranges_quantize_each_channel_by_its_own():
 
 def test_a_scale_known_beforehand_gives_the_same():
     x, amax, scheme = torch.linspace(-3, 3, 100), torch.tensor(2.1), QuantScheme()
-    assert torch.equal(fake_quant_scaled(x, quant_scale(amax, scheme), scheme), fake_quant(x, amax, scheme))
+    assert torch.equal(fake_quant_scaled(x, inv_scale(amax, scheme), scheme), fake_quant(x, amax, scheme))
 
 
 @FEW
@@ -155,7 +153,7 @@ def test_a_scale_known_beforehand_gives_the_same():
 )
 def test_an_affine_grid_holds_zero_and_covers_its_range(x, ends, scheme):
     low, high = torch.tensor(ends[0]), torch.tensor(ends[1])
-    step, zero_point = affine_grid(low, high, scheme)
+    step, zero_point = affine_qparams(low, high, scheme)
     assert zero_point == zero_point.round()
     assert scheme.low <= zero_point <= scheme.high
     assert step > 0
@@ -183,7 +181,7 @@ def test_a_small_affine_range_is_not_taken_for_an_empty_one():
 
 
 def test_an_empty_affine_range_has_a_usable_step():
-    step, zero_point = affine_grid(torch.tensor(0.0), torch.tensor(0.0), QuantScheme(symmetric=False, unsigned=True))
+    step, zero_point = affine_qparams(torch.tensor(0.0), torch.tensor(0.0), QuantScheme(symmetric=False, unsigned=True))
     assert (step.item(), zero_point.item()) == (1.0, 0.0)
 
 
@@ -230,17 +228,17 @@ def test_a_recorded_graph_follows_the_range(axis):
         def forward(self, x):
             return fake_quant(x, self.amax, QuantScheme(axis=axis))
 
-    site, x = Site(), torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
-    exported = torch.export.export(site, (x,)).module()
-    traced = torch.jit.trace(site, (x,))
-    compiled = torch.compile(site, backend="eager", fullgraph=True)
-    expected = site(x)
+    location, x = Site(), torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    exported = torch.export.export(location, (x,)).module()
+    traced = torch.jit.trace(location, (x,))
+    compiled = torch.compile(location, backend="eager", fullgraph=True)
+    expected = location(x)
     for recorded in (exported, traced, compiled):
         assert torch.equal(recorded(x), expected)
-    for recorded in (exported, traced, site):
+    for recorded in (exported, traced, location):
         recorded.amax.mul_(0.5)
     for recorded in (exported, traced, compiled):
-        assert torch.equal(recorded(x), fake_quant(x, site.amax, QuantScheme(axis=axis)))
+        assert torch.equal(recorded(x), fake_quant(x, location.amax, QuantScheme(axis=axis)))
 
 
 def test_reduce_amax_keeps_several_axes():

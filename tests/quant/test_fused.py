@@ -13,7 +13,7 @@ from torch import Tensor
 
 from yoloqat.config import QuantScheme
 from yoloqat.quant import fused
-from yoloqat.quant.functional import fake_quant, fake_quant_scaled, quant_scale
+from yoloqat.quant.functional import fake_quant, fake_quant_scaled, inv_scale
 from yoloqat.quant.fused import BLOCK, TRIED, fake_quant_fused, fuses, fusible, kernel
 
 MODULE = "yoloqat.quant.triton_kernel"
@@ -27,7 +27,7 @@ RANGES = {
 
 
 def reference(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
-    return fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+    return fake_quant_scaled(x, inv_scale(amax, scheme), scheme)
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from yoloqat.quant import (
     activation_quantizers,
     calibrate_module,
     fold_batch_norms,
-    module_numbers,
+    module_qparams,
     quantization_disabled,
     quantize_module,
-    shared_sites,
+    shared_locations,
 )
 
 AFFINE = QuantConfig(activations=QuantScheme(symmetric=False))
@@ -104,7 +104,7 @@ def test_the_copy_is_quantized_and_close(net: Net, x: torch.Tensor) -> None:
     quantized = quantize_module(net, x)
     assert not any(isinstance(child, TensorQuantizer) for child in net.modules())
     # both convolutions behind the stem read one tensor: one scale
-    assert shared_sites(quantized) == {"right._input_quantizer": "left._input_quantizer"}
+    assert shared_locations(quantized) == {"right._input_quantizer": "left._input_quantizer"}
     calibrated = calibrate_module(quantized, [x], "max")
     assert all(quantizer.amax is None for _, quantizer in activation_quantizers(quantized))
     with quantization_disabled(calibrated):
@@ -137,7 +137,7 @@ def test_it_trains_under_fake_quantization(net: Net, x: torch.Tensor) -> None:
 
 
 def test_a_pattern_leaves_a_layer_float(net: Net, x: torch.Tensor) -> None:
-    numbers = module_numbers(calibrate_module(quantize_module(net, x, QuantConfig(ignore=("head",))), [x]))
+    numbers = module_qparams(calibrate_module(quantize_module(net, x, QuantConfig(ignore=("head",))), [x]))
     assert set(numbers.weights) == {"stem", "left", "right"}
 
 
@@ -186,7 +186,7 @@ def test_the_exported_file_computes_what_the_module_does(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     found = session.run(None, {"images": x.numpy()})[0]
-    numbers, head = module_numbers(calibrated), calibrated.get_submodule("head")
+    numbers, head = module_qparams(calibrated), calibrated.get_submodule("head")
     step = float(numbers.activations["head._input_quantizer"].scale)
     one_step = step * float(
         head.weight.detach().abs().max()

@@ -10,7 +10,7 @@ from torch import nn
 
 from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.errors import CalibrationError
-from yoloqat.quant import activation_quantizers, check_ranges, module_numbers, quantized_layers, swap_layers
+from yoloqat.quant import activation_quantizers, check_ranges, module_qparams, quantized_layers, swap_layers
 
 
 def calibrated(**schemes: QuantScheme) -> nn.Module:
@@ -24,16 +24,16 @@ def calibrated(**schemes: QuantScheme) -> nn.Module:
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, -float("inf")])
-@pytest.mark.parametrize("site", ["0._weight_quantizer", "2._input_quantizer"])
-def test_an_amax_that_is_no_range_is_named(site, value):
+@pytest.mark.parametrize("location", ["0._weight_quantizer", "2._input_quantizer"])
+def test_an_amax_that_is_no_range_is_named(location, value):
     net = calibrated()
     check_ranges(net)
-    net.get_submodule(site)._amax.flatten()[-1] = value
-    text = re.escape(f"quantizer '{site}' of 'a.safetensors' has the amax {value}; expected finite")
+    net.get_submodule(location)._amax.flatten()[-1] = value
+    text = re.escape(f"quantizer '{location}' of 'a.safetensors' has the amax {value}; expected finite")
     with pytest.raises(CalibrationError, match=text):
         check_ranges(net, "'a.safetensors'")
-    with pytest.raises(CalibrationError, match=re.escape(f"quantizer '{site}' of the model has the amax {value}")):
-        module_numbers(net)
+    with pytest.raises(CalibrationError, match=re.escape(f"quantizer '{location}' of the model has the amax {value}")):
+        module_qparams(net)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1.0])

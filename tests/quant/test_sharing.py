@@ -1,4 +1,4 @@
-"""One quantizer at several sites: registered once, shared by copies, told apart when asked."""
+"""One quantizer at several locations: registered once, shared by copies, told apart when asked."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from yoloqat.errors import ModelError
 from yoloqat.quant import (
     activation_quantizers,
     collecting,
-    drop_sites,
     dynamic_amax,
+    locate_quantizer,
     quantization_disabled,
     quantizers,
+    remove_quantizers,
     share_quantizers,
-    shared_sites,
-    site_holder,
+    shared_locations,
     swap_layers,
     swappable_layers,
     unshared,
@@ -42,7 +42,7 @@ def test_the_quantizer_is_met_once(shared):
     assert len(list(quantizers(shared))) == 5
     shared[0][0]._input_quantizer.amax = 2.0
     assert [name for name in shared.state_dict() if name.endswith("_amax")] == ["0.0._input_quantizer._amax"]
-    assert shared_sites(shared) == {SECOND: FIRST}
+    assert shared_locations(shared) == {SECOND: FIRST}
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
@@ -50,7 +50,7 @@ def test_copies_share_their_own(shared, copied):
     twin = copied(shared)
     assert twin[0][2]._input_quantizer is twin[0][0]._input_quantizer
     assert twin[0][0]._input_quantizer is not shared[0][0]._input_quantizer
-    assert shared_sites(twin) == {SECOND: FIRST}
+    assert shared_locations(twin) == {SECOND: FIRST}
 
 
 def test_a_move_reaches_every_site(shared):
@@ -69,7 +69,7 @@ def test_sites_told_apart_for_a_while_compute_the_same(shared, image):
         shared[0][2]._input_quantizer.disable()
         assert not torch.equal(shared(image), before)
     assert torch.equal(shared(image), before)
-    assert shared_sites(shared) == {SECOND: FIRST}
+    assert shared_locations(shared) == {SECOND: FIRST}
 
 
 def test_contexts_treat_the_shared_one_once(shared, image):
@@ -84,7 +84,7 @@ def test_contexts_treat_the_shared_one_once(shared, image):
         shared(image)
     assert quantizer._seen is None
     counts = quantizer._calibrator.histogram().counts
-    assert counts.sum() == image.numel() + 2 * 4 * 4 * 4  # the image and what the second site reads
+    assert counts.sum() == image.numel() + 2 * 4 * 4 * 4  # the image and what the second location reads
 
 
 def test_a_tensor_that_two_sites_read_counts_once_in_each_forward(image):
@@ -106,11 +106,11 @@ def test_a_tensor_that_two_sites_read_counts_once_in_each_forward(image):
 
 
 def test_a_dropped_site_is_gone(shared):
-    drop_sites(shared, [THIRD])
+    remove_quantizers(shared, [THIRD])
     assert [name for name, _ in activation_quantizers(shared)] == [FIRST]
 
 
-@pytest.mark.parametrize("site", ["0.9._input_quantizer", "0.0._residual_quantizer", "0.0.weight"])
-def test_a_site_that_is_not_there_is_named(shared, site):
-    with pytest.raises(ModelError, match=f"the model has no quantizer '{site}'"):
-        site_holder(shared, site)
+@pytest.mark.parametrize("location", ["0.9._input_quantizer", "0.0._residual_quantizer", "0.0.weight"])
+def test_a_site_that_is_not_there_is_named(shared, location):
+    with pytest.raises(ModelError, match=f"the model has no quantizer '{location}'"):
+        locate_quantizer(shared, location)

@@ -23,7 +23,7 @@ def x() -> torch.Tensor:
 
 
 def histogram_quantizer(scheme: QuantScheme = SCHEME) -> TensorQuantizer:
-    return TensorQuantizer(scheme, name="site", calib_method="histogram", if_quant=False, if_calib=True)
+    return TensorQuantizer(scheme, name="location", calib_method="histogram", if_quant=False, if_calib=True)
 
 
 def with_amax(value: torch.Tensor | float, scheme: QuantScheme = SCHEME, **arguments: object) -> TensorQuantizer:
@@ -35,7 +35,7 @@ def with_amax(value: torch.Tensor | float, scheme: QuantScheme = SCHEME, **argum
 def test_without_an_amax_each_tensor_gives_its_own(x):
     quantizer = TensorQuantizer()
     assert quantizer.amax is None
-    assert quantizer.grid() is None
+    assert quantizer.qparams() is None
     for scale in (1.0, 10.0):
         assert torch.equal(quantizer(scale * x), fake_quant(scale * x, (scale * x).abs().max(), SCHEME))
     assert quantizer.amax is None
@@ -68,8 +68,8 @@ def test_setting_amax_copies_it():
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_an_amax_that_is_no_range_is_refused(value):
-    quantizer = with_amax(1.0, name="site")
-    with pytest.raises(CalibrationError, match=f"amax of 'site' is {value}"):
+    quantizer = with_amax(1.0, name="location")
+    with pytest.raises(CalibrationError, match=f"amax of 'location' is {value}"):
         quantizer.amax = torch.tensor([1.0, value, 2.0])
     assert quantizer.amax.item() == 1.0
 
@@ -116,16 +116,16 @@ def test_a_histogram_collected_elsewhere_gives_the_same_range(x):
 
 
 def test_asking_for_an_amax_before_any_data():
-    for quantizer in (histogram_quantizer(), TensorQuantizer(name="site")):
-        with pytest.raises(CalibrationError, match="quantizer 'site' collected nothing"):
+    for quantizer in (histogram_quantizer(), TensorQuantizer(name="location")):
+        with pytest.raises(CalibrationError, match="quantizer 'location' collected nothing"):
             quantizer.load_calib_amax()
         assert quantizer.amax is None
 
 
 def test_asking_maxima_for_another_method(x):
-    quantizer = TensorQuantizer(name="site", if_calib=True)
+    quantizer = TensorQuantizer(name="location", if_calib=True)
     quantizer(x)
-    with pytest.raises(CalibrationError, match="'site' was asked for 'mse' but collected only maxima"):
+    with pytest.raises(CalibrationError, match="'location' was asked for 'mse' but collected only maxima"):
         quantizer.load_calib_amax("mse")
     quantizer.load_calib_amax(MethodSpec("max"))
     assert quantizer.amax == x.abs().max()
@@ -168,7 +168,7 @@ def test_an_affine_site_takes_what_it_saw(x):
 def test_an_affine_site_without_a_range_is_dynamic(x):
     quantizer = TensorQuantizer(AFFINE)
     assert torch.equal(quantizer(x), fake_quant_affine(x, x.min(), x.max(), AFFINE))
-    assert quantizer.grid() is None
+    assert quantizer.qparams() is None
 
 
 @pytest.mark.parametrize("how", ["amax", "max calibrator"])
@@ -198,15 +198,15 @@ def test_an_affine_range_always_holds_zero():
 @pytest.mark.parametrize(
     ("symmetric", "low", "high", "message"),
     [
-        (True, -1.0, 1.0, r"range of 'site' is \[-1.0, 1.0\] with a symmetric scheme"),
-        (False, 2.0, 1.0, r"range of 'site' is \[2.0, 1.0\] with an affine scheme"),
-        (False, float("nan"), 1.0, r"range of 'site' is \[nan, 1.0\]"),
-        (False, -float("inf"), 1.0, "low end of 'site' is inf"),
-        (False, -1.0, float("inf"), "high end of 'site' is inf"),
+        (True, -1.0, 1.0, r"range of 'location' is \[-1.0, 1.0\] with a symmetric scheme"),
+        (False, 2.0, 1.0, r"range of 'location' is \[2.0, 1.0\] with an affine scheme"),
+        (False, float("nan"), 1.0, r"range of 'location' is \[nan, 1.0\]"),
+        (False, -float("inf"), 1.0, "low end of 'location' is inf"),
+        (False, -1.0, float("inf"), "high end of 'location' is inf"),
     ],
 )
 def test_a_range_that_cannot_be_is_refused(symmetric, low, high, message):
-    quantizer = TensorQuantizer(QuantScheme(symmetric=symmetric), name="site")
+    quantizer = TensorQuantizer(QuantScheme(symmetric=symmetric), name="location")
     with pytest.raises(CalibrationError, match=message):
         quantizer.set_range(low, high)
     assert (quantizer.low, quantizer.amax) == (None, None)
@@ -214,23 +214,23 @@ def test_a_range_that_cannot_be_is_refused(symmetric, low, high, message):
 
 def test_the_grid_is_what_fake_quant_uses(x):
     quantizer = with_amax(2.0)
-    step, zero_point = quantizer.grid()
+    step, zero_point = quantizer.qparams()
     assert zero_point == 0.0
     assert torch.allclose((x / step).round().clamp(-128, 127) * step, quantizer(x), atol=1e-6)
     affine = TensorQuantizer(AFFINE)
     affine.set_range(-1.0, 2.0)
-    step, zero_point = affine.grid()
+    step, zero_point = affine.qparams()
     assert torch.allclose(((x / step).round() + zero_point).clamp(-128, 127) * step - zero_point * step, affine(x))
 
 
 def test_the_grid_of_zeros_has_a_usable_step():
     quantizer = with_amax(torch.tensor([[0.0], [127.0]]), QuantScheme(axis=0))
-    assert quantizer.grid()[0].tolist() == [[1.0], [1.0]]
+    assert quantizer.qparams()[0].tolist() == [[1.0], [1.0]]
 
 
 def test_a_tensor_of_zeros_stays_zero_in_an_engine():
     quantizer = with_amax(0.0)
-    step, zero_point = quantizer.grid()
+    step, zero_point = quantizer.qparams()
     x = torch.tensor([-1000.0, 0.3, 1000.0])
     assert torch.equal(torch.round(x / step) + zero_point, torch.zeros(3))
     assert torch.equal(quantizer(x), torch.zeros(3))
@@ -269,11 +269,11 @@ def test_a_copy_is_independent(x):
     quantizer.amax = 7.0
     twin.load_calib_amax("max")
     assert twin.amax == x.abs().max()
-    assert twin.name == "site"
+    assert twin.name == "location"
 
 
 def test_calibrated_in_inference_mode_it_trains_after(x):
-    quantizer = TensorQuantizer(name="site", if_quant=False, if_calib=True)
+    quantizer = TensorQuantizer(name="location", if_quant=False, if_calib=True)
     with torch.inference_mode():
         quantizer(x)
         quantizer.load_calib_amax()

@@ -39,7 +39,7 @@ def collect_statistics(
         records: The calibration images.
         imgsz: Side of the square letterbox in pixels, or (height, width) of another, as for evaluation.
         batch: Images per forward.
-        bins: Histogram bins per site, a power of two.
+        bins: Histogram bins per location, a power of two.
         sample: Count about every so-many-th element of large tensors; 1 counts all. The range is always that of all.
         progress: Told of every finished batch.
 
@@ -81,7 +81,7 @@ def collect_stages(
         stages: Rising numbers of images; no batch reaches across one of them.
         imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
-        bins: Histogram bins per site.
+        bins: Histogram bins per location.
         sample: Distance between counted elements of large tensors.
         progress: Told of every finished batch.
 

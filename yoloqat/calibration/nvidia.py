@@ -114,9 +114,9 @@ def calibrate_with(
         name: _twin(package, quantizer, kind).to(next(detector.module.parameters()).device)
         for name, quantizer in activation_quantizers(detector.module)
     }
-    sites = dict(activation_quantizers(detector.module))
+    locations = dict(activation_quantizers(detector.module))
     with quantization_disabled(detector.module), ExitStack() as hooks:
-        for name, quantizer in sites.items():
+        for name, quantizer in locations.items():
             hooks.callback(quantizer.register_forward_pre_hook(_watch(theirs[name])).remove)
         done = 0
         for batch_ in read_batches(
@@ -126,7 +126,7 @@ def calibrate_with(
             done += len(batch_.records)
             progress("collect statistics", done, len(records))
     for done, (name, twin) in enumerate(theirs.items(), start=1):
-        sites[name].amax = _amax(twin, method, name)
+        locations[name].amax = _amax(twin, method, name)
         progress(f"amax by {method}", done, len(theirs))
     for name, layer in quantized_layers(detector.module):
         twin = _twin(package, layer._weight_quantizer, "max")

@@ -103,29 +103,29 @@ def choose_methods(
         CalibrationError: A quantizer was not reached, by all images or by those that are looked at.
         DataError: An image does not decode.
     """
-    sites = dict(activation_quantizers(detector.module))
-    ranges = {name: _Ranges([], []) for name in sites}
+    locations = dict(activation_quantizers(detector.module))
+    ranges = {name: _Ranges([], []) for name in locations}
     for method in methods:
         apply_method(detector, statistics, method, progress=progress)
-        for name, quantizer in sites.items():
+        for name, quantizer in locations.items():
             ends = (quantizer.amax, quantizer.low)
             known = [_values(entry) for entry in ranges[name].ends]
             if _values(ends) not in known:
                 ranges[name].ends.append(ends)
             ranges[name].of_method.append([*known, _values(ends)].index(_values(ends)))
-    name_of = {id(quantizer): name for name, quantizer in sites.items()}
-    tallies: dict[str, dict[str, _Tally]] = {name: {} for name in sites}
+    name_of = {id(quantizer): name for name, quantizer in locations.items()}
+    tallies: dict[str, dict[str, _Tally]] = {name: {} for name in locations}
     readers: list[tuple[str, str, nn.Module]] = [
         (name_of[id(layer._input_quantizer)], layer_name, layer)
         for layer_name, layer in quantized_layers(detector.module)
     ]
-    read = {site for site, _, _ in readers}
-    readers += [(name, name, quantizer) for name, quantizer in sites.items() if name not in read]
+    read = {location for location, _, _ in readers}
+    readers += [(name, name, quantizer) for name, quantizer in locations.items() if name not in read]
     chosen = records[:: max(1, len(records) // images)][:images]
     with quantization_disabled(detector.module), ExitStack() as hooks:
-        for site, name, module in readers:
-            tally = tallies[site].setdefault(name, _Tally())
-            hook = _hook(sites[site], ranges[site], tally)
+        for location, name, module in readers:
+            tally = tallies[location].setdefault(name, _Tally())
+            hook = _hook(locations[location], ranges[location], tally)
             hooks.callback(module.register_forward_hook(hook).remove)
         done = 0
         for batch_ in read_batches(

@@ -1,4 +1,4 @@
-"""What one collection pass found: a histogram per site, from which every method computes its ranges."""
+"""What one collection pass found: a histogram per location, from which every method computes its ranges."""
 
 from __future__ import annotations
 

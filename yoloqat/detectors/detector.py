@@ -12,15 +12,15 @@ from torch import nn
 
 from yoloqat.config import QuantConfig
 from yoloqat.config.sizes import ImageSize
-from yoloqat.detectors.sites import block_forms
+from yoloqat.detectors.quant_blocks import block_forms
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.quant import (
-    block_sites,
-    drop_sites,
+    block_locations,
     float_reasons,
     match_layers,
     quantized_layers,
+    remove_quantizers,
     share_quantizers,
     swap_blocks,
     swap_layers,
@@ -143,7 +143,7 @@ class Detector:
         """
         floats = float_reasons(self.module, config, keep_float=self.keep_float)
         names = [name for name in swappable_layers(self.module) if name not in floats]
-        blocks = block_sites(self.module, block_forms(self.family), config) if names else []
+        blocks = block_locations(self.module, block_forms(self.family), config) if names else []
         match_layers(config.unmerge, [*(f"{name}._input_quantizer" for name in names), *blocks], option="unmerge")
         _swap(self, names, config)
         side = TRACED_STRIDES * self.info.stride
@@ -158,10 +158,10 @@ def apply_quantization(detector: Detector, quantization: Quantization) -> None:
     """Swap exactly the layers that ``quantization`` names, share scales as its placement says, and give weights an amax.
 
     Raises:
-        ModelError: The detector lacks a named layer or site.
+        ModelError: The detector lacks a named layer or location.
     """
     forms = block_forms(detector.family)
-    blocks = block_sites(detector.module, forms, quantization.config) if quantization.layers else []
+    blocks = block_locations(detector.module, forms, quantization.config) if quantization.layers else []
     _swap(detector, quantization.layers, quantization.config)
     _finish(detector, quantization, blocks)
 
@@ -173,7 +173,7 @@ def _swap(detector: Detector, layers: Sequence[str], config: QuantConfig) -> Non
 
 
 def _finish(detector: Detector, quantization: Quantization, blocks: Sequence[str]) -> None:
-    drop_sites(detector.module, set(blocks) - set(quantization.placement.sites))
+    remove_quantizers(detector.module, set(blocks) - set(quantization.placement.locations))
     share_quantizers(detector.module, quantization.placement.aliases)
     for _, layer in quantized_layers(detector.module):
         layer.calibrate_weight()

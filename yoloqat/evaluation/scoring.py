@@ -23,12 +23,12 @@ from yoloqat.datasets import (
     warn_of_names,
 )
 from yoloqat.datasets.letterbox import PADDING
-from yoloqat.detectors.nms import non_max_suppression
-from yoloqat.detectors.nms_rotated import rotated_suppression
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.coco import Metrics, metrics_of, run_cocoeval
 from yoloqat.evaluation.detections import Detections
 from yoloqat.evaluation.matching import Matches, matches_of
+from yoloqat.evaluation.nms import non_max_suppression
+from yoloqat.evaluation.nms_rotated import rotated_nms
 from yoloqat.evaluation.store import DetectionStore
 from yoloqat.predictor import Images, ModelInfo, Predictor
 from yoloqat.progress import Progress, silent
@@ -228,7 +228,7 @@ def suppressed(
         ModelError: The output has an unfit shape, or holds NaN or infinity.
     """
     _check_raw(raw, info, batch)
-    suppress = rotated_suppression if info.task == "obb" else non_max_suppression
+    suppress = rotated_nms if info.task == "obb" else non_max_suppression
     kept = suppress(
         raw, classes=info.classes, conf=config.conf, iou=config.nms_iou, max_det=config.max_det, end2end=info.end2end
     )

@@ -22,7 +22,7 @@ class Cut:
         quantizer: Name of the QuantizeLinear.
         feed: Name of the graph input that the QuantizeLinear reads: the values as the quantized layers see them.
         raw: Name of the graph input for those who read the tensor unquantized (a residual, a concat); None without any.
-        codes: Name of the graph output with the codes of the tensor that the graph computed.
+        integers: Name of the graph output with the integers of the tensor that the graph computed.
     """
 
     tensor: str
@@ -30,12 +30,12 @@ class Cut:
     quantizer: str
     feed: str
     raw: str | None
-    codes: str
+    integers: str
 
 
-def _readers_behind(codes: str, readers: dict[str, list[onnx.NodeProto]]) -> tuple[str, ...]:
+def _readers_behind(integers: str, readers: dict[str, list[onnx.NodeProto]]) -> tuple[str, ...]:
     names: list[str] = []
-    for node in readers.get(codes, []):
+    for node in readers.get(integers, []):
         behind = readers.get(node.output[0], []) if node.op_type == DEQUANTIZE else [node]
         names.extend(reader.name for reader in behind)
     return tuple(dict.fromkeys(names))
@@ -51,11 +51,11 @@ def _value_info(graph: onnx.GraphProto, tensor: str, name: str) -> onnx.ValueInf
 
 
 def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut]]:
-    """Make every quantized activation a graph input, and an output with the codes of what the graph computed for it.
+    """Make every quantized activation a graph input, and an output with the integers of what the graph computed for it.
 
     Fed with torch's own tensors, the cut graph tests each piece between quantizers by itself. A quantizer is fed apart from
     the other readers of its tensor, so that it can get values that are on its grid already: a value half way between two
-    codes, which two runtimes may round apart, then counts once, in the codes of the tensor, and does not reach the next
+    integers, which two runtimes may round apart, then counts once, in the integers of the tensor, and does not reach the next
     piece. The outputs of the graph stay.
 
     Args:
@@ -95,11 +95,11 @@ def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut
         tensor = node.input[0]
         feeds[node.name] = f"{node.name}/fed"
         graph.input.append(_value_info(graph, tensor, feeds[node.name]))
-        codes = f"{node.output[0]}/computed"
+        integers = f"{node.output[0]}/computed"
         layers = _readers_behind(node.output[0], readers)
-        cuts.append(Cut(tensor, layers, node.name, feeds[node.name], raw.get(tensor), codes))
+        cuts.append(Cut(tensor, layers, node.name, feeds[node.name], raw.get(tensor), integers))
         probe = copy_of(node)
-        probe.name, probe.output[0] = f"{node.name}/computed", codes
+        probe.name, probe.output[0] = f"{node.name}/computed", integers
         probes.append(probe)
     for node in graph.node:
         if node.name in feeds:

@@ -52,15 +52,15 @@ def _clamped(scale: NDArray[Any]) -> NDArray[np.float16]:
 
 
 def _requantized(
-    codes: NDArray[np.int8], scale: NDArray[np.float32], half: NDArray[np.float16], axis: int
+    integers: NDArray[np.int8], scale: NDArray[np.float32], half: NDArray[np.float16], axis: int
 ) -> NDArray[np.int8]:
-    """Return codes on the new scale where that had to be raised; the others stay as they are."""
-    shape = [1] * codes.ndim
+    """Return integers on the new scale where that had to be raised; the others stay as they are."""
+    shape = [1] * integers.ndim
     if scale.ndim:
         shape[axis] = -1
     old, new = scale.reshape(shape if scale.ndim else ()), half.astype(np.float32).reshape(shape if scale.ndim else ())
-    moved = np.rint(codes * (old / new)).astype(np.int8)
-    return np.where(np.broadcast_to(old < SMALLEST_SCALE, codes.shape), moved, codes)
+    moved = np.rint(integers * (old / new)).astype(np.int8)
+    return np.where(np.broadcast_to(old < SMALLEST_SCALE, integers.shape), moved, integers)
 
 
 class _Baker:
@@ -95,7 +95,7 @@ class _Baker:
         return result
 
     def scale(self, node: onnx.NodeProto) -> None:
-        """Give a quantizer an FP16 scale, and its weight codes that fit it."""
+        """Give a quantizer an FP16 scale, and its weight integers that fit it."""
         name = node.input[1]
         if name not in self.floats:
             raise ExportError(
@@ -108,11 +108,11 @@ class _Baker:
         result = f"{name}/half"
         self.added[result] = numpy_helper.from_array(half, result)
         node.input[1] = result
-        codes = self.arrays.get(node.input[0])
-        if codes is not None and (scale < SMALLEST_SCALE).any():
+        integers = self.arrays.get(node.input[0])
+        if integers is not None and (scale < SMALLEST_SCALE).any():
             axis = attribute(node, "axis", 0)
-            values = _requantized(numpy_helper.to_array(codes), scale, half, axis)
-            codes.CopyFrom(numpy_helper.from_array(values, codes.name))
+            values = _requantized(numpy_helper.to_array(integers), scale, half, axis)
+            integers.CopyFrom(numpy_helper.from_array(values, integers.name))
 
     def body(self, node: onnx.NodeProto, floating: Mapping[str, int]) -> None:
         """Let a node compute in FP16."""
@@ -163,7 +163,7 @@ def bake_half(model: onnx.ModelProto) -> PassResult:
     """Let everything up to the last layers compute in FP16; images and outputs stay FP32.
 
     What comes after the last layers, the decoding of boxes, stays FP32: FP16 knows pixels beyond 512 only in halves. Scales
-    become FP16 too. One below the least normal FP16 number is raised to it and its codes are computed anew; one above the
+    become FP16 too. One below the least normal FP16 number is raised to it and its integers are computed anew; one above the
     range, of a tensor that is always zero, is lowered.
 
     Requires:

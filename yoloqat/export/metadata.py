@@ -58,27 +58,27 @@ def ultralytics_metadata(
     }
 
 
-def yoloqat_metadata(*, sites: Sequence[str], quantizers: Mapping[str, str], aliases: Mapping[str, str]) -> str:
+def yoloqat_metadata(*, locations: Sequence[str], quantizers: Mapping[str, str], aliases: Mapping[str, str]) -> str:
     """Return yoloqat's own entry as JSON: ``schema``, ``version``, ``sites``, ``quantizers`` and ``aliases``.
 
     Args:
-        sites: Names of the quantizers that the graph has, those of weights among them.
-        quantizers: Name of each quantizer of an activation, to the site of the module that it is named after.
+        locations: Names of the quantizers that the graph has, those of weights among them.
+        quantizers: Name of each quantizer of an activation, to the location of the module that it is named after.
         aliases: Name of the quantizer that a reader would have had by itself, to the name of the one it uses.
     """
     try:
         version: str | None = packages.version("yoloqat")
     except packages.PackageNotFoundError:
         version = None
-    entry = {"schema": SCHEMA, "version": version, "sites": list(sites)}
+    entry = {"schema": SCHEMA, "version": version, "sites": list(locations)}
     return json.dumps(entry | {"quantizers": dict(quantizers), "aliases": dict(aliases)})
 
 
 def named_quantizers(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the name of each quantizer of an activation, to its site, as :func:`yoloqat_metadata` wrote it; else nothing."""
+    """Return the name of each quantizer of an activation, to its location, as :func:`yoloqat_metadata` wrote it; else nothing."""
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "{}")
     try:
-        return {str(name): str(site) for name, site in json.loads(text).get("quantizers", {}).items()}
+        return {str(name): str(location) for name, location in json.loads(text).get("quantizers", {}).items()}
     except (ValueError, AttributeError, TypeError, RecursionError):
         return {}
 

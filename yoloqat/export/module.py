@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from yoloqat.config import ExportConfig
 from yoloqat.export.qdq import ExportReport, export_qdq
-from yoloqat.quant import module_numbers, unshared, weights_float
-from yoloqat.quant.graph import marking
+from yoloqat.quant import module_qparams, unshared, weights_float
+from yoloqat.quant.graph import quantizer_placeholders
 
 
 def export_module(
@@ -44,9 +44,9 @@ def export_module(
         OutputError: The file cannot be written.
     """
     exported = copy.deepcopy(module).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    numbers = module_numbers(exported)
+    qparams = module_qparams(exported)
     config = ExportConfig(opset=opset, dynamic=dynamic, batch=len(example))
-    with unshared(exported), weights_float(exported), marking(exported):
+    with unshared(exported), weights_float(exported), quantizer_placeholders(exported):
         return export_qdq(
-            exported, numbers, example.cpu(), Path(path), config=config, metadata=metadata or {}, required=()
+            exported, qparams, example.cpu(), Path(path), config=config, metadata=metadata or {}, required=()
         )

@@ -1,4 +1,4 @@
-"""From a module and its quantizers' numbers to a QDQ ONNX file."""
+"""From a module and its quantizers' qparams to a QDQ ONNX file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import nn
 
 from yoloqat.config import ExportConfig
 from yoloqat.errors import ExportError
-from yoloqat.export.activations import place_quantizers
+from yoloqat.export.activations import insert_qdq
 from yoloqat.export.half import bake_half
 from yoloqat.export.layers import name_layers, strip_trace
 from yoloqat.export.metadata import KEY, REQUIRED, set_metadata, yoloqat_metadata
-from yoloqat.export.suppression import append_nms
+from yoloqat.export.nms import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
 from yoloqat.onnx_graph.graph import initializers, producers, unname_sizes
 from yoloqat.onnx_graph.operators import CONVOLUTIONS, DEQUANTIZE, QUANTIZE
 from yoloqat.provenance import atomic_path
-from yoloqat.quant.numbers import Numbers
+from yoloqat.quant.qparams import QParams
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def count_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
 
 
 def quantize_graph(
-    model: onnx.ModelProto, numbers: Numbers, *, metadata: Mapping[str, Any], required: Sequence[str] = REQUIRED
+    model: onnx.ModelProto, qparams: QParams, *, metadata: Mapping[str, Any], required: Sequence[str] = REQUIRED
 ) -> tuple[onnx.ModelProto, ExportReport]:
     """Run all passes on a traced graph: name layers, quantize activations and weights, write metadata.
 
     Args:
         model: A graph with its markers, as :func:`yoloqat.export.trace_onnx` returns it.
-        numbers: Of the quantizers that left markers, and of the weights to quantize.
+        qparams: Of the quantizers that left markers, and of the weights to quantize.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
         required: Keys that ``metadata`` must have.
 
@@ -68,22 +68,22 @@ def quantize_graph(
         The QDQ graph and what it holds.
 
     Raises:
-        ExportError: A layer is not in the graph, or its numbers cannot be written.
+        ExportError: A layer is not in the graph, or its qparams cannot be written.
     """
     named = name_layers(model).model
-    placed = place_quantizers(named, numbers.activations)
-    weighted = quantize_weights(placed.model, numbers.weights).model
+    inserted = insert_qdq(named, qparams.activations)
+    weighted = quantize_weights(inserted.model, qparams.weights).model
     stripped = strip_trace(weighted).model
     constants = initializers(stripped.graph)
-    sites = [
+    locations = [
         n.name
         for n in stripped.graph.node
         if n.op_type == QUANTIZE or (n.op_type == DEQUANTIZE and n.input[0] in constants)
     ]
-    own = yoloqat_metadata(sites=sites, quantizers=placed.quantizers, aliases=placed.aliases)
+    own = yoloqat_metadata(locations=locations, quantizers=inserted.quantizers, aliases=inserted.aliases)
     result = set_metadata(stripped, {**metadata, KEY: own}, required=required).model
     quantized_count, count = count_convolutions(result)
-    return result, ExportReport(quantized_count, count, placed.aliases)
+    return result, ExportReport(quantized_count, count, inserted.aliases)
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
@@ -107,7 +107,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
 
 def export_qdq(
     module: nn.Module,
-    numbers: Numbers,
+    qparams: QParams,
     example: torch.Tensor,
     path: Path,
     *,
@@ -116,11 +116,11 @@ def export_qdq(
     required: Sequence[str] = REQUIRED,
     classes: int = 0,
 ) -> ExportReport:
-    """Trace a module, quantize the graph by ``numbers`` and write the QDQ ONNX file.
+    """Trace a module, quantize the graph by ``qparams`` and write the QDQ ONNX file.
 
     Args:
         module: The module in evaluation mode; the quantizers of its activations are marked, those of its weights idle.
-        numbers: Of the quantizers that leave markers, and of the weights to quantize.
+        qparams: Of the quantizers that leave markers, and of the weights to quantize.
         example: Images that fix the shape, (batch, channels, height, width), float32.
         path: The file to write.
         config: Opset, batch, FP16 and suppression.
@@ -132,11 +132,11 @@ def export_qdq(
         Counts of convolutions and the readers that share a quantizer.
 
     Raises:
-        ExportError: The module cannot be traced, a layer is not in the graph, or its numbers cannot be written.
+        ExportError: The module cannot be traced, a layer is not in the graph, or its qparams cannot be written.
         OutputError: The file cannot be written.
     """
     traced = trace_onnx(module, example, opset=config.opset, dynamic=config.dynamic)
-    model, report = quantize_graph(traced, numbers, metadata=metadata, required=required)
+    model, report = quantize_graph(traced, qparams, metadata=metadata, required=required)
     if config.half:
         model = bake_half(model).model
     if config.nms:

@@ -14,8 +14,8 @@ from torch import nn
 
 from yoloqat.errors import ExportError
 from yoloqat.export.lower import NEWEST, lower_opset
-from yoloqat.export.markers import translations
 from yoloqat.export.padding import name_padded_axes
+from yoloqat.export.placeholders import translations
 from yoloqat.onnx_graph.operators import opset_of
 
 INPUT, BATCH = "images", "batch"
@@ -63,7 +63,7 @@ def _output_names(outputs: object) -> list[str]:
 def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dynamic: bool = False) -> onnx.ModelProto:
     """Trace a module with `torch.onnx.export` (the dynamo exporter) at the shape of ``example``.
 
-    A quantizer that is marked (:func:`yoloqat.quant.graph.marking`) leaves a node of the domain ``yoloqat``.
+    A quantizer that is marked (:func:`yoloqat.quant.graph.placeholders`) leaves a node of the domain ``yoloqat``.
 
     Initialisers keep their parameters' names (``model.0.conv.weight``), which is how later passes find layers. The
     exporter writes opset 18 and newer itself; older ones come from :func:`yoloqat.export.lower.lower_opset`.

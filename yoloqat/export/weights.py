@@ -1,4 +1,4 @@
-"""The pass that replaces float weights by their integer codes."""
+"""The pass that replaces float weights by their integer integers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from yoloqat.errors import ExportError
-from yoloqat.export.checks import check_weight, code_tensor, scale_tensor, zero_point_tensor
+from yoloqat.export.checks import check_weight, integer_tensor, scale_tensor, zero_point_tensor
 from yoloqat.export.layers import nodes_of
 from yoloqat.onnx_graph.graph import (
     PassResult,
@@ -21,7 +21,7 @@ from yoloqat.onnx_graph.graph import (
     replace_nodes,
 )
 from yoloqat.onnx_graph.operators import DEQUANTIZE
-from yoloqat.quant.numbers import TensorNumbers
+from yoloqat.quant.qparams import TensorQParams
 
 
 def _reads_transposed(node: onnx.NodeProto) -> bool:
@@ -32,34 +32,34 @@ def _reads_transposed(node: onnx.NodeProto) -> bool:
 
 
 def _fitted(
-    name: str, numbers: TensorNumbers, node: onnx.NodeProto, shape: tuple[int, ...]
-) -> tuple[TensorNumbers, int]:
-    """Return the weight's numbers in the layout that ``node`` reads, and the axis of its output channels.
+    name: str, qparams: TensorQParams, node: onnx.NodeProto, shape: tuple[int, ...]
+) -> tuple[TensorQParams, int]:
+    """Return the weight's qparams in the layout that ``node`` reads, and the axis of its output channels.
 
     A convolution's and a linear layer's output channels are axis 0 of the weight, a transposed convolution's axis 1; a
     MatMul reads the linear layer's weight transposed.
     """
-    codes = np.asarray(numbers.codes)
+    integers = np.asarray(qparams.integers)
     axis = 1 if node.op_type == "ConvTranspose" else 0
     if _reads_transposed(node):
-        codes, axis = codes.T, 1
-    if codes.shape != shape:
+        integers, axis = integers.T, 1
+    if integers.shape != shape:
         raise ExportError(
-            f"weight of layer '{name}' has codes of shape {codes.shape}",
+            f"weight of layer '{name}' has integers of shape {integers.shape}",
             expected=f"the graph's shape {shape}",
             hint="export the module that was calibrated",
         )
-    if np.ndim(numbers.scale) and np.shape(numbers.scale) != (shape[axis],):
+    if np.ndim(qparams.scale) and np.shape(qparams.scale) != (shape[axis],):
         raise ExportError(
-            f"weight of layer '{name}' has scales of shape {np.shape(numbers.scale)}",
+            f"weight of layer '{name}' has scales of shape {np.shape(qparams.scale)}",
             expected=f"() or ({shape[axis]},), one per index of axis {axis}",
             hint="calibrate its weight along the output channels",
         )
-    return replace(numbers, codes=codes), axis
+    return replace(qparams, integers=integers), axis
 
 
-def quantize_weights(model: onnx.ModelProto, wanted: Mapping[str, TensorNumbers]) -> PassResult:
-    """Replace the float weights of the layers in ``wanted`` by 8-bit codes and a DequantizeLinear.
+def quantize_weights(model: onnx.ModelProto, wanted: Mapping[str, TensorQParams]) -> PassResult:
+    """Replace the float weights of the layers in ``wanted`` by 8-bit integers and a DequantizeLinear.
 
     With one scale per channel the node has the attribute ``axis`` (0 for a convolution and a Gemm, 1 for a transposed
     convolution and a MatMul) and scales of shape (channels,); with a single scale it has none.
@@ -72,12 +72,12 @@ def quantize_weights(model: onnx.ModelProto, wanted: Mapping[str, TensorNumbers]
         topological order.
 
     Raises:
-        ExportError: A layer is not in the graph, its numbers cannot be written, or they do not fit the weight's shape.
+        ExportError: A layer is not in the graph, its qparams cannot be written, or they do not fit the weight's shape.
     """
     if not wanted:
         return PassResult(model, modified=False)
-    for name, numbers in wanted.items():
-        check_weight(name, numbers)
+    for name, qparams in wanted.items():
+        check_weight(name, qparams)
     found = nodes_of(model, list(wanted))
     shapes = {name: tuple(tensor.dims) for name, tensor in initializers(model.graph).items()}
     result = copy_of(model)
@@ -87,19 +87,19 @@ def quantize_weights(model: onnx.ModelProto, wanted: Mapping[str, TensorNumbers]
     for name, weight in wanted.items():
         indices = found[name]
         first = graph.node[indices[0]]
-        numbers, axis = _fitted(name, weight, first, shapes[first.input[1]])
+        qparams, axis = _fitted(name, weight, first, shapes[first.input[1]])
         floats.append(first.input[1])
         prefix = f"{name}/weight"
         names = [f"{prefix}/codes", f"{prefix}/scale", f"{prefix}/zero_point"]
         node = helper.make_node(DEQUANTIZE, names, [f"{prefix}/dequantized"], name=f"{prefix}/{DEQUANTIZE}")
-        if np.ndim(numbers.scale):
+        if np.ndim(qparams.scale):
             node.attribute.append(helper.make_attribute("axis", axis))
         before[indices[0]] = node
         graph.initializer.extend(
             [
-                code_tensor(names[0], numbers),
-                scale_tensor(names[1], numbers),
-                zero_point_tensor(names[2], numbers),
+                integer_tensor(names[0], qparams),
+                scale_tensor(names[1], qparams),
+                zero_point_tensor(names[2], qparams),
             ]
         )
         for index in indices:

@@ -11,9 +11,9 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.engines import OnnxPredictor, OpenVINOBuild
 from yoloqat.errors import ModelError
+from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.metadata import plain_value
 from yoloqat.onnx_graph.file import load_onnx, properties
-from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.export import SOURCE_KEY
 from yoloqat.pipeline.models import path_key
 from yoloqat.pipeline.ptq import refuse_quantized

@@ -9,7 +9,7 @@ from typing import Any
 from yoloqat.calibration.nvidia import BACKENDS, calibrate_with, check_backend, package_version
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
-from yoloqat.pipeline.drops import Baseline, drop_results
+from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run

@@ -9,7 +9,7 @@ from typing import Any
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.evaluation import Evaluation, split_halves, subset
-from yoloqat.pipeline.drops import Baseline, drop_results, part_map
+from yoloqat.evaluation.drops import Baseline, drop_results, part_map
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from yoloqat.calibration import Statistics, collect_stages
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
-from yoloqat.pipeline.drops import Baseline, drop_results
+from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run

@@ -15,9 +15,9 @@ from yoloqat.datasets import calibration_images, load_dataset
 from yoloqat.detectors import TorchPredictor, load_detector, save_checkpoint
 from yoloqat.engines import OpenVINOPredictor, bench, build_openvino
 from yoloqat.errors import ModelError
+from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.build import build_results
 from yoloqat.pipeline.compare import compare_methods
-from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.export import export_onnx
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run

@@ -18,13 +18,13 @@ from yoloqat.detectors import Detector, TorchPredictor, torch_threads
 from yoloqat.detectors.open_batch import open_batch
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError
+from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
 from yoloqat.linting import lint_file, lint_results
-from yoloqat.pipeline.drops import Baseline, drop_results
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import module_numbers, unshared, weights_float
-from yoloqat.quant.graph import marking
+from yoloqat.quant import module_qparams, unshared, weights_float
+from yoloqat.quant.graph import quantizer_placeholders
 
 PARITY_IMAGES = 8
 SOURCE_KEY = "yoloqat_source"
@@ -53,7 +53,7 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
             expected=f"a detector of upright boxes ({', '.join(NMS_TASKS)}) that leaves suppression to others",
             hint="export it without --nms",
         )
-    numbers = module_numbers(detector.module)
+    numbers = module_qparams(detector.module)
     channels = detector.info.channels
     precision = f"{'INT8 QDQ' if numbers.weights else 'float'}{', FP16' if config.half else ''}"
     metadata = ultralytics_metadata(
@@ -67,7 +67,7 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
     example = torch.zeros(batch, channels, *sides(config.imgsz))
     module = detector.module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     opened = open_batch(module) if config.dynamic else nullcontext()
-    with opened, unshared(module), weights_float(module), marking(module):
+    with opened, unshared(module), weights_float(module), quantizer_placeholders(module):
         return export_qdq(
             module, numbers, example, path, config=config, metadata=metadata, classes=detector.info.classes
         )

@@ -14,8 +14,8 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation import Evaluation, split_halves, subset
+from yoloqat.evaluation.drops import Baseline, drop_results, part_map
 from yoloqat.finetuning import CheckpointManager, EpochRow, FinetuneConfig, SupervisionConfig, TrainingState
-from yoloqat.pipeline.drops import Baseline, drop_results, part_map
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.run import Run

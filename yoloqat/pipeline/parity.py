@@ -74,7 +74,7 @@ def _captured_inputs(sites: Mapping[str, TensorQuantizer]) -> Iterator[dict[str,
 
 def _torch_codes(quantizer: TensorQuantizer, x: torch.Tensor) -> NDArray[np.int64]:
     """Return the codes that torch's own fake quantization of ``x`` stands for."""
-    grid = quantizer.grid()
+    grid = quantizer.qparams()
     if grid is None:
         raise ExportError(
             f"quantizer '{quantizer.name}' has no amax", expected="a calibrated model", hint="calibrate it first"
@@ -170,7 +170,7 @@ def _compare(
             feeds[place.cut.raw] = _array(tensor)
     half = {value.name for value in session.get_inputs() if value.type == "tensor(float16)"}
     feeds = {name: value.astype(np.float16) if name in half else value for name, value in feeds.items()}
-    outputs = session.run([place.cut.codes for place in places], feeds)
+    outputs = session.run([place.cut.integers for place in places], feeds)
     for entry, place, tensor, codes in zip(found, places, tensors, outputs, strict=True):
         steps = np.abs(codes.astype(np.int64) - _torch_codes(sites[place.site], tensor))
         entry.elements += steps.size

@@ -19,6 +19,7 @@ from yoloqat.calibration import (
     greedy_cover,
     image_ranges,
 )
+from yoloqat.calibration.cache import check_made_of, describe, file_name, find_statistics, load_named, save_statistics
 from yoloqat.calibration.per_layer import CANDIDATES
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
 from yoloqat.config.method import PER_LAYER
@@ -27,7 +28,6 @@ from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.scoring import check_fit
-from yoloqat.pipeline.histograms import check_made_of, describe, file_name, find_statistics, load_named, save_statistics
 from yoloqat.pipeline.run import Run, records_key
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, task_labels
-from yoloqat.detectors.task_metrics import TaskImage, check_has_metrics, task_metrics
 from yoloqat.errors import ConfigError
+from yoloqat.evaluation.task_metrics import TaskImage, check_has_metrics, task_metrics
 from yoloqat.predictor import ModelInfo, Predictor
 
 

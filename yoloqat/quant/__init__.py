@@ -1,13 +1,13 @@
 """Numerics and graph of quantization: fake quant, calibrators, quantized layers, swapping. Knows no data set and no mAP."""
 
-from yoloqat.quant.blocks import QuantBlock, add_roles, block_sites, swap_blocks
+from yoloqat.quant.blocks import QuantBlock, block_locations, residual_roles, swap_blocks
 from yoloqat.quant.contexts import collecting, dynamic_amax, quantization_disabled, weights_float
 from yoloqat.quant.module import calibrate_module, fold_batch_norms, quantize_module
 from yoloqat.quant.modules import QuantConv2d, QuantConvTranspose2d, QuantLinear
-from yoloqat.quant.numbers import Numbers, TensorNumbers, module_numbers
 from yoloqat.quant.patterns import match_layers
+from yoloqat.quant.qparams import QParams, TensorQParams, module_qparams
 from yoloqat.quant.ranges import check_ranges
-from yoloqat.quant.sharing import drop_sites, share_quantizers, shared_sites, site_holder, unshared
+from yoloqat.quant.sharing import locate_quantizer, remove_quantizers, share_quantizers, shared_locations, unshared
 from yoloqat.quant.swap import (
     activation_quantizers,
     float_reasons,
@@ -20,33 +20,33 @@ from yoloqat.quant.swap import (
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 __all__ = [
-    "Numbers",
+    "QParams",
     "QuantBlock",
     "QuantConv2d",
     "QuantConvTranspose2d",
     "QuantLinear",
-    "TensorNumbers",
+    "TensorQParams",
     "TensorQuantizer",
     "activation_quantizers",
-    "add_roles",
-    "block_sites",
+    "block_locations",
     "calibrate_module",
     "check_ranges",
     "collecting",
-    "drop_sites",
     "dynamic_amax",
     "float_reasons",
     "fold_batch_norms",
+    "locate_quantizer",
     "match_layers",
-    "module_numbers",
+    "module_qparams",
     "quantization_disabled",
     "quantize_module",
     "quantized_layers",
     "quantizers",
+    "remove_quantizers",
+    "residual_roles",
     "select_layers",
     "share_quantizers",
-    "shared_sites",
-    "site_holder",
+    "shared_locations",
     "swap_blocks",
     "swap_layers",
     "swappable_layers",

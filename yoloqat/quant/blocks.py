@@ -12,7 +12,7 @@ from yoloqat.quant.modules import adopted
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 
-def add_roles(config: QuantConfig, *suffixes: str) -> tuple[str, ...]:
+def residual_roles(config: QuantConfig, *suffixes: str) -> tuple[str, ...]:
     """Return the roles of the inputs that are quantized of the Adds of a block.
 
     Args:
@@ -27,7 +27,7 @@ class QuantBlock(nn.Module):
     """What the blocks share: quantizers by role.
 
     A subclass is also a subclass of the float block and has a forward of its own, in which it passes tensors through
-    :meth:`quantized` and :meth:`added`. The quantizer of the role ``residual`` is the attribute ``_residual_quantizer``.
+    :meth:`quantized` and :meth:`residual_add`. The quantizer of the role ``residual`` is the attribute ``_residual_quantizer``.
     """
 
     @classmethod
@@ -63,7 +63,7 @@ class QuantBlock(nn.Module):
         result: Tensor = x if quantizer is None else quantizer(x)
         return result
 
-    def added(self, skip: Tensor, branch: Tensor, suffix: str = "") -> Tensor:
+    def residual_add(self, skip: Tensor, branch: Tensor, suffix: str = "") -> Tensor:
         """Return ``skip + branch`` with both passed through their roles."""
         return self.quantized(f"residual{suffix}", skip) + self.quantized(f"branch{suffix}", branch)
 
@@ -78,7 +78,9 @@ def _wanted(
             yield name, child, form, roles
 
 
-def block_sites(module: nn.Module, forms: Mapping[type[nn.Module], type[QuantBlock]], config: QuantConfig) -> list[str]:
+def block_locations(
+    module: nn.Module, forms: Mapping[type[nn.Module], type[QuantBlock]], config: QuantConfig
+) -> list[str]:
     """Return the qualified names of the quantizers that :func:`swap_blocks` would make; nothing is changed."""
     return [f"{name}._{role}_quantizer" for name, _, _, roles in _wanted(module, forms, config) for role in roles]
 

@@ -50,7 +50,7 @@ def weights_float(module: nn.Module) -> Iterator[None]:
 def collecting(module: nn.Module) -> Iterator[None]:
     """Run ``module`` in float while the quantizers of activations collect statistics; disabled quantizers stay out of it.
 
-    A quantizer that several sites share counts the values of each tensor once in a forward, however many of them read it.
+    A quantizer that several locations share counts the values of each tensor once in a forward, however many of them read it.
     """
     found = [quantizer for _, quantizer in activation_quantizers(module)]
 

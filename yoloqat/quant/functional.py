@@ -2,12 +2,14 @@ r"""Fake quantization as pure functions, with NVIDIA's numerics.
 
 Symmetric fake quantization maps a value x to
 
-.. math:: y = \mathrm{clamp}(\mathrm{round}(x \cdot s), q_{low}, q_{high}) / s, \qquad s = q_{high} / amax
+.. math:: y = \mathrm{clamp}(\mathrm{round}(x \cdot s), q_{min}, q_{max}) / s, \qquad s = q_{max} / amax
 
 with ties rounded to even, as ``pytorch_quantization.tensor_quant`` does (Wu et al., "Integer Quantization for Deep Learning
 Inference", arXiv:2004.09602). Its gradient is the straight-through estimator: 1 where abs(x) <= amax, else 0.
 
-Affine fake quantization uses the step ``(high - low) / (2^bits - 1)`` and a zero-point, as ONNX QuantizeLinear does.
+Here s is ``inv_scale``; the scale, the real value of one integer step, is its reciprocal.
+
+Affine fake quantization uses the scale ``(high - low) / (2^bits - 1)`` and a zero-point, as ONNX QuantizeLinear does.
 """
 
 from __future__ import annotations
@@ -23,38 +25,38 @@ from yoloqat.errors import CalibrationError
 from yoloqat.quant.fused import AMAX_EPSILON, fake_quant_fused, fuses, fusible
 
 
-def quant_scale(amax: Tensor, scheme: QuantScheme) -> Tensor:
-    """Return codes per unit, ``q_high / amax``, float32, in the shape of ``amax``; 0 where amax is (nearly) zero."""
+def inv_scale(amax: Tensor, scheme: QuantScheme) -> Tensor:
+    """Return the inverse scale ``qmax / amax``, float32, in the shape of ``amax``; 0 where amax is (nearly) zero."""
     amax = amax.float()
     # a true division: `number / tensor` would multiply by the reciprocal, one unit in the last place off
-    scale = torch.div(amax.new_tensor(scheme.high), amax)
-    return scale.masked_fill_(amax <= AMAX_EPSILON, 0.0)
+    inverse = torch.div(amax.new_tensor(scheme.high), amax)
+    return inverse.masked_fill_(amax <= AMAX_EPSILON, 0.0)
 
 
-def codes(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
-    """Return the integer codes of ``x`` as floats, in the shape of ``x``.
+def quantize(x: Tensor, inverse: Tensor, scheme: QuantScheme) -> Tensor:
+    """Return the quantized values of ``x``: integers in a float tensor of the shape of ``x``.
 
     Args:
         x: Float tensor.
-        scale: Codes per unit, from :func:`quant_scale`, broadcastable to ``x``.
-        scheme: Gives the lowest and the highest code.
+        inverse: The inverse scale from :func:`inv_scale`, broadcastable to ``x``.
+        scheme: Gives qmin and qmax.
     """
-    return torch.mul(x, scale).round_().clamp_(scheme.low, scheme.high)
+    return torch.mul(x, inverse).round_().clamp_(scheme.low, scheme.high)
 
 
-def fake_quant_scaled(x: Tensor, scale: Tensor, scheme: QuantScheme) -> Tensor:
-    """Fake-quantize ``x`` by a scale known beforehand: one new tensor, three passes in place, no synchronisation.
+def fake_quant_scaled(x: Tensor, inverse: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize ``x`` by a known inverse scale: one new tensor, three passes in place, no synchronisation.
 
     Args:
         x: Float tensor; half precision is computed in float32.
-        scale: Codes per unit, from :func:`quant_scale`, broadcastable to ``x``.
-        scheme: Gives the lowest and the highest code.
+        inverse: The inverse scale from :func:`inv_scale`, broadcastable to ``x``.
+        scheme: Gives qmin and qmax.
 
     Returns:
         Tensor of the dtype and shape of ``x``.
     """
-    divisor = scale.masked_fill(scale == 0, 1.0)
-    return codes(x.float(), scale, scheme).div_(divisor).to(x.dtype)
+    divisor = inverse.masked_fill(inverse == 0, 1.0)
+    return quantize(x.float(), inverse, scheme).div_(divisor).to(x.dtype)
 
 
 def _being_traced() -> bool:
@@ -72,21 +74,21 @@ def _fuses(x: Tensor, amax: Tensor, scheme: QuantScheme) -> bool:
 
 
 def _fake_quant_in_steps(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
-    return fake_quant_scaled(x, quant_scale(amax, scheme), scheme)
+    return fake_quant_scaled(x, inv_scale(amax, scheme), scheme)
 
 
 def _fake_quant_on_cpu(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
-    """Fake-quantize by one range on a CPU: scalars are computed as numbers, since small tensors cost more than they hold."""
+    """Fake-quantize by one range on a CPU; the inverse scale is a Python float, because small tensors are slow."""
     limit = np.float32(amax.item())
-    # floats that hold a float32 exactly: what they are multiplied or divided with is that float32
-    scale = 0.0 if limit <= AMAX_EPSILON else float(np.float32(scheme.high) / limit)
-    return torch.mul(x, scale).round_().clamp_(scheme.low, scheme.high).div_(scale or 1.0)
+    # a Python float holds a float32 exactly, so that torch multiplies and divides by that float32
+    inverse = 0.0 if limit <= AMAX_EPSILON else float(np.float32(scheme.high) / limit)
+    return torch.mul(x, inverse).round_().clamp_(scheme.low, scheme.high).div_(inverse or 1.0)
 
 
 def _straight_through(gradient: Tensor, x: Tensor, amax: Tensor) -> Tensor:
     """Return ``gradient`` where abs(x) <= amax, else 0."""
     if _one_range_on_cpu(x, amax):
-        # one pass instead of three; its range is open, so that the next larger number is what lets amax itself pass
+        # one pass instead of three; hardtanh's range is open, so that the bound is the next float above amax
         bound = float(np.nextafter(np.float32(amax.item()), np.float32(np.inf)))
         passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, -bound, bound)
         return passed
@@ -94,7 +96,7 @@ def _straight_through(gradient: Tensor, x: Tensor, amax: Tensor) -> Tensor:
 
 
 class _FakeQuant(torch.autograd.Function):
-    """Symmetric fake quantization with the straight-through gradient, and that of LSQ to an amax that asks for one."""
+    """Symmetric fake quantization: straight-through gradient to x, LSQ gradient to an amax that requires one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
@@ -110,7 +112,9 @@ class _FakeQuant(torch.autograd.Function):
             ctx.save_for_backward(x, amax, result)
         elif inside is not None:
             ctx.save_for_backward(inside)
-        elif x.is_leaf or on_cpu:  # a weight is there anyway; on a CPU time is dearer than memory
+        elif (
+            x.is_leaf or on_cpu
+        ):  # a weight stays in memory anyway; on a CPU the mask costs more time than it saves memory
             ctx.save_for_backward(x, amax)
         elif ctx.needs_input_grad[0]:
             ctx.save_for_backward(x.abs() <= amax)
@@ -137,7 +141,7 @@ def fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
     """Fake-quantize ``x`` symmetrically, with the straight-through gradient to ``x``.
 
     An ``amax`` that requires a gradient gets that of LSQ (Esser et al., "Learned Step Size Quantization", arXiv:1902.08153):
-    the derivative of the result by the step, times the step per amax, scaled by 1 / sqrt(N * q_high), where N counts the
+    the derivative of the result by the scale, times the scale per amax, multiplied by 1 / sqrt(N * qmax), where N counts the
     values per index of the first axis.
 
     Args:
@@ -146,28 +150,28 @@ def fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
         scheme: Bits, signedness and range.
 
     Returns:
-        Tensor of the dtype and shape of ``x``; a multiple of ``amax / q_high`` everywhere.
+        Tensor of the dtype and shape of ``x``; a multiple of ``amax / qmax`` everywhere.
     """
     result: Tensor = _FakeQuant.apply(x, amax, scheme)
     return result
 
 
-def affine_grid(low: Tensor, high: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
-    """Return step size and zero-point of an affine grid that holds 0 exactly.
+def affine_qparams(low: Tensor, high: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
+    """Return scale and zero-point of an affine scheme that represents 0 exactly.
 
     Args:
         low: Smallest value represented, float; values above 0 count as 0.
         high: Largest value represented, float; values below 0 count as 0.
-        scheme: Gives the lowest and the highest code.
+        scheme: Gives qmin and qmax.
 
     Returns:
-        Step size (float32, 1 where the range is empty) and zero-point (float32, a whole number), shaped like ``low``.
+        Scale (float32, 1 where the range is empty) and zero-point (float32, a whole number), shaped like ``low``.
     """
     low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
-    step = (high - low) / (scheme.high - scheme.low)
-    step = torch.where(high - low <= AMAX_EPSILON, torch.ones_like(step), step)
-    zero_point = torch.round(scheme.low - low / step).clamp(scheme.low, scheme.high)
-    return step, zero_point
+    scale = (high - low) / (scheme.high - scheme.low)
+    scale = torch.where(high - low <= AMAX_EPSILON, torch.ones_like(scale), scale)
+    zero_point = torch.round(scheme.low - low / scale).clamp(scheme.low, scheme.high)
+    return scale, zero_point
 
 
 class _FakeQuantAffine(torch.autograd.Function):
@@ -177,8 +181,8 @@ class _FakeQuantAffine(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
         """Fake-quantize ``x`` and keep what the gradient needs."""
         ctx.save_for_backward(x, low, high)
-        step, zero_point = affine_grid(low, high, scheme)
-        return fake_quant_on_grid(x, step, zero_point, scheme)
+        scale, zero_point = affine_qparams(low, high, scheme)
+        return fake_quant_by_qparams(x, scale, zero_point, scheme)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -187,21 +191,21 @@ class _FakeQuantAffine(torch.autograd.Function):
         return torch.where((x >= low) & (x <= high), grads[0], grads[0].new_zeros(())), None, None, None
 
 
-def fake_quant_on_grid(x: Tensor, step: Tensor, zero_point: Tensor, scheme: QuantScheme) -> Tensor:
-    """Fake-quantize ``x`` on a known affine grid, as ONNX QuantizeLinear followed by DequantizeLinear does.
+def fake_quant_by_qparams(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: QuantScheme) -> Tensor:
+    """Fake-quantize ``x`` by scale and zero-point, as ONNX QuantizeLinear followed by DequantizeLinear does.
 
     Args:
         x: Float tensor; half precision is computed in float32.
-        step: Step size from :func:`affine_grid`.
-        zero_point: Zero-point from :func:`affine_grid`.
-        scheme: Gives the lowest and the highest code.
+        scale: Scale from :func:`affine_qparams`.
+        zero_point: Zero-point from :func:`affine_qparams`.
+        scheme: Gives qmin and qmax.
     """
-    integers = torch.div(x.float(), step).round_().add_(zero_point).clamp_(scheme.low, scheme.high)
-    return integers.sub_(zero_point).mul_(step).to(x.dtype)
+    integers = torch.div(x.float(), scale).round_().add_(zero_point).clamp_(scheme.low, scheme.high)
+    return integers.sub_(zero_point).mul_(scale).to(x.dtype)
 
 
 def fake_quant_affine(x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
-    """Fake-quantize ``x`` on the affine grid over [low, high], with the straight-through gradient to ``x``.
+    """Fake-quantize ``x`` by an affine scheme over [low, high], with the straight-through gradient to ``x``.
 
     Args:
         x: Float tensor.

@@ -88,7 +88,7 @@ class QuantMixin(nn.Module):
         """Return the weight as the layer uses it, computed anew only when the weight or its amax changed."""
         quantizer, weight = self._weight_quantizer, self.weight
         amax = quantizer.amax
-        idle = quantizer._disabled or not quantizer._if_quant or quantizer._mark is not None
+        idle = quantizer._disabled or not quantizer._if_quant or quantizer._placeholder is not None
         training = torch.is_grad_enabled() and weight.requires_grad
         if idle or training or amax is None or quantizer._if_calib or weight.is_inference() or amax.is_inference():
             result: Tensor = quantizer(weight)

@@ -1,4 +1,4 @@
-"""One quantizer for several sites: registered at its owner alone, held by the others as a plain reference."""
+"""One quantizer for several locations: registered at its owner alone, held by the others as a plain reference."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from yoloqat.quant.modules import adopted
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 
-def site_holder(module: nn.Module, site: str) -> tuple[nn.Module, str, TensorQuantizer]:
-    """Return the module that holds the quantizer of a site, the name of its attribute, and the quantizer.
+def locate_quantizer(module: nn.Module, location: str) -> tuple[nn.Module, str, TensorQuantizer]:
+    """Return the module that holds the quantizer of a location, the name of its attribute, and the quantizer.
 
     Args:
         module: The model.
-        site: Qualified name, e.g. ``"model.2.cv1.conv._input_quantizer"``.
+        location: Qualified name, e.g. ``"model.2.cv1.conv._input_quantizer"``.
 
     Raises:
         ModelError: There is no such quantizer.
     """
-    path, _, attribute = site.rpartition(".")
+    path, _, attribute = location.rpartition(".")
     try:
         holder = module.get_submodule(path)
     except AttributeError:
@@ -30,7 +30,7 @@ def site_holder(module: nn.Module, site: str) -> tuple[nn.Module, str, TensorQua
     quantizer = getattr(holder, attribute, None)
     if holder is None or not isinstance(quantizer, TensorQuantizer):
         raise ModelError(
-            f"the model has no quantizer '{site}'",
+            f"the model has no quantizer '{location}'",
             expected="the quantizers that its placement names",
             hint="calibrate the float model again",
         )
@@ -38,38 +38,38 @@ def site_holder(module: nn.Module, site: str) -> tuple[nn.Module, str, TensorQua
 
 
 def share_quantizers(module: nn.Module, aliases: Mapping[str, str]) -> None:
-    """Let sites use the quantizer of another site.
+    """Let locations use the quantizer of another location.
 
     The quantizer stays registered at its owner, so that a state dict, a device move and ``named_modules`` meet it once;
     copies and pickles of the whole model keep it shared.
 
     Args:
         module: The model, changed in place.
-        aliases: Qualified name of each site that gives up its quantizer, to that of the owner whose quantizer it takes.
+        aliases: Qualified name of each location that gives up its quantizer, to that of the owner whose quantizer it takes.
 
     Raises:
-        ModelError: A site or an owner is not in the model.
+        ModelError: A location or an owner is not in the model.
     """
-    found = {name: site_holder(module, name) for name in (*aliases, *aliases.values())}
-    for site, owner in aliases.items():
-        holder, attribute, _ = found[site]
+    found = {name: locate_quantizer(module, name) for name in (*aliases, *aliases.values())}
+    for location, owner in aliases.items():
+        holder, attribute, _ = found[location]
         holder._modules.pop(attribute, None)
         object.__setattr__(holder, attribute, found[owner][2])  # past nn.Module's, which would register it here too
 
 
-def drop_sites(module: nn.Module, sites: Iterable[str]) -> None:
-    """Take the quantizers of sites out of the blocks that hold them; what they read stays float.
+def remove_quantizers(module: nn.Module, locations: Iterable[str]) -> None:
+    """Take the quantizers of locations out of the blocks that hold them; what they read stays float.
 
     Raises:
-        ModelError: A site is not in the model.
+        ModelError: A location is not in the model.
     """
-    for site in sites:
-        holder, attribute, _ = site_holder(module, site)
+    for location in locations:
+        holder, attribute, _ = locate_quantizer(module, location)
         delattr(holder, attribute)
 
 
-def shared_sites(module: nn.Module) -> dict[str, str]:
-    """Return each site of ``module`` that uses the quantizer of another, to the owner of that quantizer."""
+def shared_locations(module: nn.Module) -> dict[str, str]:
+    """Return each location of ``module`` that uses the quantizer of another, to the owner of that quantizer."""
     owners = {id(child): name for name, child in module.named_modules() if isinstance(child, TensorQuantizer)}
     return {
         f"{path}.{attribute}" if path else attribute: owners[id(value)]
@@ -81,11 +81,11 @@ def shared_sites(module: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def unshared(module: nn.Module) -> Iterator[None]:
-    """Give every site a quantizer of its own for a while, equal to the one it shares, so that sites can be told apart.
+    """Give every location a quantizer of its own for a while, equal to the one it shares, so that locations can be told apart.
 
     What is set on such a quantizer is lost afterwards; ranges and statistics are those of the shared one.
     """
-    found = [site_holder(module, site) for site in shared_sites(module)]
+    found = [locate_quantizer(module, location) for location in shared_locations(module)]
     try:
         for holder, attribute, quantizer in found:
             setattr(holder, attribute, adopted(TensorQuantizer, quantizer))

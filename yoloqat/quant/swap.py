@@ -132,7 +132,7 @@ def quantizers(module: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
 
 
 def activation_quantizers(module: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
-    """Yield the quantizers of activations with their qualified names, one that several sites share once, at its owner."""
+    """Yield the quantizers of activations with their qualified names, one that several locations share once, at its owner."""
     weights = {id(layer._weight_quantizer) for _, layer in quantized_layers(module)}
     for name, quantizer in quantizers(module):
         if id(quantizer) not in weights:

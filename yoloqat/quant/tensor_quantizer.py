@@ -11,25 +11,25 @@ from torch import Tensor, nn
 from yoloqat.config import MethodSpec, QuantScheme
 from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.quant.calib import Histogram, HistogramCalibrator, MaxCalibrator
-from yoloqat.quant.functional import affine_grid, fake_quant, fake_quant_affine, quant_scale, reduce_amax
+from yoloqat.quant.functional import affine_qparams, fake_quant, fake_quant_affine, inv_scale, reduce_amax
 
-DEAD_STEP = 2.0**20
-"""Step of a tensor that was all zeros while it was calibrated."""
+DEAD_SCALE = 2.0**20
+"""Scale of a tensor that was all zeros during calibration."""
 
-MARKER = "yoloqat::site"
-"""The operator that stands for a quantizer in a traced graph; see :mod:`yoloqat.quant.graph.marking`."""
+PLACEHOLDER_OP = "yoloqat::quantizer"
+"""The operator that stands in for a quantizer in a traced graph; see :mod:`yoloqat.quant.graph.placeholders`."""
 
 
 class TensorQuantizer(nn.Module):
-    """Fake-quantizes what passes through it, or collects statistics of it, or lets it pass.
+    """Fake-quantizes a tensor, collects its statistics, or returns it unchanged.
 
-    Without an amax the range of each tensor that passes is used (dynamic quantization), as in NVIDIA's package.
+    Without an amax it takes the range of each tensor it reads (dynamic quantization), as NVIDIA's package does.
 
     Args:
         scheme: Bits, symmetry and axis; None is 8 bits, signed, symmetric, per tensor.
         name: Qualified name of the quantizer, for messages.
         calib_method: ``"max"`` or ``"histogram"``: what the calibrator collects.
-        disabled: Let everything pass unchanged.
+        disabled: Return every tensor unchanged.
         if_quant: Fake-quantize.
         if_calib: Collect statistics.
 
@@ -40,7 +40,7 @@ class TensorQuantizer(nn.Module):
 
     _amax: Tensor | None
     _low: Tensor | None
-    _mark: str | None = None
+    _placeholder: str | None = None
     _seen: list[weakref.ref[Tensor]] | None = None
 
     def __init__(
@@ -75,7 +75,7 @@ class TensorQuantizer(nn.Module):
 
     @amax.setter
     def amax(self, value: Tensor | float | None) -> None:
-        """Set the range's upper end; on an affine site the lower one becomes its negative.
+        """Set the range's upper end; with an affine scheme the lower end becomes its negative.
 
         Raises:
             CalibrationError: A value is negative, NaN or infinite.
@@ -85,14 +85,14 @@ class TensorQuantizer(nn.Module):
 
     @property
     def low(self) -> Tensor | None:
-        """The lower end of an affine range, float32, shape (); None for symmetric sites."""
+        """The lower end of an affine range, float32, shape (); None for symmetric schemes."""
         return self._low
 
     def set_range(self, low: float, high: float) -> None:
         """Set both ends of an affine range.
 
         Raises:
-            CalibrationError: The site is symmetric, or an end is not finite or the two are in the wrong order.
+            CalibrationError: The scheme is symmetric, an end is not finite, or low is above high.
         """
         if self.scheme.symmetric or not low <= high:
             kind = "a symmetric" if self.scheme.symmetric else "an affine"
@@ -118,21 +118,21 @@ class TensorQuantizer(nn.Module):
         return tensor
 
     def reset_amax(self) -> None:
-        """Forget the range: dynamic quantization again."""
+        """Remove the range, so that quantization is dynamic again."""
         self._amax = None
         self._low = None
 
     def load_calib_amax(self, method: str | MethodSpec | None = None, *, percentile: float = 99.99) -> None:
-        """Take the range from what the calibrator collected.
+        """Set the range from the calibrator's statistics.
 
-        An affine range is what was observed, cut to [-amax, amax] of the method.
+        An affine range is the observed one, cut to [-amax, amax] of the method.
 
         Args:
-            method: A method for histogram calibrators; None is their default, and what a max calibrator takes.
+            method: Method of a histogram calibrator; None takes its default. A max calibrator takes None or ``"max"``.
             percentile: For the method ``"percentile"``.
 
         Raises:
-            CalibrationError: Nothing was collected, or a max calibrator was asked for another method.
+            CalibrationError: The calibrator has no data, or is a max calibrator and the method is another.
         """
         if isinstance(self._calibrator, MaxCalibrator):
             if method is not None and str(method) != "max":
@@ -157,13 +157,13 @@ class TensorQuantizer(nn.Module):
             self._set_affine(histogram, float(amax))
 
     def load_histogram(self, histogram: Histogram, method: MethodSpec) -> None:
-        """Take the range from a histogram that was collected before; arguments as for a histogram calibrator.
+        """Set the range from a collected histogram.
 
         Args:
-            histogram: What was collected of this site's tensor.
-            method: How amax is found.
+            histogram: Statistics of the tensor that this quantizer reads.
+            method: Method that finds amax.
         """
-        # a range that lies mostly on one side of 0 has all levels on that side once it has a zero-point
+        # with a zero-point, a range mostly on one side of 0 has nearly all its levels on that side
         one_sided = not self.scheme.symmetric and -histogram.low <= histogram.high / 2
         amax = histogram.compute_amax(method, bits=self.scheme.bits, unsigned=self.scheme.unsigned or one_sided)
         if self.scheme.symmetric:
@@ -175,7 +175,7 @@ class TensorQuantizer(nn.Module):
         self.set_range(max(histogram.low, -limit), min(histogram.high, limit))
 
     def disable(self) -> None:
-        """Let everything pass unchanged."""
+        """Return every tensor unchanged."""
         self._disabled = True
 
     def enable(self) -> None:
@@ -198,23 +198,23 @@ class TensorQuantizer(nn.Module):
         """Collect statistics."""
         self._if_calib = True
 
-    def grid(self) -> tuple[Tensor, Tensor] | None:
-        """Return step size and zero-point as engines take them, float32; None while the range is dynamic."""
+    def qparams(self) -> tuple[Tensor, Tensor] | None:
+        """Return scale and zero-point in the form engines use, float32; None while the range is dynamic."""
         amax = self.amax
         if amax is None:
             return None
         if not self.scheme.symmetric and self._low is not None:
-            return affine_grid(self._low, amax, self.scheme)
-        scale = quant_scale(amax, self.scheme)
-        # where amax is 0 everything is fake-quantized to 0: an engine does the same to a tensor when its step is large;
-        # the codes of a channel of a weight are 0 anyway
-        dead = torch.full_like(scale, DEAD_STEP if self.scheme.axis is None else 1.0)
-        step = torch.where(scale == 0, dead, amax / self.scheme.high)
-        return step, torch.zeros_like(step)
+            return affine_qparams(self._low, amax, self.scheme)
+        inverse = inv_scale(amax, self.scheme)
+        # fake quantization maps every value to 0 where amax is 0: an engine does the same when the scale is large;
+        # the integers of an all-zero weight channel are 0 at any scale
+        dead = torch.full_like(inverse, DEAD_SCALE if self.scheme.axis is None else 1.0)
+        scale = torch.where(inverse == 0, dead, amax / self.scheme.high)
+        return scale, torch.zeros_like(scale)
 
     def _collect(self, x: Tensor) -> None:
         if self._seen is not None:
-            # several readers of one tensor share this quantizer: its values count once
+            # readers of one tensor share this quantizer: count the tensor once
             if any(seen() is x for seen in self._seen):
                 return
             self._seen.append(weakref.ref(x))
@@ -224,12 +224,12 @@ class TensorQuantizer(nn.Module):
             raise CalibrationError(f"'{self.name}': {error.what}", expected=error.expected, hint=error.hint) from error
 
     def forward(self, x: Tensor) -> Tensor:
-        """Collect statistics of ``x`` and return it fake-quantized, as switched on."""
+        """Collect statistics of ``x`` and fake-quantize it, each where it is switched on."""
         if self._disabled:
             return x
-        if self._mark is not None:
-            marked: Tensor = torch.ops.yoloqat.site(x, self._mark)
-            return marked
+        if self._placeholder is not None:
+            stand_in: Tensor = torch.ops.yoloqat.quantizer(x, self._placeholder)
+            return stand_in
         if self._if_calib:
             self._collect(x)
         if not self._if_quant:
@@ -241,7 +241,7 @@ class TensorQuantizer(nn.Module):
         return fake_quant_affine(x, low, high, self.scheme)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Make room for a stored range: a buffer that is None would be reported as unexpected."""
+        """Allocate the buffers of a stored range: torch reports keys of buffers that are None as unexpected."""
         for name in ("_amax", "_low"):
             stored = state_dict.get(prefix + name)
             if stored is not None:

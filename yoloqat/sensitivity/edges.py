@@ -89,7 +89,7 @@ def markers(edges: list[Edge], traced: Traced, executor: Executor) -> dict[str, 
     by_place = {(edge.holder, id(edge.quantizer)): edge.name for edge in edges}
     readers = traced.readers()
     found: dict[str, list[int]] = {edge.name: [] for edge in edges}
-    for site in traced.sites():
+    for site in traced.placeholders():
         quantizer = executor.quantizer(site)
         places = [traced.nodes[reader].module for reader in readers[site.index]]
         name = next((by_place[place] for place in _places(places, site, id(quantizer)) if place in by_place), None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloqat.quant.graph import Executor
-from yoloqat.quant.graph.trace import SITE
+from yoloqat.quant.graph.trace import PLACEHOLDER
 from yoloqat.sensitivity.edges import Edge, markers
 from yoloqat.sensitivity.switching import Switch, switched_quantizer
 
@@ -68,7 +68,7 @@ def edge_noise(
         leaf = images.clone(memory_format=torch.preserve_format).requires_grad_(True)
         last = {read: node.index for node in traced.nodes for read in node.reads()}
         for node in traced.nodes:
-            if node.op == SITE:
+            if node.op == PLACEHOLDER:
                 edge = by_name[of_node[node.index]]
                 passed, error = _passed(edge, values[node.reads()[0]], bits)
                 values[node.index] = passed

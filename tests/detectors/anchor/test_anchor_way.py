@@ -45,9 +45,9 @@ def test_skips_have_quantizers_that_change_nothing_while_idle(detector, picture)
     expected = detector.module(picture)
     detector.quantize(QuantConfig(adds="both"))
     blocks = {"yolov5": {"model.2.m.0", "model.2.m.1"}, "yolov7": {"model.8"}}[detector.family]
-    sites = {name for name, _ in quantizers(detector.module)} | set(detector.quantization.placement.aliases)
+    locations = {name for name, _ in quantizers(detector.module)} | set(detector.quantization.placement.aliases)
     for role in ("residual", "branch"):
-        assert {f"{block}._{role}_quantizer" for block in blocks} <= sites
+        assert {f"{block}._{role}_quantizer" for block in blocks} <= locations
     for _, quantizer in quantizers(detector.module):
         quantizer.disable()
     assert torch.equal(detector.module(picture), expected)

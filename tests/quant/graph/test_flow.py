@@ -16,8 +16,8 @@ def node(index: int, op: str, *args: Any, module: str = "model.0", target: str |
     return Node(index, f"n{index}", op, module, "Net", args, kwargs, (1, 4, 4, 4), None, target)
 
 
-def site(index: int, read: int, name: str) -> Node:
-    return node(index, "yoloqat.site.default", Ref(read), name, target=name)
+def location(index: int, read: int, name: str) -> Node:
+    return node(index, "yoloqat.quantizer.default", Ref(read), name, target=name)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_only_what_moves_values_carries_a_scale(op, args, kwargs, wanted):
 
 
 def test_a_quantizer_carries_nothing():
-    assert carried(site(5, 3, "a._input_quantizer")) == ()
+    assert carried(location(5, 3, "a._input_quantizer")) == ()
 
 
 def test_operators_are_known_without_library_and_overload():
@@ -70,14 +70,14 @@ def neck() -> Traced:
         node(1, "aten.silu.default", Ref(0), module="model.1.cv1.act"),
         node(2, "aten.split.Tensor", Ref(1), 4, 1, module="model.1"),
         node(3, "getitem", Ref(2), 1, module="model.1"),
-        site(4, 3, "model.1.m._input_quantizer"),
+        location(4, 3, "model.1.m._input_quantizer"),
         node(5, "aten.cat.default", [Ref(3), Ref(4)], 1, module="model.1"),
-        site(6, 5, "model.1.cv2._input_quantizer"),
+        location(6, 5, "model.1.cv2._input_quantizer"),
         node(7, "aten.silu.default", Ref(6), module="model.1.cv2.act"),
-        site(8, 7, "model.2._input_quantizer"),
+        location(8, 7, "model.2._input_quantizer"),
         node(9, "aten.silu.default", Ref(8), module="model.2.act"),
         node(10, "aten.cat.default", [Ref(7), Ref(9)], 1, module="model.3"),
-        site(11, 10, "model.4._input_quantizer"),
+        location(11, 10, "model.4._input_quantizer"),
     ]
     return Traced(tuple(nodes), (11,), {})
 
@@ -104,9 +104,9 @@ def test_a_tensor_that_is_kept_apart_leaves_its_neighbours_together_no_longer():
 def test_a_layer_that_runs_twice_joins_its_tensors():
     nodes = [
         node(0, "input"),
-        site(1, 0, "head._input_quantizer"),
+        location(1, 0, "head._input_quantizer"),
         node(2, "aten.silu.default", Ref(1)),
-        site(3, 2, "head._input_quantizer"),
+        location(3, 2, "head._input_quantizer"),
     ]
     assert sets(scale_groups(Traced(tuple(nodes), (3,), {}), merge="tensor"), 0, 2) == [[0, 2]]
 

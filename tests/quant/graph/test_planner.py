@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig
 from yoloqat.errors import ModelError, PatternError
-from yoloqat.quant import QuantBlock, add_roles, swap_blocks, swap_layers, swappable_layers
+from yoloqat.quant import QuantBlock, residual_roles, swap_blocks, swap_layers, swappable_layers
 from yoloqat.quant.graph import PlacementPlan, Traced, plan_module, plan_text, trace
 
 
@@ -28,10 +28,10 @@ class Skip(nn.Module):
 class QuantSkip(QuantBlock, Skip):
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
-        return add_roles(config, "")
+        return residual_roles(config, "")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.added(x, self.conv(x))
+        return self.residual_add(x, self.conv(x))
 
 
 class Odd(nn.Conv2d):
@@ -66,7 +66,7 @@ def planned(config: QuantConfig, forms: Mapping[type[nn.Module], type[QuantBlock
 
 
 def groups(plan: PlacementPlan) -> list[list[str]]:
-    return [list(group.sites) for group in plan.groups]
+    return [list(group.locations) for group in plan.groups]
 
 
 STEM, CONV, LAST = "stem._input_quantizer", "skip.conv._input_quantizer", "last._input_quantizer"
@@ -113,7 +113,7 @@ def test_a_tensor_unmerged_by_name_takes_all_its_readers_along():
         net = Joined().eval()
         swap_layers(net, swappable_layers(net), config)
         found = groups(plan_module(net, trace(net, torch.zeros(1, 3, 4, 4)), config, floats={}))
-        return [[site.removesuffix("._input_quantizer") for site in group] for group in found]
+        return [[location.removesuffix("._input_quantizer") for location in group] for group in found]
 
     assert plan(QuantConfig()) == [["a"], ["b", "c", "d"]]
     assert plan(QuantConfig(unmerge=("c",))) == [["a"], ["b", "c"], ["d"]]

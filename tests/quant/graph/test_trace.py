@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from yoloqat.config import QuantConfig
 from yoloqat.errors import ModelError
 from yoloqat.quant import quantizers, swap_layers, swappable_layers
-from yoloqat.quant.graph import Executor, Node, Ref, marking, trace
-from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, SITE
+from yoloqat.quant.graph import Executor, Node, Ref, quantizer_placeholders, trace
+from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, PLACEHOLDER
 
 
 class Block(nn.Module):
@@ -68,7 +68,7 @@ def test_values_stay_when_later_nodes_run(net, images):
 
 def test_every_quantizer_is_a_node_where_it_is_used(net, images):
     traced = trace(net, images)
-    found = [(site.target, site.module) for site in traced.sites()]
+    found = [(location.target, location.module) for location in traced.placeholders()]
     layers = ["stem", "block.a", "block.b", "head.0"]
     assert sorted(found) == sorted(
         (f"{layer}.{kind}", f"{layer}.{kind}") for layer in layers for kind in ("_input_quantizer", "_weight_quantizer")
@@ -77,7 +77,7 @@ def test_every_quantizer_is_a_node_where_it_is_used(net, images):
 
 def test_a_quantizer_that_is_off_is_no_node(net, images):
     net.stem._input_quantizer.disable()
-    assert "stem._input_quantizer" not in [site.target for site in trace(net, images).sites()]
+    assert "stem._input_quantizer" not in [location.target for location in trace(net, images).placeholders()]
 
 
 def test_what_reaches_no_output_is_left_out(net, images):
@@ -96,16 +96,16 @@ def test_every_node_reads_only_nodes_before_it(net, images):
     assert [node.index for node in nodes] == list(range(len(nodes)))
     assert all(read < node.index for node in nodes for read in node.reads())
     assert not any(node.op.endswith("_.default") for node in nodes)
-    assert {INPUT, PARAMETER, CONSTANT, SITE} <= {node.op for node in nodes}
+    assert {INPUT, PARAMETER, CONSTANT, PLACEHOLDER} <= {node.op for node in nodes}
 
 
 def test_downstream_is_everything_that_depends(net, images):
     traced = trace(net, images)
-    site = next(site for site in traced.sites() if site.target == "head.0._input_quantizer")
-    reached = {traced.nodes[index].op for index in traced.downstream({site.index})}
-    assert reached == {SITE, "aten.conv2d.default", "aten.add.Tensor"}
-    assert traced.outputs[0] in traced.downstream({site.index})
-    assert traced.outputs[1] not in traced.downstream({site.index})
+    location = next(location for location in traced.placeholders() if location.target == "head.0._input_quantizer")
+    reached = {traced.nodes[index].op for index in traced.downstream({location.index})}
+    assert reached == {PLACEHOLDER, "aten.conv2d.default", "aten.add.Tensor"}
+    assert traced.outputs[0] in traced.downstream({location.index})
+    assert traced.outputs[1] not in traced.downstream({location.index})
 
 
 def test_reads_and_readers_agree(net, images):
@@ -119,9 +119,9 @@ def test_references_inside_lists_are_read_once():
 
 
 def test_marking_ends_with_its_context(net):
-    with marking(net), marking(net):
-        assert net.stem._input_quantizer._mark == "stem._input_quantizer"
-    assert all(quantizer._mark is None for _, quantizer in quantizers(net))
+    with quantizer_placeholders(net), quantizer_placeholders(net):
+        assert net.stem._input_quantizer._placeholder == "stem._input_quantizer"
+    assert all(quantizer._placeholder is None for _, quantizer in quantizers(net))
 
 
 def test_a_changed_quantizer_changes_the_executors_result(net, images):

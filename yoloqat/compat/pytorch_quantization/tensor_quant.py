@@ -11,7 +11,7 @@ from yoloqat.compat.errors import ArgumentTypeError, ArgumentValueError
 from yoloqat.compat.pytorch_quantization._descriptor import ScaledQuantDescriptor, integer_scheme
 from yoloqat.compat.pytorch_quantization._fp8 import scaled_e4m3
 from yoloqat.config import QuantScheme
-from yoloqat.quant.functional import codes, fake_quant, fake_quant_affine, quant_scale
+from yoloqat.quant.functional import fake_quant, fake_quant_affine, inv_scale, quantize
 
 __all__ = [
     "QUANT_DESC_8BIT_CONV1D_WEIGHT_PER_CHANNEL",
@@ -117,8 +117,8 @@ class _Codes(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
         """Return codes and codes per unit, which is 1 where amax is zero."""
         ctx.save_for_backward(x, amax)
-        scale = quant_scale(amax, scheme)
-        integers = codes(x.float(), scale, scheme)
+        scale = inv_scale(amax, scheme)
+        integers = quantize(x.float(), scale, scheme)
         scale = torch.where(scale == 0, torch.ones_like(scale), scale)
         ctx.mark_non_differentiable(scale)
         if x.dtype == torch.half and float(scale.max()) > _LARGEST_HALF:

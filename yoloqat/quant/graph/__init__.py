@@ -1,7 +1,7 @@
 """A model as the graph of its tensors, in which every quantizer can be seen."""
 
 from yoloqat.quant.graph.execute import Executor
-from yoloqat.quant.graph.marking import marking
+from yoloqat.quant.graph.placeholders import quantizer_placeholders
 from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
 from yoloqat.quant.graph.planner import make_plan, plan_module
 from yoloqat.quant.graph.text import plan_text, reader_name
@@ -16,9 +16,9 @@ __all__ = [
     "ScaleGroup",
     "Traced",
     "make_plan",
-    "marking",
     "plan_module",
     "plan_text",
+    "quantizer_placeholders",
     "reader_name",
     "trace",
 ]

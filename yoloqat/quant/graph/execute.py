@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloqat.errors import ModelError
-from yoloqat.quant.graph.trace import CONSTANT, GETITEM, INPUT, PARAMETER, SITE, Node, Ref, Traced
+from yoloqat.quant.graph.trace import CONSTANT, GETITEM, INPUT, PARAMETER, PLACEHOLDER, Node, Ref, Traced
 from yoloqat.quant.modules import QuantMixin
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
@@ -71,7 +71,7 @@ class Executor:
             return self._state[str(node.target)]
         if node.op == CONSTANT:
             return self.traced.constants[str(node.target)]
-        if node.op == SITE:
+        if node.op == PLACEHOLDER:
             layer = self.layer_of_weight(node)
             return layer.quantized_weight() if layer is not None else self.quantizer(node)(values[node.args[0].index])
         args, kwargs = self.arguments(node, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 
-from yoloqat.quant.graph.trace import GETITEM, SITE, Node, Ref, Traced
+from yoloqat.quant.graph.trace import GETITEM, PLACEHOLDER, Node, Ref, Traced
 
 _SINGLE = frozenset(
     {
@@ -139,11 +139,13 @@ def scale_groups(traced: Traced, *, merge: str = "graph", apart: Collection[int]
             groups.union(first, second)
     by_quantizer: dict[str, int] = {}
     for node in traced.nodes:
-        if node.op == SITE:
+        if node.op == PLACEHOLDER:
             tensor = node.args[0].index
             groups.union(by_quantizer.setdefault(str(node.target), tensor), tensor)
         elif operator_name(node) == "add":
-            quantized = [traced.nodes[read].args[0].index for read in node.reads() if traced.nodes[read].op == SITE]
+            quantized = [
+                traced.nodes[read].args[0].index for read in node.reads() if traced.nodes[read].op == PLACEHOLDER
+            ]
             for first, second in pairwise(quantized):
                 groups.union(first, second)
     return groups

@@ -16,11 +16,11 @@ class PlannedTensor:
 
     Attributes:
         name: What makes it: module and operator, e.g. ``"model.2.cv1.act:silu"``; ``"input"`` is the images.
-        sites: Qualified names of the quantizers that its readers ask for, in the order of execution.
+        locations: Qualified names of the quantizers that its readers ask for, in the order of execution.
     """
 
     name: str
-    sites: tuple[str, ...]
+    locations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class ScaleGroup:
 
     @property
     def owner(self) -> str:
-        """The site that registers the quantizer: the first in the order of execution."""
-        return self.tensors[0].sites[0]
+        """The location that registers the quantizer: the first in the order of execution."""
+        return self.tensors[0].locations[0]
 
     @property
-    def sites(self) -> tuple[str, ...]:
-        """All sites that use the quantizer, the owner first; each once, also where its layer runs several times."""
-        return tuple(dict.fromkeys(site for tensor in self.tensors for site in tensor.sites))
+    def locations(self) -> tuple[str, ...]:
+        """All locations that use the quantizer, the owner first; each once, also where its layer runs several times."""
+        return tuple(dict.fromkeys(location for tensor in self.tensors for location in tensor.locations))
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,21 @@ class PlacementPlan:
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Each site that has no quantizer of its own, to the owner of the one it uses."""
-        return {site: group.owner for group in self.groups for site in group.sites if site != group.owner}
+        """Each location that has no quantizer of its own, to the owner of the one it uses."""
+        return {
+            location: group.owner for group in self.groups for location in group.locations if location != group.owner
+        }
 
     @property
-    def sites(self) -> tuple[str, ...]:
-        """All sites."""
-        return tuple(site for group in self.groups for site in group.sites)
+    def locations(self) -> tuple[str, ...]:
+        """All locations."""
+        return tuple(location for group in self.groups for location in group.locations)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as a JSON-able dict."""
         return {
             "version": VERSION,
-            "groups": [{tensor.name: list(tensor.sites) for tensor in group.tensors} for group in self.groups],
+            "groups": [{tensor.name: list(tensor.locations) for tensor in group.tensors} for group in self.groups],
             "aliases": self.aliases,
             "floats": dict(self.floats),
             "unreached": list(self.unreached),
@@ -88,7 +90,7 @@ class PlacementPlan:
         try:
             version = data["version"]
             groups = tuple(
-                ScaleGroup(tuple(PlannedTensor(str(name), tuple(sites)) for name, sites in group.items()))
+                ScaleGroup(tuple(PlannedTensor(str(name), tuple(locations)) for name, locations in group.items()))
                 for group in data["groups"]
             )
             plan = cls(groups, dict(data["floats"]), tuple(data["unreached"]))
@@ -96,7 +98,9 @@ class PlacementPlan:
             raise _unreadable(f"is damaged ({error!r})") from error
         if version != VERSION:
             raise _unreadable(f"is of version {version!r}")
-        if not all(tensor.sites for group in groups for tensor in group.tensors) or not all(g.tensors for g in groups):
+        if not all(tensor.locations for group in groups for tensor in group.tensors) or not all(
+            g.tensors for g in groups
+        ):
             raise _unreadable("has a scale that nothing reads")
         return plan
 

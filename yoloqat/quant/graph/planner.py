@@ -10,7 +10,7 @@ from yoloqat.config import QuantConfig
 from yoloqat.quant.graph.flow import operator_name, scale_groups
 from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
 from yoloqat.quant.graph.text import reader_name
-from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, SITE, Node, Ref, Traced
+from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, PLACEHOLDER, Node, Ref, Traced
 from yoloqat.quant.patterns import match_layers
 from yoloqat.quant.swap import quantized_layers
 
@@ -35,27 +35,27 @@ def make_plan(
     concat.
 
     Args:
-        traced: The graph of a model in which every site has its own quantizer yet.
+        traced: The graph of a model in which every location has its own quantizer yet.
         config: Gives the recipes.
         floats: Layers that stay float by choice, with the reason.
-        weights: Names of the quantizers of weights, which are no sites.
+        weights: Names of the quantizers of weights, which are no locations.
 
     Raises:
-        PatternError: A pattern of ``config.unmerge`` matches no site.
+        PatternError: A pattern of ``config.unmerge`` matches no location.
     """
     alone = _lone_skips(traced) if config.adds == "residual" else {}
-    sites = [node for node in traced.sites() if node.target not in weights and node.target not in alone]
-    named = match_layers(config.unmerge, [str(node.target) for node in sites], option="unmerge")
-    apart = {node.args[0].index for node in sites if node.target in named}
+    locations = [node for node in traced.placeholders() if node.target not in weights and node.target not in alone]
+    named = match_layers(config.unmerge, [str(node.target) for node in locations], option="unmerge")
+    apart = {node.args[0].index for node in locations if node.target in named}
     groups = scale_groups(traced, merge=config.merge, apart=apart)
     names = _tensor_names(traced)
     tensors: dict[int, list[str]] = {}
-    for node in sites:
+    for node in locations:
         tensors.setdefault(node.args[0].index, []).append(str(node.target))
     members: dict[int, list[PlannedTensor]] = {}
     for tensor, readers in tensors.items():
         members.setdefault(groups.find(tensor), []).append(PlannedTensor(names[tensor], tuple(readers)))
-    reasons = dict(floats) | {reader_name(site): reason for site, reason in alone.items()}
+    reasons = dict(floats) | {reader_name(location): reason for location, reason in alone.items()}
     unreached = []
     for chosen, what, why in _unquantized(traced, config, floats=floats):
         if chosen:
@@ -88,7 +88,7 @@ def _tensor_names(traced: Traced) -> dict[int, str]:
 
 
 def _lone_skips(traced: Traced) -> dict[str, str]:
-    """Return the sites of skips whose quantizer would win nothing, with the reason.
+    """Return the locations of skips whose quantizer would win nothing, with the reason.
 
     An engine fuses an Add into the convolution before it, and reads the skip in integers there; where a float layer or
     another operation comes before the Add, there is nothing to fuse it into.
@@ -96,7 +96,7 @@ def _lone_skips(traced: Traced) -> dict[str, str]:
     found = {}
     for node in traced.nodes:
         reads = node.reads() if operator_name(node) == "add" else ()
-        skips = [read for read in reads if traced.nodes[read].op == SITE]
+        skips = [read for read in reads if traced.nodes[read].op == PLACEHOLDER]
         if len(reads) == 2 and len(skips) == 1:
             (branch,) = (read for read in reads if read not in skips)
             if not _quantized_source(traced, branch):
@@ -108,7 +108,7 @@ def _unquantized(traced: Traced, config: QuantConfig, *, floats: Mapping[str, st
     """Yield what an engine could run in integers and does not: whether that is by choice, what it is, and why."""
     for node in traced.nodes:
         reads = [read for read in node.reads() if traced.nodes[read].op not in (PARAMETER, CONSTANT)]
-        if any(traced.nodes[read].op == SITE for read in reads):
+        if any(traced.nodes[read].op == PLACEHOLDER for read in reads):
             continue
         kind = operator_name(node)
         where = f"{kind} in {node.module or 'the model'} ({node.module_type.rpartition('.')[2]})"
@@ -131,4 +131,4 @@ def _quantized_source(traced: Traced, index: int) -> bool:
     while operator_name(node) in _ACTIVATIONS and isinstance(node.args[0], Ref):
         node = traced.nodes[node.args[0].index]
     first = node.args[0] if node.args else None
-    return operator_name(node) in _LAYERS and isinstance(first, Ref) and traced.nodes[first.index].op == SITE
+    return operator_name(node) in _LAYERS and isinstance(first, Ref) and traced.nodes[first.index].op == PLACEHOLDER

@@ -7,9 +7,9 @@ from yoloqat.quant.graph.plan import PlacementPlan
 _INPUT = "_input_quantizer"
 
 
-def reader_name(site: str) -> str:
-    """Return who reads through a site: ``model.2.cv1.conv``, or ``model.2.m.0 (residual)`` of a block."""
-    path, _, attribute = site.rpartition(".")
+def reader_name(location: str) -> str:
+    """Return who reads through a location: ``model.2.cv1.conv``, or ``model.2.m.0 (residual)`` of a block."""
+    path, _, attribute = location.rpartition(".")
     if attribute == _INPUT:
         return path
     return f"{path} ({attribute.removeprefix('_').removesuffix('_quantizer')})"
@@ -23,10 +23,10 @@ def plan_text(plan: PlacementPlan) -> str:
     """
     lines = []
     for number, group in enumerate(plan.groups):
-        readers = sum(len(tensor.sites) for tensor in group.tensors)
+        readers = sum(len(tensor.locations) for tensor in group.tensors)
         lines.append(f"scale {number}: {_count(len(group.tensors), 'tensor')}, {_count(readers, 'reader')}")
         for tensor in group.tensors:
-            lines.append(f"  {tensor.name} -> {', '.join(reader_name(site) for site in tensor.sites)}")
+            lines.append(f"  {tensor.name} -> {', '.join(reader_name(location) for location in tensor.locations)}")
     lines += [f"float {name}: {reason}" for name, reason in plan.floats.items()]
     lines += [f"unreached {line}" for line in plan.unreached]
     return "\n".join(lines) + "\n"

@@ -13,10 +13,10 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree
 
 from yoloqat.errors import ModelError
-from yoloqat.quant.graph.marking import marking
-from yoloqat.quant.tensor_quantizer import MARKER
+from yoloqat.quant.graph.placeholders import quantizer_placeholders
+from yoloqat.quant.tensor_quantizer import PLACEHOLDER_OP
 
-SITE = f"{MARKER.replace('::', '.')}.default"
+PLACEHOLDER = f"{PLACEHOLDER_OP.replace('::', '.')}.default"
 """The op of a node that stands for a quantizer."""
 
 INPUT, PARAMETER, CONSTANT, GETITEM = "input", "parameter", "constant", "getitem"
@@ -43,7 +43,7 @@ class Node:
         index: Its position in :attr:`Traced.nodes`; every node it reads stands before it.
         name: Unique name, e.g. ``"conv2d_3"``.
         op: The operator, e.g. ``"aten.conv2d.default"``; :data:`INPUT`, :data:`PARAMETER`, :data:`CONSTANT`,
-            :data:`GETITEM` or :data:`SITE`.
+            :data:`GETITEM` or :data:`PLACEHOLDER`.
         module: Qualified name of the innermost module whose ``forward`` it ran in; ``""`` is the model itself.
         module_type: Class of that module, with its package.
         args: Positional arguments; a tensor among them is a :class:`Ref`, also inside lists.
@@ -95,9 +95,9 @@ class Traced:
                 found[read].append(node.index)
         return {index: tuple(readers) for index, readers in found.items()}
 
-    def sites(self) -> Iterator[Node]:
+    def placeholders(self) -> Iterator[Node]:
         """Yield the nodes that stand for a quantizer."""
-        return (node for node in self.nodes if node.op == SITE)
+        return (node for node in self.nodes if node.op == PLACEHOLDER)
 
     def downstream(self, starts: set[int]) -> set[int]:
         """Return ``starts`` and all nodes that depend on one of them."""
@@ -111,7 +111,7 @@ class Traced:
 def trace(module: nn.Module, example: Tensor) -> Traced:
     """Trace a module with `torch.export` at the shape and memory format of ``example``.
 
-    Quantizers that are switched on appear as nodes of the op :data:`SITE`. The graph has no operation in place, so that a
+    Quantizers that are switched on appear as nodes of the op :data:`PLACEHOLDER`. The graph has no operation in place, so that a
     value once computed stays.
 
     Args:
@@ -125,7 +125,7 @@ def trace(module: nn.Module, example: Tensor) -> Traced:
         raise ModelError(
             f"module {type(module).__name__} is in training mode", expected="evaluation mode", hint="call eval() first"
         )
-    with torch.no_grad(), marking(module):
+    with torch.no_grad(), quantizer_placeholders(module):
         # a detector's head keeps its anchors from the last forward; traced at another shape it would branch on data
         module(example)
         try:
@@ -183,11 +183,11 @@ class _Reader:
         dtype = value.dtype if isinstance(value, Tensor) else None
         index = len(self._nodes)
         if node.op == "placeholder":
-            op, target = self._placeholder(node)
+            op, target = self._graph_input(node)
             return Node(index, node.name, op, module, kind, shape=shape, dtype=dtype, target=target)
         args, kwargs = self._referring(node.args), self._referring(node.kwargs)
         op = GETITEM if node.target is operator.getitem else str(node.target)
-        target = str(args[1]) if op == SITE else None
+        target = str(args[1]) if op == PLACEHOLDER else None
         function = node.target if callable(node.target) else None
         return Node(index, node.name, op, module, kind, tuple(args), dict(kwargs), shape, dtype, target, function)
 
@@ -201,7 +201,7 @@ class _Reader:
             return {name: self._referring(part) for name, part in argument.items()}
         return argument
 
-    def _placeholder(self, node: torch.fx.Node) -> tuple[str, str | None]:
+    def _graph_input(self, node: torch.fx.Node) -> tuple[str, str | None]:
         spec = self._inputs[node.name]
         if spec.kind == InputKind.USER_INPUT:
             return INPUT, None

@@ -366,7 +366,7 @@ class TensorQuantizer(CoreTensorQuantizer):
                     expected="integer codes by a fixed amax, with one channel axis at most and no factor on the input",
                     hint="describe it so, or leave the layer float",
                 )
-        return super().grid()
+        return super().qparams()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Make room for a stored factor on the input too."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yoloqat.config import QuantConfig
 from yoloqat.detectors.anchor.blocks import Bottleneck
 from yoloqat.detectors.anchor.layers import Shortcut
-from yoloqat.quant import QuantBlock, add_roles
+from yoloqat.quant import QuantBlock, residual_roles
 
 
 class QuantBottleneck(QuantBlock, Bottleneck):
@@ -20,11 +20,11 @@ class QuantBottleneck(QuantBlock, Bottleneck):
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
         """Return the roles of the Add's inputs; none where the block leaves the Add out."""
-        return add_roles(config, "") if getattr(module, "add", False) else ()
+        return residual_roles(config, "") if getattr(module, "add", False) else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
-        return self.added(x, self.cv2(self.cv1(x)))
+        return self.residual_add(x, self.cv2(self.cv1(x)))
 
 
 class QuantShortcut(QuantBlock, Shortcut):
@@ -34,7 +34,7 @@ class QuantShortcut(QuantBlock, Shortcut):
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
         """Return the roles of the Add's inputs."""
         del module
-        return add_roles(config, "")
+        return residual_roles(config, "")
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         """Return the sum."""

@@ -10,9 +10,9 @@ import torch
 from onnx.defs import OpSchema
 from onnxscript import values
 
-from yoloqat.quant.tensor_quantizer import MARKER
+from yoloqat.quant.tensor_quantizer import PLACEHOLDER_OP
 
-DOMAIN, OPERATOR = MARKER.split("::")
+DOMAIN, OPERATOR = PLACEHOLDER_OP.split("::")
 _NAME = "name"
 
 
@@ -32,13 +32,13 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return what `torch.onnx.export` needs as ``custom_translation_table`` to write markers."""
     operator = values.Op(values.Opset(DOMAIN, 1), OPERATOR, _schema())
 
-    def site(x: Any, name: str) -> Any:
+    def location(x: Any, name: str) -> Any:
         return operator(x, name=name)
 
-    return {torch.ops.yoloqat.site.default: site}
+    return {torch.ops.yoloqat.quantizer.default: location}
 
 
-def marker_name(node: onnx.NodeProto) -> str | None:
+def placeholder_name(node: onnx.NodeProto) -> str | None:
     """Return the qualified name of the quantizer that ``node`` marks, or None where it is no marker."""
     if (node.domain, node.op_type) != (DOMAIN, OPERATOR):
         return None

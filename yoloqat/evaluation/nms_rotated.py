@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yoloqat.detectors.nms import CLASS_OFFSET, Raw
 from yoloqat.detectors.ultralytics_import import ultralytics_module
+from yoloqat.evaluation.nms import CLASS_OFFSET, Raw
 
 MAX_CANDIDATES = 3000
 """Box and label pairs of one image that take part; every pair of them is compared."""
 
 
-def rotated_suppression(
+def rotated_nms(
     raw: Raw, *, classes: int, conf: float = 0.001, iou: float = 0.7, max_det: int = 300, end2end: bool = False
 ) -> list[NDArray[np.float32]]:
     """Turn raw outputs of a rotated-box model into detections with upright boxes around the rotated ones.

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from yoloqat.detectors.nms import non_max_suppression
 from yoloqat.errors import ExportError
-from yoloqat.export.suppression import append_nms
+from yoloqat.evaluation.nms import non_max_suppression
+from yoloqat.export.nms import append_nms
 
 CLASSES, ANCHORS = 3, 60
 

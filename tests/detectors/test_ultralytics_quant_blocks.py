@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from yoloqat.config import QuantConfig
-from yoloqat.detectors.sites import block_forms
+from yoloqat.detectors.quant_blocks import block_forms
 from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.quant import activation_quantizers, quantization_disabled, swap_blocks
 

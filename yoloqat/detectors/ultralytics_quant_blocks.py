@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig
 from yoloqat.detectors.ultralytics_import import ultralytics_module
-from yoloqat.quant import QuantBlock, add_roles
+from yoloqat.quant import QuantBlock, residual_roles
 
 _block = ultralytics_module("nn.modules.block")
 
@@ -38,7 +38,7 @@ class _OneAdd(_Block):
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
         """Return the roles of the Add's inputs; none where the block leaves the Add out."""
-        return add_roles(config, "") if getattr(module, "add", True) else ()
+        return residual_roles(config, "") if getattr(module, "add", True) else ()
 
 
 class _TwoAdds(_Block):
@@ -47,7 +47,7 @@ class _TwoAdds(_Block):
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
         """Return the roles of the inputs of both Adds; none where the block leaves them out."""
-        return add_roles(config, "", "2") if getattr(module, "add", True) else ()
+        return residual_roles(config, "", "2") if getattr(module, "add", True) else ()
 
 
 class QuantBottleneck(_OneAdd, _block.Bottleneck):  # type: ignore[misc, name-defined]
@@ -55,7 +55,7 @@ class QuantBottleneck(_OneAdd, _block.Bottleneck):  # type: ignore[misc, name-de
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
-        return self.added(x, self.cv2(self.cv1(x)))
+        return self.residual_add(x, self.cv2(self.cv1(x)))
 
 
 class QuantRepBottleneck(QuantBottleneck, _block.RepBottleneck):  # type: ignore[misc, name-defined]
@@ -67,7 +67,7 @@ class QuantCIB(_OneAdd, _block.CIB):  # type: ignore[misc, name-defined]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
-        return self.added(x, self.cv1(x))
+        return self.residual_add(x, self.cv1(x))
 
 
 class QuantResidual(_OneAdd, _block.Residual):  # type: ignore[misc, name-defined]
@@ -75,7 +75,7 @@ class QuantResidual(_OneAdd, _block.Residual):  # type: ignore[misc, name-define
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
-        return self.added(x, self.m(x))
+        return self.residual_add(x, self.m(x))
 
 
 class QuantC1(_OneAdd, _block.C1):  # type: ignore[misc, name-defined]
@@ -112,7 +112,7 @@ class QuantSPPF(_OneAdd, _block.SPPF):  # type: ignore[misc, name-defined]
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
         """Return the roles of the Add's inputs; none where the block leaves the Add out, as all before YOLO26 do."""
-        return add_roles(config, "") if getattr(module, "add", False) else ()
+        return residual_roles(config, "") if getattr(module, "add", False) else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
@@ -140,8 +140,8 @@ class QuantPSABlock(_TwoAdds, _block.PSABlock):  # type: ignore[misc, name-defin
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
-        x = self.added(x, self.attn(x))
-        return self.added(x, self.ffn(x), "2")
+        x = self.residual_add(x, self.attn(x))
+        return self.residual_add(x, self.ffn(x), "2")
 
 
 class QuantABlock(_TwoAdds, _block.ABlock):  # type: ignore[misc, name-defined]
@@ -149,8 +149,8 @@ class QuantABlock(_TwoAdds, _block.ABlock):  # type: ignore[misc, name-defined]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
-        x = self.added(x, self.attn(x))
-        return self.added(x, self.mlp(x), "2")
+        x = self.residual_add(x, self.attn(x))
+        return self.residual_add(x, self.mlp(x), "2")
 
 
 class QuantPSA(_TwoAdds, _block.PSA):  # type: ignore[misc, name-defined]
@@ -159,8 +159,8 @@ class QuantPSA(_TwoAdds, _block.PSA):  # type: ignore[misc, name-defined]
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, shaped like ``x``."""
         past, x = self.cv1(x).split((self.c, self.c), dim=1)
-        x = self.added(x, self.attn(x))
-        x = self.added(x, self.ffn(x), "2")
+        x = self.residual_add(x, self.attn(x))
+        x = self.residual_add(x, self.ffn(x), "2")
         return self.cv2(torch.cat((past, x), 1))  # type: ignore[no-any-return]
 
 
@@ -170,7 +170,7 @@ class QuantA2C2f(_OneAdd, _block.A2C2f):  # type: ignore[misc, name-defined]
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
         """Return the roles of the Add's inputs; none where the block leaves the Add out."""
-        return () if getattr(module, "gamma", None) is None else add_roles(config, "")
+        return () if getattr(module, "gamma", None) is None else residual_roles(config, "")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
@@ -178,7 +178,7 @@ class QuantA2C2f(_OneAdd, _block.A2C2f):  # type: ignore[misc, name-defined]
         for block in self.m:
             chain.append(block(chain[-1]))
         branch = self.cv2(torch.cat(chain, 1))
-        return self.added(x, self.gamma.view(-1, self.gamma.shape[0], 1, 1) * branch)
+        return self.residual_add(x, self.gamma.view(-1, self.gamma.shape[0], 1, 1) * branch)
 
 
 class _Products(_Block):

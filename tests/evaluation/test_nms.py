@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yoloqat.detectors import nms
-from yoloqat.detectors.nms import non_max_suppression
 from yoloqat.detectors.ultralytics_import import ultralytics_module
+from yoloqat.evaluation import nms
+from yoloqat.evaluation.nms import non_max_suppression
 
 
 def random_raw(seed, *, batch=2, classes=3, anchors=200, extra=0):

@@ -130,7 +130,7 @@ def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
             texts = [f"{word} {_listed(names)}" for word, names in (("without", missing), ("with", more)) if names]
             found.append(f"{len(other)} images instead of {len(value)} ({', '.join(texts) or 'in another order'})")
         elif name == "quantizers" and isinstance(other, dict):
-            odd = sorted(site for site in {*value, *other} if value.get(site) != other.get(site))
+            odd = sorted(location for location in {*value, *other} if value.get(location) != other.get(location))
             found.append(f"other tensors at {_listed(odd)}")
         else:
             found.append(f"{name} {_short(other)} instead of {_short(value)}")

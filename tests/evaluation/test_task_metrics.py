@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from yoloqat.detectors.task_metrics import TaskImage, task_metrics
 from yoloqat.errors import DataError, ModelError
+from yoloqat.evaluation.task_metrics import TaskImage, task_metrics
 from yoloqat.predictor import ModelInfo
 
 SIZE = 64
