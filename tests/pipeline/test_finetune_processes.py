@@ -25,12 +25,12 @@ from yoloqat.errors import CheckFailedError, ModelError
 from yoloqat.finetuning import LAST, EpochRow, FinetuneConfig, Keeper, LossWeights, TrainingState
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
-from yoloqat.finetuning.keeper import weights_digest
 from yoloqat.finetuning.training_data import training_file
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.finetune_processes import Job, _Member, _raise, _Told
 from yoloqat.progress import Progress, silent
+from yoloqat.quant import state_digest
 
 CONFIG = FinetuneConfig(epochs=2, batch=4, imgsz=IMGSZ, lr0=1e-3, learn_amax=True, processes=2)
 
@@ -183,7 +183,7 @@ def test_a_run_that_loses_a_process_goes_on_to_the_same_losses(
     assert not (tmp_path / "result.json").exists()
     assert main([*line, "--resume"]) == 0
     rows = json.loads((tmp_path / "result.json").read_text())["results"]["epochs"]
-    assert weights_digest(load_detector(tmp_path / LAST).module) == rows[-1]["weights"]
+    assert state_digest(load_detector(tmp_path / LAST).module) == rows[-1]["weights"]
     state = TrainingState.load(trained / "state.safetensors")
     assert state is not None
     whole, kept = state.values["rows"][1:], ("epoch", "loss", "losses", "weights")
