@@ -17,8 +17,8 @@ from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
 from yoloqat.finetuning import SupervisionConfig
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
+from yoloqat.quant import state_digest
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.switching import state_hash
 
 NAMES = [
     "Dataset",
@@ -100,7 +100,7 @@ def test_a_calibrated_copy_is_made_and_saved(
     assert detector.quantization is None
     calibrated.save(tmp_path / "model.safetensors")
     loaded = yq.load(tmp_path / "model.safetensors")
-    assert state_hash(loaded.module) == state_hash(calibrated.module)
+    assert state_digest(loaded.module) == state_digest(calibrated.module)
     first, second = (yq.evaluate(model, data, device="cpu") for model in (calibrated, tmp_path / "model.safetensors"))
     assert first.to_dict() == second.to_dict()
     assert yq.paired_difference(first, second).to_dict() == {"difference": 0.0, "ci95": [0.0, 0.0]}
@@ -111,7 +111,7 @@ def test_a_calibrated_copy_is_made_and_saved(
 def test_nothing_that_goes_in_is_changed(
     detector: Detector, statistics: yq.api.CollectedStatistics, calibrated: Detector, data: yq.Dataset, tmp_path: Path
 ) -> None:
-    before = state_hash(detector.module), state_hash(calibrated.module)
+    before = state_digest(detector.module), state_digest(calibrated.module)
     formats = [value.stride() for value in calibrated.module.state_dict().values()]
     yq.evaluate(calibrated, data, device="cpu")
     compared = yq.compare_methods(detector, statistics, data, methods=["max", "mse"], device="cpu")
@@ -121,7 +121,7 @@ def test_nothing_that_goes_in_is_changed(
     assert {item["images"] for item in ranked["items"]} == {len(data.validation.images)}
     exported = yq.export_onnx(calibrated, tmp_path / "model.onnx", data=data)
     assert (exported.failed, exported["node_max_steps"] <= 1) == (None, True)
-    assert (state_hash(detector.module), state_hash(calibrated.module)) == before
+    assert (state_digest(detector.module), state_digest(calibrated.module)) == before
     assert [value.stride() for value in calibrated.module.state_dict().values()] == formats
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
 
@@ -151,13 +151,13 @@ def test_a_float_detector_is_not_ranked(detector: Detector, data: yq.Dataset) ->
 
 
 def test_fine_tuning_gives_the_best_detector(calibrated: Detector, data: yq.Dataset) -> None:
-    before = state_hash(calibrated.module)
+    before = state_digest(calibrated.module)
     training = SupervisionConfig(epochs=1, batch=4, imgsz=64)
     found = yq.finetune(calibrated, data, training=training, device="cpu")
     assert found.detector.quantization is not None
     assert "best epoch" in repr(found)
     assert len(found["epochs"]) == 1
-    assert state_hash(calibrated.module) == before
+    assert state_digest(calibrated.module) == before
 
 
 def test_an_engine_is_built_linted_and_timed(

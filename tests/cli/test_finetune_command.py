@@ -11,7 +11,7 @@ from tiny_detector import TinyData
 
 from yoloqat.cli import main
 from yoloqat.detectors import load_detector, save_checkpoint
-from yoloqat.finetuning.checkpoints import weights_digest
+from yoloqat.quant import state_digest
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_result_tells_the_curve_and_the_gain(tuned: Path) -> None:
 
 def test_the_checkpoint_says_how_it_was_trained_and_exports(tuned: Path, tiny_data: TinyData, tmp_path: Path) -> None:
     detector = load_detector(tuned / "last.safetensors")
-    assert weights_digest(detector.module) == result(tuned)["epochs"][-1]["weights"]
+    assert state_digest(detector.module) == result(tuned)["epochs"][-1]["weights"]
     assert detector.quantization.calibration["finetune"]["epochs"] == 2
     assert detector.quantization.calibration["images"] == 4
     checkpoint = tuned / "last.safetensors"

@@ -51,7 +51,7 @@ def test_clip_as_a_layer():
 
 @pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("shape", [(), (1, 1), (3, 1), (1, 40)])
-def test_torchs_own_operator_gives_the_same_codes(shape, unsigned):
+def test_torchs_own_operator_gives_the_same_integers(shape, unsigned):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 40, generator=generator)
     x = x.abs() if unsigned else x

@@ -85,7 +85,7 @@ def test_properties_answer_under_both_names(x: torch.Tensor):
     assert torch.equal(quantizer(x.abs()), fake_tensor_quant(x.abs(), quantizer.amax, 4, True))
 
 
-def test_codes_are_returned_without_fake_quant(x: torch.Tensor):
+def test_integers_are_returned_without_fake_quant(x: torch.Tensor):
     quantizer = TensorQuantizer(QuantDescriptor(fake_quant=False, amax=1.0))
     assert quantizer.scale is None
     integers, scale = tensor_quant(x, torch.tensor(1.0), 8, False, False)

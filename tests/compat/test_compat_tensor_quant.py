@@ -44,7 +44,7 @@ def test_fake_quant_and_gradient_are_nvidias(case, function):
     assert torch.equal(x.grad, tensors["grad"])
 
 
-def test_codes_over_scale_are_the_fake_quantized_values(case):
+def test_integers_over_scale_are_the_fake_quantized_values(case):
     flags, tensors = case
     x = tensors["x"].requires_grad_()
     integers, scale = tensor_quant(x, tensors["amax"], flags["num_bits"], flags["unsigned"], flags["narrow_range"])

@@ -91,7 +91,7 @@ def test_mse_and_percentile_are_those_of_nvidias_loop_to_the_last_bit(model, per
             assert layer.weight_quantizer.amax.flatten().tolist() == amax
 
 
-def test_fp8_has_no_codes_to_search():
+def test_fp8_has_no_integers_to_search():
     model = nn.Sequential(quant_nn.QuantConv2d(3, 4, 3, quant_desc_weight=QuantDescriptor((4, 3), axis=0)))
     calibrate_weights(model, "max")
     assert model[0].weight_quantizer.amax.shape == (4, 1, 1, 1)

@@ -47,7 +47,7 @@ def example() -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def marked_trace() -> Callable[..., onnx.ModelProto]:
+def trace_with_placeholders() -> Callable[..., onnx.ModelProto]:
     def trace(net: nn.Module, example: torch.Tensor, **kwargs: int) -> onnx.ModelProto:
         swapped = copy.deepcopy(net)
         swap_layers(swapped, swappable_layers(swapped), QuantConfig())
@@ -64,9 +64,9 @@ def traced(net: Net, example: torch.Tensor) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="session")
-def marked(marked_trace: Callable[..., onnx.ModelProto], net: Net, example: torch.Tensor) -> onnx.ModelProto:
-    """The graph with a marker at the input of every layer."""
-    return marked_trace(net, example)
+def marked(trace_with_placeholders: Callable[..., onnx.ModelProto], net: Net, example: torch.Tensor) -> onnx.ModelProto:
+    """The graph with a placeholder at the input of every layer."""
+    return trace_with_placeholders(net, example)
 
 
 @pytest.fixture(scope="session")

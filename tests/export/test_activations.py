@@ -15,7 +15,7 @@ from yoloqat.export.activations import insert_qdq, quantizer_prefix
 from yoloqat.onnx_graph.graph import constant, producers
 
 
-def test_every_reader_of_a_marker_reads_a_dequantizer(marked, qparams):
+def test_every_reader_of_a_placeholder_reads_a_dequantizer(marked, qparams):
     result = insert_qdq(marked, qparams.activations)
     onnx.checker.check_model(result.model, full_check=True)
     made = producers(result.model.graph)
@@ -59,7 +59,7 @@ def test_the_given_model_is_not_changed(marked, qparams):
     assert marked.SerializeToString(deterministic=True) == before
 
 
-def test_a_marker_without_numbers_is_refused(marked, qparams):
+def test_a_placeholder_without_qparams_is_refused(marked, qparams):
     known = {location: own for location, own in qparams.activations.items() if location != "up._input_quantizer"}
     with pytest.raises(ExportError, match=r"quantizer 'up\._input_quantizer' of tensor '\w+' has no qparams"):
         insert_qdq(marked, known)
@@ -81,13 +81,13 @@ def test_readers_of_one_tensor_with_equal_numbers_share_a_pair(marked, qparams):
     assert "right/input/scale" not in names
 
 
-def test_other_numbers_are_not_shared(marked, qparams, make_input):
+def test_other_qparams_are_not_shared(marked, qparams, make_input):
     inserted = insert_qdq(marked, {**qparams.activations, "right._input_quantizer": make_input(0.71)})
     assert inserted.aliases == {}
     assert "right/input/QuantizeLinear" in inserted.quantizers
 
 
-def test_a_layer_that_is_applied_twice_has_two_pairs(marked_trace, make_input):
+def test_a_layer_that_is_applied_twice_has_two_pairs(trace_with_placeholders, make_input):
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -96,7 +96,7 @@ def test_a_layer_that_is_applied_twice_has_two_pairs(marked_trace, make_input):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.layer(self.layer(images).relu())
 
-    model = marked_trace(Twice().eval(), torch.rand(1, 3, 4, 4))
+    model = trace_with_placeholders(Twice().eval(), torch.rand(1, 3, 4, 4))
     inserted = insert_qdq(model, {"layer._input_quantizer": make_input(1.0)})
     assert inserted.quantizers == dict.fromkeys(
         ("layer/input/QuantizeLinear", "layer/input_1/QuantizeLinear"), "layer._input_quantizer"
@@ -106,13 +106,13 @@ def test_a_layer_that_is_applied_twice_has_two_pairs(marked_trace, make_input):
 def test_a_marked_output_keeps_its_name(marked, qparams):
     renamed = onnx.ModelProto()
     renamed.CopyFrom(marked)
-    marker = next(node for node in renamed.graph.node if node.domain == "yoloqat")
-    renamed.graph.output.append(onnx.helper.make_tensor_value_info(marker.output[0], 1, [1, 3, 8, 8]))
+    placeholder = next(node for node in renamed.graph.node if node.domain == "yoloqat")
+    renamed.graph.output.append(onnx.helper.make_tensor_value_info(placeholder.output[0], 1, [1, 3, 8, 8]))
     model = insert_qdq(renamed, qparams.activations).model
     onnx.checker.check_model(model, full_check=True)
-    assert producers(model.graph)[marker.output[0]].input[0] == "stem/input/dequantized"
+    assert producers(model.graph)[placeholder.output[0]].input[0] == "stem/input/dequantized"
 
 
-def test_quantizers_are_named_after_their_site():
+def test_quantizers_are_named_after_their_location():
     assert quantizer_prefix("model.0.conv._input_quantizer") == "model.0.conv/input"
     assert quantizer_prefix("model.2.m.0._residual_quantizer") == "model.2.m.0/residual"

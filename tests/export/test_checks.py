@@ -27,7 +27,7 @@ def test_good_numbers_pass():
         ("quantizer", replace(GOOD, scale=np.array(0.0, np.float32)), "quantizer 'm.a' has the scale 0.0"),
         ("weight", replace(WEIGHT, scale=np.array([1, np.nan], np.float32)), "weight of layer 'm.a' has the scale nan"),
         ("quantizer", replace(GOOD, zero_point=np.array(200)), "quantizer 'm.a' has the zero-point 200"),
-        ("weight", replace(WEIGHT, integers=np.array([[-129]])), "weight of layer 'm.a' has the code -129"),
+        ("weight", replace(WEIGHT, integers=np.array([[-129]])), "weight of layer 'm.a' has the integer -129"),
         ("weight", replace(WEIGHT, integers=None), "weight of layer 'm.a' has the integers None"),
         ("quantizer", replace(GOOD, scale=np.ones(3, np.float32)), r"quantizer 'm.a' has scales of shape \(3,\)"),
         ("quantizer", replace(GOOD, scheme=QuantScheme(narrow_range=True)), "'m.a' has narrow_range=True"),
@@ -39,7 +39,7 @@ def test_numbers_that_cannot_be_written_are_named(edge, qparams, told):
         check("m.a", qparams)
 
 
-def test_unsigned_codes_reach_255():
+def test_unsigned_integers_reach_255():
     qparams = replace(GOOD, scheme=QuantScheme(symmetric=False, unsigned=True), zero_point=np.array(200))
     check_activation("a", qparams)
     tensor = zero_point_tensor("z", qparams)

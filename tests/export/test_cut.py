@@ -100,7 +100,7 @@ def test_float_graph_is_refused(traced):
         cut_at_quantizers(traced)
 
 
-def test_codes_of_an_unsigned_quantizer_without_zero_point_are_uint8():
+def test_integers_of_an_unsigned_quantizer_without_zero_point_are_uint8():
     scale = helper.make_tensor("s", onnx.TensorProto.FLOAT, [], [0.1])
     nodes = [
         helper.make_node("Relu", ["x"], ["r"]),

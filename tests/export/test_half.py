@@ -75,7 +75,7 @@ def test_a_scale_beyond_float16_is_brought_into_its_range(quantized, scale, want
     assert float(numpy_helper.to_array(constants[f"{node.input[1]}/half"])) == wanted
 
 
-def test_codes_of_a_raised_weight_scale_stand_for_the_same_weight(quantized):
+def test_integers_of_a_raised_weight_scale_stand_for_the_same_weight(quantized):
     before = initializers(quantized.graph)
     node = next(node for node in quantized.graph.node if node.name == "stem/weight/DequantizeLinear")
     scale = numpy_helper.to_array(before[node.input[1]]).copy()
@@ -90,7 +90,7 @@ def test_codes_of_a_raised_weight_scale_stand_for_the_same_weight(quantized):
     np.testing.assert_array_equal(new[others], old[others])
 
 
-def test_what_decodes_after_the_last_layer_stays_float32(marked_trace, make_input):
+def test_what_decodes_after_the_last_layer_stays_float32(trace_with_placeholders, make_input):
     class Head(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -99,7 +99,7 @@ def test_what_decodes_after_the_last_layer_stays_float32(marked_trace, make_inpu
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.layer(images).sigmoid() * 640
 
-    model = marked_trace(Head().eval(), torch.rand(1, 3, 4, 4))
+    model = trace_with_placeholders(Head().eval(), torch.rand(1, 3, 4, 4))
     from yoloqat.export.activations import insert_qdq
 
     baked = bake_half(insert_qdq(model, {"layer._input_quantizer": make_input(1.0)}).model).model

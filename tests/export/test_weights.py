@@ -12,7 +12,7 @@ from yoloqat.export.weights import quantize_weights
 from yoloqat.onnx_graph.graph import initializers, producers
 
 
-def test_codes_and_scales_stand_for_the_float_weight(traced, qparams, net):
+def test_integers_and_scales_stand_for_the_float_weight(traced, qparams, net):
     result = quantize_weights(traced, qparams.weights)
     onnx.checker.check_model(result.model, full_check=True)
     constants = initializers(result.model.graph)
@@ -41,7 +41,7 @@ def test_nothing_to_quantize_is_a_no_op(traced):
     assert result.model is traced
 
 
-def test_codes_of_another_shape_are_refused(traced, qparams):
+def test_integers_of_another_shape_are_refused(traced, qparams):
     weight = replace(qparams.weights["stem"], integers=np.zeros((8, 3, 1, 1), dtype=np.int64))
     with pytest.raises(ExportError, match=r"weight of layer 'stem' has integers of shape \(8, 3, 1, 1\)"):
         quantize_weights(traced, {"stem": weight})

@@ -8,21 +8,21 @@ from tiny_training import STATE, checkpoints
 
 from yoloqat.detectors import Detector
 from yoloqat.finetuning import BEST, LAST, TrainingState
-from yoloqat.finetuning.checkpoints import weights_digest
+from yoloqat.quant import state_digest
 
 
 def test_the_digest_tells_weights_and_ranges_apart(detector: Detector) -> None:
-    before = weights_digest(detector.module)
-    assert weights_digest(detector.module) == before
+    before = state_digest(detector.module)
+    assert state_digest(detector.module) == before
     site = detector.module.model[0].conv._input_quantizer
     kept = site.amax.clone()
     site.amax.add_(1e-6)
-    assert weights_digest(detector.module) != before
+    assert state_digest(detector.module) != before
     site.amax.copy_(kept)
-    assert weights_digest(detector.module) == before
+    assert state_digest(detector.module) == before
     with torch.no_grad():
         detector.module.model[0].conv.bias[0] += 1e-3
-    assert weights_digest(detector.module) != before
+    assert state_digest(detector.module) != before
 
 
 def test_the_start_is_scored_and_counts_as_the_best_until_beaten(detector: Detector, tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from yoloqat.detectors import Detector, load_detector
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.finetuning import LAST, TrainingState
-from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.norms import FrozenBatchNorm2d, fold, foldable, unfold
-from yoloqat.quant import activation_quantizers, quantized_layers, quantizers
+from yoloqat.quant import activation_quantizers, quantized_layers, quantizers, state_digest
 from yoloqat.quant.functional import inv_scale
 
 HARD = {0: -1.5, 1: 0.0, 2: 1e-9, 3: 1e-4}
@@ -130,9 +129,9 @@ def test_layers_that_stay_float_get_their_norms_back_too(tiny_model: Path, norms
 
 
 def test_a_module_without_norms_is_folded_to_itself(detector: Detector) -> None:
-    before = weights_digest(detector.module)
+    before = state_digest(detector.module)
     fold(detector.module)
-    assert weights_digest(detector.module) == before
+    assert state_digest(detector.module) == before
 
 
 @pytest.mark.parametrize(
@@ -145,10 +144,10 @@ def test_a_module_without_norms_is_folded_to_itself(detector: Detector) -> None:
 def test_weights_on_another_grid_are_refused(tiny_model: Path, norms: dict, scheme: QuantScheme, said: str) -> None:
     detector = load_detector(tiny_model)
     detector.quantize(QuantConfig(weights=scheme))
-    before = weights_digest(detector.module)
+    before = state_digest(detector.module)
     with pytest.raises(ConfigError, match=rf"the weight of 'model\.0\.conv' {said}"):
         unfold(detector.module, norms)
-    assert weights_digest(detector.module) == before
+    assert state_digest(detector.module) == before
 
 
 def test_norms_of_another_model_are_refused(detector: Detector) -> None:
@@ -171,7 +170,7 @@ def test_what_is_saved_computes_what_was_trained(
     start, kept_norms = copy.deepcopy(detector), copy.deepcopy(norms)
     kept = train(detector, settings(keep_bn=True, learn_amax=learn, lr0=1e-2), tmp_path, labelled, norms=norms)
     last = load_detector(tmp_path / LAST)
-    assert kept.rows[-1].weights == weights_digest(last.module)
+    assert kept.rows[-1].weights == state_digest(last.module)
     assert list(last.module.state_dict()) == list(start.module.state_dict())
     assert not close(outputs(last), outputs(start), 1e-2)
     state = TrainingState.load(tmp_path / STATE)

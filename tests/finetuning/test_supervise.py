@@ -13,11 +13,11 @@ from torch import nn
 from yoloqat.detectors import Detector, load_detector
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.finetuning import LAST, CheckpointManager, SupervisionConfig, TrainingState
-from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.supervise import captured, finetune_supervised, supervised_modules
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.finetune_trainers import training_images
 from yoloqat.progress import Progress, silent
+from yoloqat.quant import state_digest
 
 CONFIG = SupervisionConfig(epochs=2, batch=4, imgsz=IMGSZ, rates=((0, 1e-3), (1, 1e-4)), stride=2)
 
@@ -82,7 +82,7 @@ def test_an_interrupted_supervision_resumes_to_the_same_losses(
         supervise(tiny_checkpoint, config, tmp_path / "cut", tiny_data.train, progress=Interrupt(2, 1))
     detector, resumed = supervise(tiny_checkpoint, config, tmp_path / "cut", tiny_data.train)
     assert losses(resumed.rows) == losses(whole.rows)
-    assert weights_digest(detector.module) == whole.rows[-1].weights
+    assert state_digest(detector.module) == whole.rows[-1].weights
     assert TrainingState.load(tmp_path / "cut" / STATE).values["finished"]
 
 

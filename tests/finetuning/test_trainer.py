@@ -15,9 +15,8 @@ from tiny_training import STATE, outputs, settings, train
 from yoloqat.detectors import Detector, load_detector
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.finetuning import BEST, LAST, LossWeights, TrainingState
-from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.ultralytics import check_trainable, parse_arguments
-from yoloqat.quant import quantizers
+from yoloqat.quant import quantizers, state_digest
 
 
 def ranges(detector: Detector) -> dict[str, torch.Tensor]:
@@ -40,12 +39,12 @@ class Interrupt:
 
 
 def test_weights_move_and_fixed_ranges_stay_exactly(detector: Detector, labelled: Path, tmp_path: Path) -> None:
-    before, weights = ranges(detector), weights_digest(detector.module)
+    before, weights = ranges(detector), state_digest(detector.module)
     kept = train(detector, settings(), tmp_path, labelled)
     last = load_detector(tmp_path / LAST)
     assert all(torch.equal(value, before[name]) for name, value in ranges(last).items())
     assert len({weights, *(row.weights for row in kept.rows[1:])}) == 3
-    assert kept.rows[-1].weights == weights_digest(last.module)  # what was scored is what was saved
+    assert kept.rows[-1].weights == state_digest(last.module)  # what was scored is what was saved
     state = TrainingState.load(tmp_path / STATE)
     assert not torch.equal(state.tensors["ema"]["model.0.conv.weight"], state.tensors["model"]["model.0.conv.weight"])
     assert state.tensors["ema"]["model.0.conv.weight"].dtype == torch.float32
@@ -105,8 +104,8 @@ def test_the_best_epoch_is_kept_and_training_stops_early(detector: Detector, lab
     kept = train(detector, config, tmp_path, labelled, scores=[0.1, 0.4, 0.3, 0.2, 0.5])
     assert [row.epoch for row in kept.rows] == [0, 1, 2, 3]
     assert kept.best.epoch == 1
-    assert weights_digest(load_detector(tmp_path / BEST).module) == kept.rows[1].weights
-    assert weights_digest(load_detector(tmp_path / LAST).module) == kept.rows[3].weights
+    assert state_digest(load_detector(tmp_path / BEST).module) == kept.rows[1].weights
+    assert state_digest(load_detector(tmp_path / LAST).module) == kept.rows[3].weights
     assert TrainingState.load(tmp_path / STATE).values["finished"]
 
 

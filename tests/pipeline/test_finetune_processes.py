@@ -21,7 +21,6 @@ from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept
 from yoloqat.finetuning import LAST, CheckpointManager, EpochRow, FinetuneConfig, LossWeights, TrainingState
-from yoloqat.finetuning.checkpoints import weights_digest
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
 from yoloqat.finetuning.training_data import training_file
@@ -29,6 +28,7 @@ from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.finetune_processes import Job
 from yoloqat.progress import Progress, silent
+from yoloqat.quant import state_digest
 
 CONFIG = FinetuneConfig(epochs=2, batch=4, imgsz=IMGSZ, lr0=1e-3, learn_amax=True, processes=2)
 
@@ -181,7 +181,7 @@ def test_a_run_that_loses_a_process_goes_on_to_the_same_losses(
     assert not (tmp_path / "result.json").exists()
     assert main([*line, "--resume"]) == 0
     rows = json.loads((tmp_path / "result.json").read_text())["results"]["epochs"]
-    assert weights_digest(load_detector(tmp_path / LAST).module) == rows[-1]["weights"]
+    assert state_digest(load_detector(tmp_path / LAST).module) == rows[-1]["weights"]
     state = TrainingState.load(trained / "state.safetensors")
     assert state is not None
     whole, kept = state.values["rows"][1:], ("epoch", "loss", "losses", "weights")

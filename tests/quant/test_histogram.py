@@ -237,7 +237,7 @@ def test_the_names_of_methods_are_taken_too():
         calibrator.compute_amax("mean")
 
 
-def test_codes_of_fewer_bits_take_a_smaller_range():
+def test_integers_of_fewer_bits_take_a_smaller_range():
     x = torch.randn(20000, generator=torch.Generator().manual_seed(0))
     amax = {}
     for bits in (4, 8):

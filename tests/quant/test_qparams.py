@@ -32,7 +32,7 @@ def calibrated(net: nn.Module, config: QuantConfig) -> nn.Module:
 
 
 @pytest.mark.parametrize("weights", SCHEMES, ids=str)
-def test_codes_times_scale_is_the_fake_quantized_weight(net, weights):
+def test_integers_times_scale_is_the_fake_quantized_weight(net, weights):
     net[0][0].weight[2] = 0.0
     net = calibrated(net, QuantConfig(weights=weights))
     for (found, weight), (name, layer) in zip(module_qparams(net).weights.items(), quantized_layers(net), strict=True):
@@ -57,7 +57,7 @@ def test_codes_times_scale_is_the_fake_quantized_weight(net, weights):
         np.testing.assert_array_max_ulp(product, layer.quantized_weight().numpy(), maxulp=2)
 
 
-def test_a_dead_channel_has_zero_codes_and_a_usable_scale(net):
+def test_a_dead_channel_has_zero_integers_and_a_usable_scale(net):
     net[0][0].weight[2] = 0.0
     weight = module_qparams(calibrated(net, QuantConfig())).weights["0.0"]
     assert not weight.integers[2].any()
@@ -66,7 +66,7 @@ def test_a_dead_channel_has_zero_codes_and_a_usable_scale(net):
 
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("unsigned", [True, False])
-def test_input_numbers_are_those_of_the_forward(net, symmetric, unsigned):
+def test_input_qparams_are_those_of_the_forward(net, symmetric, unsigned):
     activations = QuantScheme(symmetric=symmetric, unsigned=unsigned)
     net = calibrated(net, QuantConfig(activations=activations))
     x = torch.linspace(-1, 5, 1001)
@@ -107,11 +107,11 @@ def test_a_range_that_is_missing_is_named(net, symmetric):
         module_qparams(net)
 
 
-def test_a_float_model_has_no_numbers(net):
+def test_a_float_model_has_no_qparams(net):
     assert module_qparams(net) == QParams({}, {})
 
 
-def test_a_shared_quantizer_has_its_numbers_at_every_site(net):
+def test_a_shared_quantizer_has_its_qparams_at_every_location(net):
     net = calibrated(net, QuantConfig())
     share_quantizers(net, {"1.1._input_quantizer": "0.0._input_quantizer"})
     qparams = module_qparams(net).activations

@@ -1,4 +1,4 @@
-"""Ranges of which no codes can be made are refused, and the quantizer is named."""
+"""Ranges that give no integers are refused, and the quantizer is named."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_percentile_is_the_lower_edge_of_the_bin_that_reaches_it(counts, width, 
 
 @pytest.mark.parametrize("search", [amax_entropy, amax_mse])
 @pytest.mark.parametrize("bits", [12, 16])
-def test_wide_codes_are_searched_in_small_blocks(search, bits):
+def test_wide_integers_are_searched_in_small_blocks(search, bits):
     counts, edges = histogram([1] * 300, 0.01)
     # more levels than bins: nothing is lost by keeping everything
     assert search(counts, edges, bits=bits, start_bin=298) >= 2.98

@@ -53,7 +53,7 @@ def test_copies_share_their_own(shared, copied):
     assert shared_locations(twin) == {SECOND: FIRST}
 
 
-def test_a_move_reaches_every_site(shared):
+def test_a_move_reaches_every_location(shared):
     shared[0][0]._input_quantizer.amax = 2.0
     shared.to(torch.float64)
     assert shared[0][2]._input_quantizer.amax.dtype == torch.float64

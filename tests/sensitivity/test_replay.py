@@ -12,10 +12,11 @@ from yoloqat.datasets import calibration_images, load_dataset
 from yoloqat.detectors import load_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
+from yoloqat.quant import state_digest
 from yoloqat.sensitivity.models import OTHER
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.switching import state_hash, switched
+from yoloqat.sensitivity.switching import switched
 
 SCANS = [
     {},
@@ -41,7 +42,7 @@ def full(scanner, images, switches):
 @pytest.mark.parametrize("scan", SCANS, ids=str)
 def test_every_item_equals_the_full_forward(make_scanner, scan):
     scanner = make_scanner(**scan)
-    before = state_hash(scanner.detector.module)
+    before = state_digest(scanner.detector.module)
     images, _ = scanner.images(0)
     found = dict(scanner.replay(images).run(images, list(scanner.switches), memory=1 << 30))
     assert set(found) == {None, OTHER, *(item.name for item in scanner.items)}
@@ -49,7 +50,7 @@ def test_every_item_equals_the_full_forward(make_scanner, scan):
         assert torch.equal(output, full(scanner, images, scanner.base if name is None else scanner.switches[name])), (
             name
         )
-    assert state_hash(scanner.detector.module) == before
+    assert state_digest(scanner.detector.module) == before
 
 
 def test_little_memory_gives_the_same_and_keeps_less(make_scanner):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from yoloqat.sensitivity.switching import OFF, Switch, state_hash, switched, switched_quantizer
+from yoloqat.quant import state_digest
+from yoloqat.sensitivity.switching import OFF, Switch, switched, switched_quantizer
 
 
 def test_a_switched_quantizer_leaves_the_given_one_alone(make_scanner):
@@ -20,7 +21,7 @@ def test_switching_ends_with_its_context_and_spares_other_users(make_scanner):
     edges = {edge.name: edge for edge in scanner.edges}
     module = scanner.detector.module
     shared = [edge for edge in scanner.edges if sum(other.quantizer is edge.quantizer for other in scanner.edges) > 1]
-    before = state_hash(module)
+    before = state_digest(module)
     for edge in (shared[0], shared[-1]):  # the owner and one that holds a reference
         with switched(module, edges, {edge.name: OFF}):
             holder = module.get_submodule(edge.holder)
@@ -28,22 +29,22 @@ def test_switching_ends_with_its_context_and_spares_other_users(make_scanner):
             for other in shared:
                 if other.name != edge.name:
                     assert not getattr(module.get_submodule(other.holder), other.attributes[0])._disabled
-            assert state_hash(module) != before
-        assert state_hash(module) == before
+            assert state_digest(module) != before
+        assert state_digest(module) == before
         assert getattr(holder, edge.attributes[0]) is edge.quantizer
 
 
 def test_the_hash_sees_ranges_schemes_and_switches(make_scanner):
     module, edges = make_scanner().detector.module, make_scanner().edges
     quantizer = edges[3].quantizer
-    hashes = {state_hash(module)}
+    hashes = {state_digest(module)}
     amax = quantizer.amax
     quantizer.amax = amax * 1.001
-    hashes.add(state_hash(module))
+    hashes.add(state_digest(module))
     quantizer.amax = amax
     quantizer.disable_quant()
-    hashes.add(state_hash(module))
+    hashes.add(state_digest(module))
     quantizer.enable_quant()
     quantizer.scheme = switched_quantizer(quantizer, Switch(7)).scheme
-    hashes.add(state_hash(module))
+    hashes.add(state_digest(module))
     assert len(hashes) == 4

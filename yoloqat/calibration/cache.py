@@ -1,4 +1,4 @@
-"""Statistics that were collected before, found again by what they were made of."""
+"""Cache of collected statistics, found again by a description of their model, images and settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from yoloqat.errors import CalibrationError
 from yoloqat.provenance import digest, file_sha256
 
 _NAMED = 3
-"""Values of a list that a message names."""
+"""Number of list entries that a message names."""
 
 
 def describe(
     detector: Detector, records: Sequence[ImageRecord], config: CalibrationConfig, *, imgsz: ImageSize, batch: int
 ) -> dict[str, Any]:
-    """Return what statistics depend on: weights, who shares a quantizer, the bytes of the images, sizes and bins.
+    """Describe the inputs of statistics: weights, shared scales, the bytes of the images, sizes and bins.
 
-    Widths of codes, the method and the schemes of weights play no part.
+    Bit widths, the method and the weight schemes have no effect on statistics.
 
     Args:
         detector: A quantized detector.
@@ -50,7 +50,7 @@ def describe(
 
 
 def file_name(made_of: dict[str, Any]) -> str:
-    """Return the name under which statistics are kept and found."""
+    """Return the file name of statistics with this description."""
     return f"histograms-{digest(made_of)}.npz"
 
 
@@ -58,7 +58,7 @@ def find_statistics(made_of: dict[str, Any], out: Path) -> tuple[Path, Statistic
     """Look for statistics in the directory of results and in those beside it.
 
     Args:
-        made_of: What they depend on.
+        made_of: Their description, from :func:`describe`.
         out: The directory of results, which need not exist.
 
     Returns:
@@ -70,7 +70,7 @@ def find_statistics(made_of: dict[str, Any], out: Path) -> tuple[Path, Statistic
         try:
             statistics = Statistics.load(path) if path.is_file() else None
         except CalibrationError:
-            continue  # what is damaged is collected again
+            continue  # damaged statistics are collected again
         if statistics is not None and statistics.made_of == made_of:
             return path, statistics
     return None
@@ -93,7 +93,7 @@ def check_made_of(statistics: Statistics, made_of: dict[str, Any], named: str) -
     Args:
         statistics: Collected before.
         made_of: From :func:`describe`.
-        named: What the statistics are called in the message.
+        named: Name of the statistics in the message.
 
     Raises:
         CalibrationError: They are of others.
@@ -108,7 +108,7 @@ def check_made_of(statistics: Statistics, made_of: dict[str, Any], named: str) -
 
 
 def save_statistics(statistics: Statistics, path: Path, made_of: dict[str, Any]) -> Statistics:
-    """Write statistics with what they were made of, and return them so.
+    """Write statistics with their description, and return them with it.
 
     Raises:
         OutputError: The file cannot be written.

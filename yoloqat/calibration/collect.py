@@ -39,9 +39,9 @@ def collect_statistics(
         records: The calibration images.
         imgsz: Side of the square letterbox in pixels, or (height, width) of another, as for evaluation.
         batch: Images per forward.
-        bins: Histogram bins per location, a power of two.
-        sample: Count about every so-many-th element of large tensors; 1 counts all. The range is always that of all.
-        progress: Told of every finished batch.
+        bins: Histogram bins per quantizer, a power of two.
+        sample: Sample about every k-th element of large tensors; 1 counts all. The range is always that of all.
+        progress: Called after every batch.
 
     Raises:
         CalibrationError: A layer's input holds NaN or Inf; the layer and the images of the batch are named.
@@ -72,7 +72,7 @@ def collect_stages(
     sample: int = 1,
     progress: Progress = silent,
 ) -> list[Statistics]:
-    """Collect in one pass what the first images give, for several numbers of images.
+    """Collect statistics of several growing prefixes of the images in one pass.
 
     Args:
         detector: As in :func:`collect_statistics`, like all that is not named here.
@@ -83,7 +83,7 @@ def collect_stages(
         batch: Images per forward.
         bins: Histogram bins per location.
         sample: Distance between counted elements of large tensors.
-        progress: Told of every finished batch.
+        progress: Called after every batch.
 
     Returns:
         One entry per stage, of all images up to it.
@@ -134,7 +134,7 @@ def collect_stages(
 
 
 def _check(detector: Detector, calibrators: Mapping[str, HistogramCalibrator]) -> None:
-    """Look at what an accelerator put off, of all calibrators at once: the only wait for it in a batch.
+    """Raise the deferred errors of all calibrators at once: the only wait for an accelerator in a batch.
 
     Raises:
         CalibrationError: A tensor held NaN or Inf; the first quantizer in the order of execution is named.

@@ -88,7 +88,7 @@ def calibrate_with(
     batch: int,
     progress: Progress = silent,
 ) -> None:
-    """Set every range to what the package's own quantizers find.
+    """Set every range by the package's own quantizers.
 
     Beside every quantizer of activations one of the package's watches the same tensors of the float model: with its max
     calibrator for ``max``, else with its histogram calibrator. Weights are calibrated by its max calibrator, per channel.
@@ -101,7 +101,7 @@ def calibrate_with(
         method: One of NVIDIA's.
         imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
-        progress: Told of every finished batch.
+        progress: Called after every batch.
 
     Raises:
         ConfigError: The method or the scheme is one that the package does not have.
@@ -110,14 +110,14 @@ def calibrate_with(
     """
     check_backend(detector, method)
     kind = "max" if method.kind == "max" else "histogram"
-    theirs = {
-        name: _twin(package, quantizer, kind).to(next(detector.module.parameters()).device)
+    watchers = {
+        name: _nvidia_quantizer(package, quantizer, kind).to(next(detector.module.parameters()).device)
         for name, quantizer in activation_quantizers(detector.module)
     }
-    locations = dict(activation_quantizers(detector.module))
+    quantizers = dict(activation_quantizers(detector.module))
     with quantization_disabled(detector.module), ExitStack() as hooks:
-        for name, quantizer in locations.items():
-            hooks.callback(quantizer.register_forward_pre_hook(_watch(theirs[name])).remove)
+        for name, quantizer in quantizers.items():
+            hooks.callback(quantizer.register_forward_pre_hook(_watch(watchers[name])).remove)
         done = 0
         for batch_ in read_batches(
             plan_batches(records, imgsz, batch, stride=detector.info.stride, channels=detector.info.channels)
@@ -125,16 +125,16 @@ def calibrate_with(
             predictor(batch_.images)
             done += len(batch_.records)
             progress("collect statistics", done, len(records))
-    for done, (name, twin) in enumerate(theirs.items(), start=1):
-        locations[name].amax = _amax(twin, method, name)
-        progress(f"amax by {method}", done, len(theirs))
+    for done, (name, watcher) in enumerate(watchers.items(), start=1):
+        quantizers[name].amax = _amax(watcher, method, name)
+        progress(f"amax by {method}", done, len(watchers))
     for name, layer in quantized_layers(detector.module):
-        twin = _twin(package, layer._weight_quantizer, "max")
-        twin(layer.weight.detach())
-        layer._weight_quantizer.amax = _amax(twin, MethodSpec("max"), f"{name}._weight_quantizer")
+        watcher = _nvidia_quantizer(package, layer._weight_quantizer, "max")
+        watcher(layer.weight.detach())
+        layer._weight_quantizer.amax = _amax(watcher, MethodSpec("max"), f"{name}._weight_quantizer")
 
 
-def _twin(package: ModuleType, quantizer: TensorQuantizer, kind: str) -> Any:
+def _nvidia_quantizer(package: ModuleType, quantizer: TensorQuantizer, kind: str) -> Any:
     scheme = quantizer.scheme
     described = package.tensor_quant.QuantDescriptor(
         num_bits=scheme.bits,
@@ -146,15 +146,15 @@ def _twin(package: ModuleType, quantizer: TensorQuantizer, kind: str) -> Any:
     return package.nn.TensorQuantizer(described, if_quant=False, if_calib=True)
 
 
-def _watch(twin: Any) -> Any:
+def _watch(watcher: Any) -> Any:
     def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        twin(inputs[0])
+        watcher(inputs[0])
 
     return hook
 
 
-def _amax(twin: Any, method: MethodSpec, name: str) -> Tensor:
-    collected = twin._calibrator
+def _amax(watcher: Any, method: MethodSpec, name: str) -> Tensor:
+    collected = watcher._calibrator
     if method.kind == "max" and hasattr(collected, "_calib_amax"):
         found = collected.compute_amax()
     else:

@@ -23,10 +23,10 @@ from yoloqat.progress import Progress, silent
 from yoloqat.quant import TensorQuantizer, activation_quantizers, quantization_disabled, quantized_layers
 
 IMAGES = 8
-"""Calibration images that the choice looks at, evenly spaced over all of them."""
+"""Number of calibration images used, evenly spaced over all of them."""
 
 CANDIDATES = tuple(method for method in DEFAULT_METHODS if method.kind != PER_LAYER)
-"""What is chosen among when nobody says otherwise."""
+"""Default candidates."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Ranges:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen for one quantizer.
+    """The method chosen for one quantizer.
 
     Attributes:
         method: The method of least error; of equals the first that was named.
@@ -83,49 +83,49 @@ def choose_methods(
 
     At most ``images`` of the images go through the float model once. Whenever a quantized layer is reached it is run again
     on the same input, with input and weight fake-quantized, once per distinct range; so no more than one layer's output and
-    its quantized twin are held at a time. What precedes the layer stays float: errors of other layers play no part.
+    its quantized output are held at a time. All other layers stay float, so that their errors have no effect.
 
     Args:
         detector: A quantized detector whose weights have their ranges; its activation ranges are changed.
         predictor: Runs that detector.
-        statistics: What was collected on it.
+        statistics: Statistics collected on it.
         records: The calibration images.
-        methods: What is chosen among.
+        methods: Candidates.
         imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
-        images: How many of the images are looked at.
-        progress: Told of every finished batch.
+        images: Number of images used.
+        progress: Called after every batch.
 
     Returns:
-        Name of each quantizer to what was chosen.
+        Maps the name of each quantizer to its choice.
 
     Raises:
-        CalibrationError: A quantizer was not reached, by all images or by those that are looked at.
+        CalibrationError: A quantizer was not reached, by all images or by those that are used.
         DataError: An image does not decode.
     """
-    locations = dict(activation_quantizers(detector.module))
-    ranges = {name: _Ranges([], []) for name in locations}
+    quantizers = dict(activation_quantizers(detector.module))
+    ranges = {name: _Ranges([], []) for name in quantizers}
     for method in methods:
         apply_method(detector, statistics, method, progress=progress)
-        for name, quantizer in locations.items():
+        for name, quantizer in quantizers.items():
             ends = (quantizer.amax, quantizer.low)
             known = [_values(entry) for entry in ranges[name].ends]
             if _values(ends) not in known:
                 ranges[name].ends.append(ends)
             ranges[name].of_method.append([*known, _values(ends)].index(_values(ends)))
-    name_of = {id(quantizer): name for name, quantizer in locations.items()}
-    tallies: dict[str, dict[str, _Tally]] = {name: {} for name in locations}
+    name_of = {id(quantizer): name for name, quantizer in quantizers.items()}
+    tallies: dict[str, dict[str, _Tally]] = {name: {} for name in quantizers}
     readers: list[tuple[str, str, nn.Module]] = [
         (name_of[id(layer._input_quantizer)], layer_name, layer)
         for layer_name, layer in quantized_layers(detector.module)
     ]
     read = {location for location, _, _ in readers}
-    readers += [(name, name, quantizer) for name, quantizer in locations.items() if name not in read]
+    readers += [(name, name, quantizer) for name, quantizer in quantizers.items() if name not in read]
     chosen = records[:: max(1, len(records) // images)][:images]
     with quantization_disabled(detector.module), ExitStack() as hooks:
         for location, name, module in readers:
             tally = tallies[location].setdefault(name, _Tally())
-            hook = _hook(locations[location], ranges[location], tally)
+            hook = _hook(quantizers[location], ranges[location], tally)
             hooks.callback(module.register_forward_hook(hook).remove)
         done = 0
         for batch_ in read_batches(

@@ -35,7 +35,7 @@ def image_ranges(
         predictor: Runs that detector, on one image at a time.
         records: The images.
         imgsz: Side of the square letterbox in pixels, or (height, width) of another.
-        progress: Told of every finished image.
+        progress: Called after every image.
 
     Returns:
         Shape (images, quantizers), in the order of ``records`` and of the module's quantizers; 0 where a quantizer is not
@@ -78,7 +78,7 @@ def greedy_cover(ranges: NDArray[np.float32], count: int) -> list[int]:
 
     Args:
         ranges: Largest absolute value of each quantizer, shape (images, quantizers).
-        count: How many images are chosen, at most as many as there are.
+        count: Number of images to choose, at most all.
 
     Returns:
         Rows of ``ranges``, in the order in which they were chosen.

@@ -1,4 +1,4 @@
-"""What one collection pass found: a histogram per location, from which every method computes its ranges."""
+"""Statistics of one collection pass: a histogram per quantizer, from which every method computes ranges."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError),
     *(OverflowError, zipfile.BadZipFile, zlib.error),
 )
-"""What NumPy and zipfile raise of a file that was cut short, overwritten, or is of another kind."""
+"""Exceptions that NumPy and zipfile raise on a truncated, overwritten or foreign file."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one collection pass found.
+    """Statistics of one collection pass.
 
     Attributes:
         histograms: Name of each quantizer of activations to the histogram of what passes it.
-        images: How many images were collected.
-        seconds: How long the collection took.
-        made_of: What the statistics depend on, JSON-able: weights, quantizers, images, sizes; empty where nobody told.
+        images: Number of images collected.
+        seconds: Time of the collection.
+        made_of: JSON-able description of weights, quantizers, images and sizes; empty when unknown.
     """
 
     histograms: dict[str, Histogram]
@@ -105,7 +105,7 @@ def _checked(name: str, histogram: Histogram) -> Histogram:
     """Return a histogram that was read.
 
     Raises:
-        ValueError: No calibrator makes it.
+        ValueError: No calibrator could have made it.
     """
     counts, edges, ends = histogram.counts, histogram.edges, (histogram.low, histogram.high)
     if (
@@ -135,9 +135,9 @@ def apply_method(
 
     Args:
         detector: A quantized detector.
-        statistics: What was collected on it.
-        method: How amax is found; for all quantizers the same, or one for each by its name.
-        progress: Told of every finished quantizer.
+        statistics: Statistics collected on it.
+        method: One method for all quantizers, or a method per quantizer name.
+        progress: Called after every quantizer.
 
     Returns:
         Name of each quantizer to its amax.

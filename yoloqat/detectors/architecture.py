@@ -62,7 +62,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the descriptions of a family may say.
+    """Vocabulary of the descriptions of a family.
 
     Attributes:
         layers: Names of the layers before the head.
@@ -153,7 +153,7 @@ def activation_text(text: Any) -> str:
 
 
 def is_activation(text: str) -> bool:
-    """Tell whether a text is one that :func:`activation_text` takes."""
+    """Return whether a text is one that :func:`activation_text` takes."""
     try:
         activation_text(text)
     except ModelError:

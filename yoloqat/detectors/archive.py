@@ -18,7 +18,7 @@ import torch
 from yoloqat.detectors.inert import InertUnpickler, global_names
 
 _LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
-"""How a file of the format before torch 1.6 begins; four more pickles and the storages follow."""
+"""First bytes of a file in the format before torch 1.6; four more pickles and the storages follow."""
 
 Storage = Callable[[tuple[Any, ...]], torch.Tensor]
 
@@ -106,7 +106,7 @@ def _load_legacy(file: BinaryIO, size: int) -> Any:
 
 
 def is_torch_file(path: Path) -> bool:
-    """Tell whether a file may be one that `torch.save` wrote."""
+    """Return whether a file may be one that `torch.save` wrote."""
     if zipfile.is_zipfile(path):
         return True
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Whether a model is of a sane size: found out on tensors without memory, before any is taken."""
+"""Limits of a model's size, checked on meta tensors before any memory is allocated."""
 
 from __future__ import annotations
 

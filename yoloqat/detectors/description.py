@@ -1,4 +1,4 @@
-"""What a checkpoint must say and hold before a detector is built from it: files come from strangers."""
+"""Checks of a checkpoint before a detector is built from it, because files come from strangers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _ENDS = ("_amax", "_low")
 
 @dataclass(frozen=True)
 class Description:
-    """What the metadata of a checkpoint say, checked.
+    """Checked metadata of a checkpoint.
 
     Attributes:
         architecture: What the family builds the module from; the entries that all families have are checked, what describes
             the layers is the family's to check.
         names: Class index to class name.
         imgsz: Size it was trained at.
-        source: Where the float weights came from.
-        quantization: What is quantized, or None.
+        source: File of the float weights.
+        quantization: Quantized layers and settings, or None.
     """
 
     architecture: dict[str, Any]
@@ -101,8 +101,8 @@ def _architecture(path: str, data: Mapping[str, Any], *, classes: int) -> dict[s
         raise unfit(path, "architecture.classes", found.get("classes"), expected=expected, hint=MEND)
     task = found.get("task", "detect" if "act" in found else None)  # the families that have an entry `act` only detect
     if not isinstance(task, str) or task not in TASKS or data.get("task", task) != task:
-        told = data["task"] if task in TASKS else task
-        raise unfit(path, "architecture.task", told, expected=f"one of {', '.join(TASKS)}, as 'task' says", hint=MEND)
+        stated = data["task"] if task in TASKS else task
+        raise unfit(path, "architecture.task", stated, expected=f"one of {', '.join(TASKS)}, as 'task' says", hint=MEND)
     if "stride" in data:
         checked_whole(path, "stride", data["stride"], MAX_SIDE, hint=MEND)
     return found
@@ -132,7 +132,7 @@ def check_tensors(path: str, tensors: Mapping[str, Tensor], module: nn.Module) -
 
     Raises:
         ModelError: A tensor is of another kind of number than the module's, or of another shape than its range must have, or a
-            weight is not finite. Whether ranges are finite is checked where they are used.
+            weight is not finite. Ranges are checked where they are used.
     """
     weights = {id(layer._weight_quantizer) for _, layer in quantized_layers(module)}
     ranges = {

@@ -1,4 +1,4 @@
-"""A loaded detector: its module and all that other stages must know of it."""
+"""A loaded detector: its module and the facts that other stages need."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Quantization:
-    """What was quantized of a detector, and how.
+    """Quantized layers of a detector and their settings.
 
     Attributes:
         config: Schemes, ignore patterns, head.
         layers: Qualified names of the quantized layers.
-        placement: Where quantizers sit and which share a scale.
-        calibration: What gave the ranges (method, images, seed, ...), as a JSON-able dict; empty before calibration.
+        placement: Quantizer locations and shared scales.
+        calibration: Method, images, seed, ... of the calibration, as a JSON-able dict; empty before calibration.
     """
 
     config: QuantConfig
@@ -71,12 +71,12 @@ class Detector:
             channels, to raw outputs.
         info: Names, stride, task.
         imgsz: Size that it was trained at: a side in pixels, or (height, width).
-        family: Who knows how to rebuild it, ``"ultralytics"``.
+        family: Name of the family that rebuilds it, e.g. ``"ultralytics"``.
         architecture: The description it can be rebuilt from, JSON-able.
-        source: Where the float weights came from.
+        source: File of the float weights.
         keep_float: Layers that stay float by default, with the reason.
         not_rebuildable: Why the architecture description does not give this module, or None when it does.
-        quantization: What is quantized, or None for a float detector.
+        quantization: Quantized layers and settings, or None for a float detector.
     """
 
     module: nn.Module

@@ -25,7 +25,7 @@ DAMAGE = (
     RuntimeError,
     OSError,
 )
-"""What a file that is damaged, or made to do harm, can raise while it is read as data."""
+"""Exceptions that a damaged or malicious file can raise while it is read as data."""
 
 STORAGES = {
     "DoubleStorage": torch.float64,
@@ -55,7 +55,7 @@ class Inert:
 
     Attributes:
         kind: ``"module.Class"`` as the pickle names it.
-        state: What the pickle would hand to ``__setstate__``, or None.
+        state: Argument of ``__setstate__`` in the pickle, or None.
     """
 
     kind = ""

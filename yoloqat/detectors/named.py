@@ -13,9 +13,9 @@ RELEASES = "https://github.com/ultralytics/assets/releases"
 
 
 def is_named(path: Path) -> bool:
-    """Tell whether a path is the bare name of weights that the installed Ultralytics offers, and no such file exists.
+    """Return whether a path is the bare name of weights that the installed Ultralytics offers, and no such file exists.
 
-    A path with a directory never is, so that a mistyped path is told rather than answered with another file.
+    A path with a directory never is, so that a mistyped path is an error instead of another file.
     """
     if path.suffix != ".pt" or len(path.parts) != 1 or path.exists():
         return False
@@ -59,12 +59,12 @@ def _reason(error: BaseException) -> str:
 def download(name: str, folder: Path) -> Path:
     """Have Ultralytics fetch weights into ``folder``; return the file, which is elsewhere where it had them already.
 
-    The first connection that fails ends it: told that it is offline, Ultralytics neither asks other servers for a network
+    The first connection that fails ends it: once it counts as offline, Ultralytics neither asks other servers for a network
     nor waits to try again.
 
     Raises:
         OSError: The file cannot be fetched or written.
-        MemoryError: The disk has too little space, as Ultralytics tells it.
+        MemoryError: The disk has too little space; Ultralytics raises this type.
     """
     module = ultralytics_module("utils.downloads")
     with environment_kept(**QUIET):

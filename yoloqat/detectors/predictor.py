@@ -14,7 +14,7 @@ from yoloqat.predictor import Images, ModelInfo, RawOutputs
 from yoloqat.quant import check_ranges, quantizers
 
 _DIGITS = 9
-"""Digits of the longest index; Python refuses to read numbers of some thousands."""
+"""Digits of the longest device index; Python refuses to parse integers of some thousand digits."""
 
 
 def torch_device(name: str) -> torch.device:
@@ -80,7 +80,7 @@ class TorchPredictor:
 
     Args:
         detector: The detector; its module is moved to the device, with channels last, which is faster on CPU and GPU.
-        device: Where it runs.
+        device: Device that it runs on.
 
     Raises:
         CalibrationError: The range of a quantizer is NaN, infinite or on the wrong side of 0.
@@ -99,7 +99,7 @@ class TorchPredictor:
 
     @property
     def quantized(self) -> bool:
-        """Whether the detector has quantizers, switched on or not."""
+        """True when the detector has quantizers, switched on or off."""
         return next(quantizers(self._module), None) is not None
 
     def __call__(self, images: Images) -> RawOutputs:

@@ -1,4 +1,4 @@
-"""What a pickle recorded of a model, made anew of known classes and plain values; nothing of the pickle is run."""
+"""Rebuild a model from a pickle's records with known classes and plain values; the pickle is never executed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yoloqat.detectors.inert import Held, Inert
 from yoloqat.errors import ModelError
 
 MAX_MODULES, MAX_VALUES, MAX_DEPTH = 50_000, 2_000_000, 40
-"""How many modules and plain values a checkpoint may record, and how deep they may be nested."""
+"""Limits on the modules and plain values that a checkpoint records, and on their nesting depth."""
 
 _ABSENT = object()
 
@@ -72,7 +72,7 @@ class Recorded:
 
         Args:
             recorded: A stand-in for a module.
-            depth: How many modules it is within.
+            depth: Nesting depth.
 
         Raises:
             ModelError: A class is unknown.

@@ -36,7 +36,7 @@ _UNBUILT = (
     TypeError,
     ValueError,
 )
-"""What layers raise that do not fit each other or their arguments."""
+"""Exceptions of layers that do not fit each other or their arguments."""
 
 _BRANCHES = ("cv2", "cv3", "cv4", "one2one_cv2", "one2one_cv3", "one2one_cv4")
 """Branches of the Detect head and its subclasses; the last convolution of each gives the predictions."""
@@ -186,8 +186,8 @@ def detector_from_module(
 
     Args:
         module: From :func:`build`, with its weights loaded.
-        architecture: What it was built from.
-        source: Where the weights came from.
+        architecture: Description that it was built from.
+        source: File of the weights.
         names: Class index to class name.
         imgsz: Size it was trained at: a side in pixels, or (height, width).
     """

@@ -1,4 +1,4 @@
-"""Ultralytics, imported so that it installs nothing, contacts nobody and leaves the process's environment alone.
+"""Import Ultralytics so that it installs nothing, opens no connection and leaves the process's environment alone.
 
 On import Ultralytics reads several environment variables once, looks for a network, and sets OMP_NUM_THREADS to 1. All of
 yoloqat reaches it through :func:`ultralytics_module`, nowhere else.
@@ -21,7 +21,7 @@ QUIET = {
     "YOLO_OFFLINE": "true",
     "YOLO_VERBOSE": "false",
 }
-"""What Ultralytics reads at import: no pickled code and no evaluated text, no pip, no network, no greeting."""
+"""Environment variables for the import of Ultralytics: no pickled code, no evaluated text, no pip, no network."""
 
 
 @contextmanager

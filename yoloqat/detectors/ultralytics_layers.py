@@ -110,7 +110,7 @@ VOCABULARY = Vocabulary(
     words=frozenset({"nc", "kpt_shape"}),
     required=("task", "yaml", "channels", "classes"),
 )
-"""What the descriptions of Ultralytics' models may say."""
+"""Vocabulary of the descriptions of Ultralytics' models."""
 
 _RENAMED = {"Silence": "torch.nn.modules.linear.Identity"}
 

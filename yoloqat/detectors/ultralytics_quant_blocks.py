@@ -1,4 +1,4 @@
-"""Blocks of Ultralytics with quantizers on the inputs of their Adds and matrix products.
+"""Blocks of Ultralytics with quantizers on the inputs of their Adds (residual quantization) and matrix products.
 
 Each is a subclass with a forward of its own, which computes with idle quantizers what the block computes, to the last bit.
 An Add that follows a convolution is fused into it by an engine when its other input, the skip, is quantized; the skip uses the
@@ -255,4 +255,4 @@ _NAMES = {
 }
 
 FORMS: dict[type[nn.Module], type[QuantBlock]] = {getattr(_block, name): form for name, form in _NAMES.items()}
-"""Which block of Ultralytics becomes which block with quantizers."""
+"""Ultralytics block type to quantized block type."""

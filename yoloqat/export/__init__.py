@@ -1,4 +1,4 @@
-"""From a float module and its quantizers' qparams to a QDQ ONNX file; writes and checks, measures nothing."""
+"""Export of a float module and its qparams as a QDQ ONNX file, with checks; measures nothing."""
 
 from yoloqat.export.cut import Cut, cut_at_quantizers
 from yoloqat.export.metadata import named_quantizers, ultralytics_metadata

@@ -1,4 +1,4 @@
-"""The pass that turns the markers of a traced graph into quantizers."""
+"""The pass that inserts a Q/DQ pair for each quantizer placeholder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from yoloqat.quant.qparams import TensorQParams
 
 @dataclass(frozen=True)
 class InsertedQDQ:
-    """What :func:`insert_qdq` gives back.
+    """Result of :func:`insert_qdq`.
 
     Attributes:
         model: The model with one Q/DQ pair per quantized tensor and scale.
-        modified: Whether there were markers.
-        quantizers: Name of each QuantizeLinear, to the location it is named after.
-        aliases: Name of the quantizer that a reader would have had by itself, to the name of the one it uses, for every
+        modified: True when the graph had placeholders.
+        quantizers: Maps the name of each QuantizeLinear to the location it is named after.
+        aliases: Maps the name of the quantizer that a reader would have alone to the name of the one it uses, for every
             reader of a tensor but the first.
     """
 
@@ -46,27 +46,27 @@ def _pair(prefix: str, tensor: str, qparams: TensorQParams) -> tuple[list[onnx.N
 
 
 def quantizer_prefix(location: str) -> str:
-    """Return what the quantizer of a location is named after: ``model.0.conv/input`` of ``model.0.conv._input_quantizer``."""
+    """Return the prefix of the Q/DQ names of a location: ``model.0.conv/input`` of ``model.0.conv._input_quantizer``."""
     path, _, attribute = location.rpartition(".")
     return f"{path}/{attribute.removeprefix('_').removesuffix('_quantizer')}"
 
 
 def insert_qdq(model: onnx.ModelProto, qparams: Mapping[str, TensorQParams]) -> InsertedQDQ:
-    """Replace each marker by a QuantizeLinear and a DequantizeLinear, one pair for all readers of a tensor with one scale.
+    """Replace each placeholder by a QuantizeLinear and a DequantizeLinear, one pair for all readers of a tensor with one scale.
 
     A pair is named after the first location that reads it: ``<layer>/input/QuantizeLinear``, or ``<block>/residual/...`` for the
     Add of a block; at a module that is applied again to another tensor ``<layer>/input_1/...``. Scales are scalar float32,
     zero-points int8, or uint8 where the scheme is unsigned.
 
     Requires:
-        A graph as traced with its markers; nodes are in topological order.
+        A graph as traced with its placeholders; nodes are in topological order.
 
     Ensures:
-        No marker is left, and no trace of their domain; every reader of a marker reads a DequantizeLinear; no two
+        No placeholder and no import of its domain is left; every reader of a placeholder reads a DequantizeLinear; no two
         quantizers read the same tensor with the same qparams; nodes are in topological order.
 
     Raises:
-        ExportError: A marker's quantizer has no qparams, or they cannot be written.
+        ExportError: A placeholder's quantizer has no qparams, or they cannot be written.
     """
     if not any(placeholder_name(node) is not None for node in model.graph.node):
         return InsertedQDQ(model, modified=False, quantizers={}, aliases={})

@@ -1,4 +1,4 @@
-"""Which qparams an ONNX graph can hold: 8 bits, positive scales, integers in range."""
+"""Checks that an ONNX graph can hold qparams: 8 bits, positive scales, integers in range."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _check_tensor(what: str, qparams: TensorQParams) -> None:
             hint="calibrate it again",
         )
     low, high = (0, 255) if scheme.unsigned else (-128, 127)
-    for kind, values in (("zero-point", qparams.zero_point), ("code", qparams.integers)):
+    for kind, values in (("zero-point", qparams.zero_point), ("integer", qparams.integers)):
         if values is not None and np.size(values) and not (low <= np.min(values) and np.max(values) <= high):
             worst = np.min(values) if np.min(values) < low else np.max(values)
             raise ExportError(
@@ -71,13 +71,13 @@ def check_weight(name: str, qparams: TensorQParams) -> None:
         qparams: The weight's qparams.
 
     Raises:
-        ExportError: Another width than 8 bits; a scale that is not positive; a code out of range, or no integers.
+        ExportError: Another width than 8 bits; a scale that is not positive; an integer out of range, or no integers.
     """
     _check_tensor(f"weight of layer '{name}'", qparams)
     if qparams.integers is None:
         raise ExportError(
             f"weight of layer '{name}' has the integers {qparams.integers}",
-            expected="the integer integers of the weight",
+            expected="the quantized values of the weight",
             hint="take the qparams from a calibrated model",
         )
 

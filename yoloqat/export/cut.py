@@ -1,4 +1,4 @@
-"""A QDQ graph cut at its quantizers, so that each piece can be fed and compared by itself."""
+"""Cut a QDQ graph at its quantizers, so that each piece can be fed and compared alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which node of a traced graph is which layer of the module."""
+"""Map the nodes of a traced graph to the layers of the module."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def scope_of(node: onnx.NodeProto) -> str | None:
 def layer_of(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> str | None:
     """Return the qualified name of the module that ``node`` computes, or None where it is no weighted layer.
 
-    A layer is known by the weight it reads (``model.0.conv.weight``). The exporter turns a linear layer's weight ahead
-    of time and renames it; there the module path that the tracer left in the node's metadata tells.
+    A layer is known by the weight it reads (``model.0.conv.weight``). The exporter transposes a linear layer's weight
+    and renames it; then the module path in the node's metadata identifies the layer.
     """
     if node.op_type not in LAYER_OPS or len(node.input) < 2 or node.input[1] not in constants:
         return None
@@ -68,7 +68,7 @@ def name_layers(model: onnx.ModelProto) -> PassResult:
 
 
 def strip_trace(model: onnx.ModelProto) -> PassResult:
-    """Remove what the tracer noted about Python sources: file paths of this machine have no place in an artifact.
+    """Remove the tracer's notes about Python sources: an artifact holds no file paths of the machine.
 
     Requires:
         Nothing.

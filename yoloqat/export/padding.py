@@ -1,7 +1,7 @@
-"""The pass that keeps zeros around a max-pooling what they are.
+"""The pass that keeps explicit zero padding before a MaxPool.
 
 A maximum over a window that reaches beyond the tensor leaves out what is not there, as if it were minus infinity; a Pad before it
-puts zeros there, which win over negative qparams, as SiLU makes them (YOLOv3-tiny pools so). Optimizers that take the Pad for
+puts zeros there, which win over negative numbers, as SiLU makes them (YOLOv3-tiny pools so). Optimizers that take the Pad for
 the pooling's own padding change the result: ONNX Runtime up to 1.31 and onnxsim do. They pass over a Pad that names its axes.
 """
 
@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from yoloqat.onnx_graph.graph import PassResult, copy_of, initializers, text_attribute
 
 AXES_INPUT = 3
-"""Where a Pad has its axes, since opset 18."""
+"""Index of the input that holds a Pad's axes, since opset 18."""
 
 
 def name_padded_axes(model: onnx.ModelProto) -> PassResult:

@@ -1,4 +1,4 @@
-"""The markers of quantizers on their way through the ONNX exporter: one node each, of a domain of their own."""
+"""Quantizer placeholders in the ONNX exporter: one node each, in a domain of their own."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def _schema() -> OpSchema:
         1,
         inputs=[OpSchema.FormalParameter("x", "T")],
         outputs=[OpSchema.FormalParameter("y", "T")],
-        type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "The marked tensor.")],
+        type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "The quantizer's input.")],
         attributes=[OpSchema.Attribute(_NAME, OpSchema.AttrType.STRING, "The quantizer's qualified name.")],
     )
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Return what `torch.onnx.export` needs as ``custom_translation_table`` to write markers."""
+    """Return the ``custom_translation_table`` with which `torch.onnx.export` writes placeholders."""
     operator = values.Op(values.Opset(DOMAIN, 1), OPERATOR, _schema())
 
-    def location(x: Any, name: str) -> Any:
+    def placeholder(x: Any, name: str) -> Any:
         return operator(x, name=name)
 
-    return {torch.ops.yoloqat.quantizer.default: location}
+    return {torch.ops.yoloqat.quantizer.default: placeholder}
 
 
 def placeholder_name(node: onnx.NodeProto) -> str | None:
-    """Return the qualified name of the quantizer that ``node`` marks, or None where it is no marker."""
+    """Return the qualified name of the quantizer that ``node`` stands for, or None where it is no placeholder."""
     if (node.domain, node.op_type) != (DOMAIN, OPERATOR):
         return None
     return next((attribute.s.decode() for attribute in node.attribute if attribute.name == _NAME), "")

@@ -1,4 +1,4 @@
-"""From a module and its quantizers' qparams to a QDQ ONNX file."""
+"""Write a module and its qparams as a QDQ ONNX file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from yoloqat.quant.qparams import QParams
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an exported file holds.
+    """Contents of an exported file.
 
     Attributes:
         quantized_convolutions: Convolutions whose input and weight are both quantized.
@@ -59,8 +59,8 @@ def quantize_graph(
     """Run all passes on a traced graph: name layers, quantize activations and weights, write metadata.
 
     Args:
-        model: A graph with its markers, as :func:`yoloqat.export.trace_onnx` returns it.
-        qparams: Of the quantizers that left markers, and of the weights to quantize.
+        model: A graph with its placeholders, as :func:`yoloqat.export.trace_onnx` returns it.
+        qparams: Qparams of the quantizers that left placeholders and of the weights to quantize.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
         required: Keys that ``metadata`` must have.
 
@@ -119,8 +119,8 @@ def export_qdq(
     """Trace a module, quantize the graph by ``qparams`` and write the QDQ ONNX file.
 
     Args:
-        module: The module in evaluation mode; the quantizers of its activations are marked, those of its weights idle.
-        qparams: Of the quantizers that leave markers, and of the weights to quantize.
+        module: The module in evaluation mode; its activation quantizers emit placeholders, its weight quantizers are off.
+        qparams: Qparams of the quantizers that leave placeholders and of the weights to quantize.
         example: Images that fix the shape, (batch, channels, height, width), float32.
         path: The file to write.
         config: Opset, batch, FP16 and suppression.

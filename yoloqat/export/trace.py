@@ -63,7 +63,7 @@ def _output_names(outputs: object) -> list[str]:
 def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dynamic: bool = False) -> onnx.ModelProto:
     """Trace a module with `torch.onnx.export` (the dynamo exporter) at the shape of ``example``.
 
-    A quantizer that is marked (:func:`yoloqat.quant.graph.placeholders`) leaves a node of the domain ``yoloqat``.
+    Inside :func:`yoloqat.quant.graph.quantizer_placeholders` each quantizer leaves a node of the domain ``yoloqat``.
 
     Initialisers keep their parameters' names (``model.0.conv.weight``), which is how later passes find layers. The
     exporter writes opset 18 and newer itself; older ones come from :func:`yoloqat.export.lower.lower_opset`.

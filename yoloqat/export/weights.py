@@ -1,4 +1,4 @@
-"""The pass that replaces float weights by their integer integers."""
+"""The pass that replaces float weights by integers and DequantizeLinear."""
 
 from __future__ import annotations
 

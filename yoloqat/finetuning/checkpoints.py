@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from yoloqat.detectors import Detector, save_checkpoint
 from yoloqat.finetuning.state import TrainingState
+from yoloqat.quant import state_digest
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -25,7 +23,7 @@ class EpochRow:
         map50_95: COCO mAP of the quantized model on the validation images, as a fraction.
         loss: Mean of the total loss per image over the epoch's steps; None for epoch 0.
         losses: Its parts by name.
-        weights: Digest of the model's parameters and ranges, see :func:`weights_digest`.
+        weights: Digest of the model's parameters and ranges, see :func:`yoloqat.quant.state_digest`.
         seconds: Time of the epoch's training steps, without scoring; None for epoch 0.
     """
 
@@ -35,15 +33,6 @@ class EpochRow:
     losses: dict[str, float]
     weights: str
     seconds: float | None = None
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Return a hex digest of a module's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class CheckpointManager:
@@ -83,7 +72,7 @@ class CheckpointManager:
         state = self.resume()
         if state is not None:
             return state
-        weights = weights_digest(detector.module)
+        weights = state_digest(detector.module)
         self.rows = [EpochRow(0, self._evaluate(detector, weights), None, {}, weights)]
         save_checkpoint(detector, self._out / BEST)
         return None
@@ -111,7 +100,7 @@ class CheckpointManager:
         Raises:
             OutputError: A checkpoint cannot be written.
         """
-        weights = weights_digest(detector.module)
+        weights = state_digest(detector.module)
         row = EpochRow(epoch, self._evaluate(detector, weights), loss, losses, weights, seconds)
         self.rows.append(row)
         save_checkpoint(detector, self._out / LAST)

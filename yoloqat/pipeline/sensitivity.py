@@ -22,6 +22,7 @@ from yoloqat.errors import CheckFailedError
 from yoloqat.pipeline.run import Run, dataset_hash
 from yoloqat.progress import Progress, note
 from yoloqat.provenance import environment, write_text
+from yoloqat.quant import state_digest
 from yoloqat.report.bars import Bar, draw_bars
 from yoloqat.sensitivity.adaptive import Budget
 from yoloqat.sensitivity.models import BASE, item_is_finer
@@ -40,7 +41,6 @@ from yoloqat.sensitivity.rounds import Rounds, chunks_of, run_rounds
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.switching import state_hash
 from yoloqat.sensitivity.workers import Job, OneProcess, Workers, check_workers, processes, ray_workers
 
 STUDY, TABLE, CHART, IGNORE = "study.db", "items.csv", "effects.png", "ignore.txt"
@@ -125,7 +125,7 @@ def run_scan(
     scanner = job.scanner()
     warn_of_names(dataset, scanner.detector.info.names)
     with torch_threads(run.threads):  # importing Ultralytics may have changed it
-        before = state_hash(scanner.detector.module)
+        before = state_digest(scanner.detector.module)
         inputs = _inputs(scanner, dataset, run, weights=before)
         study = Study(job.study, inputs)
         try:
@@ -158,7 +158,7 @@ def run_scan(
             results["timing"] = _timing(study, rows, intervals=known.seconds, shares=shares)
         finally:
             study.close()
-        if state_hash(scanner.detector.module) != before:
+        if state_digest(scanner.detector.module) != before:
             raise CheckFailedError(
                 f"the scan changed the model '{checkpoint}'",
                 expected="the state it had",

@@ -2,6 +2,7 @@
 
 from yoloqat.quant.blocks import QuantBlock, block_locations, residual_roles, swap_blocks
 from yoloqat.quant.contexts import collecting, dynamic_amax, quantization_disabled, weights_float
+from yoloqat.quant.digest import state_digest
 from yoloqat.quant.module import calibrate_module, fold_batch_norms, quantize_module
 from yoloqat.quant.modules import QuantConv2d, QuantConvTranspose2d, QuantLinear
 from yoloqat.quant.patterns import match_layers
@@ -47,6 +48,7 @@ __all__ = [
     "select_layers",
     "share_quantizers",
     "shared_locations",
+    "state_digest",
     "swap_blocks",
     "swap_layers",
     "swappable_layers",

@@ -13,18 +13,18 @@ from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 
 def residual_roles(config: QuantConfig, *suffixes: str) -> tuple[str, ...]:
-    """Return the roles of the inputs that are quantized of the Adds of a block.
+    """Return the roles of the quantized inputs of a block's Adds.
 
     Args:
         config: Gives the recipe.
-        suffixes: One text per Add of the block, which tells its roles from those of the others.
+        suffixes: One suffix per Add of the block; it makes the role names of that Add unique.
     """
     kinds = {"none": (), "residual": ("residual",), "both": ("residual", "branch")}[config.adds]
     return tuple(f"{kind}{suffix}" for suffix in suffixes for kind in kinds)
 
 
 class QuantBlock(nn.Module):
-    """What the blocks share: quantizers by role.
+    """Base class of quantized blocks; it finds quantizers by role.
 
     A subclass is also a subclass of the float block and has a forward of its own, in which it passes tensors through
     :meth:`quantized` and :meth:`residual_add`. The quantizer of the role ``residual`` is the attribute ``_residual_quantizer``.
@@ -32,7 +32,7 @@ class QuantBlock(nn.Module):
 
     @classmethod
     def roles(cls, module: nn.Module, config: QuantConfig) -> tuple[str, ...]:
-        """Return which tensors of ``module`` are quantized by ``config``; none means that the block stays as it is.
+        """Return the roles of the tensors of ``module`` that ``config`` quantizes; without any, the block stays as it is.
 
         Args:
             module: A block of the class's own float type.

@@ -1,4 +1,4 @@
-"""Switching the quantizers of a model for a while: each context restores what was."""
+"""Context managers that switch the quantizers of a model and restore them afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quantization_disabled(module: nn.Module) -> Iterator[None]:
 def weights_float(module: nn.Module) -> Iterator[None]:
     """Run ``module`` with its float weights; the quantizers of activations stay as they are.
 
-    While the module is marked, only quantizers that quantize leave a mark.
+    While the module emits placeholders, only quantizers that quantize emit one.
     """
     with _restored_switches(module):
         for _, layer in quantized_layers(module):
@@ -48,7 +48,7 @@ def weights_float(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def collecting(module: nn.Module) -> Iterator[None]:
-    """Run ``module`` in float while the quantizers of activations collect statistics; disabled quantizers stay out of it.
+    """Run ``module`` in float while the quantizers of activations collect statistics; disabled quantizers collect nothing.
 
     A quantizer that several locations share counts the values of each tensor once in a forward, however many of them read it.
     """
@@ -74,7 +74,7 @@ def collecting(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def dynamic_amax(module: nn.Module) -> Iterator[None]:
-    """Run ``module`` with every activation range taken from the tensor that passes; calibrated ranges come back after."""
+    """Run ``module`` with dynamic activation ranges; calibrated ranges are restored afterwards."""
     kept = [(quantizer, quantizer.amax, quantizer.low) for _, quantizer in activation_quantizers(module)]
     try:
         for quantizer, _, _ in kept:

@@ -1,8 +1,8 @@
-"""Fake quantization in one pass over the values on a GPU, with the numbers of :mod:`yoloqat.quant.functional`.
+"""Fake quantization in one GPU kernel, bit-identical to :mod:`yoloqat.quant.functional`.
 
 The reference takes a dozen kernels: on a GPU each reads and writes the whole tensor, and small ones cost their launch. Triton
-comes with torch's CUDA builds. Where it is absent, cannot compile (it needs a C compiler) or does not give the numbers of the
-reference in a trial, the reference runs.
+comes with torch's CUDA builds. When it is absent, cannot compile (it needs a C compiler) or differs from the reference in a
+trial, the reference runs.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ BLOCK = 1024
 """Values per program of the kernel."""
 
 EXACT = 1 << 22
-"""Codes must be smaller, in absolute value, for the kernel's rounding to be exact."""
+"""The kernel's rounding is exact for integers below this absolute value."""
 
 TRIED = 1 << 14
-"""Values of the trial."""
+"""Number of values in the trial."""
 
 
 @cache
@@ -46,9 +46,9 @@ def kernel() -> Any:
 
 @cache
 def fuses(device: torch.device, reference: Reference) -> bool:
-    """Return whether the kernel runs on a device and gives the numbers of the reference; tried once for each device.
+    """Return whether the kernel runs on a device and equals the reference; tried once per device.
 
-    The trial has values of all sizes, among them every tie between two codes, NaN and a range of 0.
+    The trial has values of all sizes, among them every tie between two integers, NaN and a range of 0.
     """
     if kernel() is None:
         return False
@@ -86,9 +86,9 @@ def fake_quant_fused(x: Tensor, amax: Tensor, scheme: QuantScheme, *, mask: bool
     """Fake-quantize ``x`` symmetrically in one kernel.
 
     Args:
-        x: What :func:`fusible` takes; half precision is computed in float32.
+        x: A tensor that :func:`fusible` accepts; half precision is computed in float32.
         amax: float32, one value, or one per index of one axis of ``x``, in a shape that broadcasts to it.
-        scheme: Gives the lowest and the highest code.
+        scheme: Gives qmin and qmax.
         mask: Ask for the second result.
 
     Returns:
@@ -115,6 +115,6 @@ def fake_quant_fused(x: Tensor, amax: Tensor, scheme: QuantScheme, *, mask: bool
             AMAX_EPSILON,
             block=BLOCK,
             keep=mask,
-            enable_fp_fusion=False,  # a product and a sum in one have other digits
+            enable_fp_fusion=False,  # a fused multiply-add rounds differently
         )
     return result, inside

@@ -34,7 +34,7 @@ _Form = TypeVar("_Form", bound=nn.Module)
 def adopted(form: type[_Form], module: nn.Module) -> _Form:
     """Return an instance of ``form``, a subclass of the module's own class, that shares all that ``module`` holds.
 
-    Everything is taken over, also what the owner of the module hung on it; the dicts of parameters, buffers, submodules
+    It takes over all attributes, including those that users set on the module; the dicts of parameters, buffers, submodules
     and hooks are copied so that what is registered on the new instance appears there alone.
     """
     made = form.__new__(form)
@@ -45,7 +45,7 @@ def adopted(form: type[_Form], module: nn.Module) -> _Form:
 
 
 class QuantMixin(nn.Module):
-    """What the quantized layers share: two quantizers, and a weight that is fake-quantized once, not at every forward.
+    """Base class of quantized layers: two quantizers, and a cache of the fake-quantized weight.
 
     Attributes:
         _input_quantizer: Quantizer of the layer's input.
@@ -132,7 +132,7 @@ def conv_transpose(layer: Any, operation: Callable[..., Tensor], x: Tensor, outp
         layer: A :class:`QuantMixin` that is also one of torch's transposed convolutions.
         operation: The function of ``torch.nn.functional`` for its number of dimensions.
         x: The layer's input.
-        output_size: Which of the possible output sizes is wanted, or None.
+        output_size: One of the possible output sizes, or None.
     """
     sizes = [list(size) for size in (layer.stride, layer.padding, layer.kernel_size)]
     padding = layer._output_padding(x, output_size, *sizes, len(layer.kernel_size), list(layer.dilation))
@@ -171,4 +171,4 @@ QUANT_MODULES: tuple[tuple[type[nn.Module], type[QuantMixin]], ...] = (
     (nn.ConvTranspose2d, QuantConvTranspose2d),
     (nn.Linear, QuantLinear),
 )
-"""Which float layer becomes which quantized layer; only exact types are swapped, since a subclass may compute anything."""
+"""Float layer type to quantized layer type; only exact types are swapped, since a subclass may compute anything."""

@@ -43,7 +43,7 @@ def match_layers(patterns: Sequence[str], names: Collection[str], *, option: str
         patterns: Exact names (``model.22.cv2.0.2``), globs (``model.2?.*``), regular expressions that match the
             whole name (``re:model\.(4|6)\..*``), or names of blocks (``model.22``) for all layers inside.
         names: Qualified names of all layers there are to choose from.
-        option: What the patterns are for, in messages.
+        option: Name of the option, for messages.
 
     Returns:
         The subset of ``names`` that at least one pattern matches.

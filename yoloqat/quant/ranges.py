@@ -1,4 +1,4 @@
-"""Whether the ranges of a calibrated module are numbers that codes can be made of."""
+"""Checks of the ranges of a calibrated module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One quantizer for several locations: registered at its owner alone, held by the others as a plain reference."""
+"""Scale sharing: one quantizer for several locations, registered at its owner and referenced by the others."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def share_quantizers(module: nn.Module, aliases: Mapping[str, str]) -> None:
 
 
 def remove_quantizers(module: nn.Module, locations: Iterable[str]) -> None:
-    """Take the quantizers of locations out of the blocks that hold them; what they read stays float.
+    """Remove the quantizers at ``locations`` from their blocks; the tensors they read stay float.
 
     Raises:
         ModelError: A location is not in the model.
@@ -81,9 +81,9 @@ def shared_locations(module: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def unshared(module: nn.Module) -> Iterator[None]:
-    """Give every location a quantizer of its own for a while, equal to the one it shares, so that locations can be told apart.
+    """Give every location its own copy of a shared quantizer inside the block, so that each location has its own name.
 
-    What is set on such a quantizer is lost afterwards; ranges and statistics are those of the shared one.
+    Attributes set on a copy are lost afterwards; ranges and statistics stay those of the shared quantizer.
     """
     found = [locate_quantizer(module, location) for location in shared_locations(module)]
     try:

@@ -1,4 +1,4 @@
-"""Float layers replaced by quantized ones, recursively, but for those that are to stay float."""
+"""Replace float layers by quantized ones, recursively, except those that stay float."""
 
 from __future__ import annotations
 

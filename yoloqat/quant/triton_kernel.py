@@ -28,17 +28,17 @@ def fake_quant_kernel(  # type: ignore[no-untyped-def]
 
     Args:
         x_at: Values, of any float dtype.
-        result_at: Where the results go, in the dtype of the values.
-        inside_at: Where one byte per value goes: 1 where abs(x) <= amax.
+        result_at: Output, in the dtype of the values.
+        inside_at: Output mask, one byte per value: 1 where abs(x) <= amax.
         amax_at: One float32 per channel.
         count: Number of values.
         inner: Neighbouring values of one channel.
         channels: Number of channels.
-        low: Lowest code.
-        high: Highest code.
+        low: qmin.
+        high: qmax.
         epsilon: Amax at and below which everything becomes 0.
         block: Values per program.
-        keep: Whether ``inside_at`` is written.
+        keep: Write ``inside_at``.
     """
     place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     there = place < count
@@ -46,14 +46,14 @@ def fake_quant_kernel(  # type: ignore[no-untyped-def]
     amax = tl.load(amax_at + (place // inner) % channels, mask=there, other=1.0)
     dead = amax <= epsilon
     # exact divisions, as in the reference: by default a GPU's are two units in the last place off
-    scale = tl.where(dead, 0.0, tl.div_rn(tl.full([block], high, tl.float32), tl.where(dead, 1.0, amax)))
-    code = x * scale
-    # clamped before it is rounded, which between whole numbers is the same: only so is the next line's rounding exact
-    code = tl.minimum(code, high, propagate_nan=tl.PropagateNan.ALL)
-    code = tl.maximum(code, low, propagate_nan=tl.PropagateNan.ALL)
-    # to the nearest whole number, ties to even: what float32 does itself where its step is 1, from 2^23 to 2^24
-    code = (code + 12582912.0) - 12582912.0
-    result = tl.div_rn(code, tl.where(dead, 1.0, scale))
+    inverse = tl.where(dead, 0.0, tl.div_rn(tl.full([block], high, tl.float32), tl.where(dead, 1.0, amax)))
+    integer = x * inverse
+    # clamp before rounding: between integers the result is the same, and it keeps the rounding below exact
+    integer = tl.minimum(integer, high, propagate_nan=tl.PropagateNan.ALL)
+    integer = tl.maximum(integer, low, propagate_nan=tl.PropagateNan.ALL)
+    # round to the nearest integer, ties to even: float32 does so by itself from 2^23 to 2^24, where its spacing is 1
+    integer = (integer + 12582912.0) - 12582912.0
+    result = tl.div_rn(integer, tl.where(dead, 1.0, inverse))
     tl.store(result_at + place, result.to(result_at.dtype.element_ty, fp_downcast_rounding="rtne"), mask=there)
     if keep:
         tl.store(inside_at + place, tl.abs(x) <= amax, mask=there)

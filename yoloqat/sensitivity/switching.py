@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
 from yoloqat.quant import TensorQuantizer
@@ -69,18 +67,3 @@ def _hold(holder: nn.Module, attribute: str, quantizer: TensorQuantizer, registe
         holder._modules[attribute] = quantizer
     else:
         object.__setattr__(holder, attribute, quantizer)  # a plain reference, which nn.Module's would register
-
-
-def state_hash(module: nn.Module) -> str:
-    """Return the SHA-256 of all that decides a model's numbers: its tensors, and each quantizer's scheme and switches."""
-    found = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        plain = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
-    for holder_name, holder in module.named_modules():
-        for attribute, value in (*holder._modules.items(), *vars(holder).items()):
-            if isinstance(value, TensorQuantizer):
-                switches = (value.name, value.scheme, value._disabled, value._if_quant, value._if_calib)
-                found.update(f"{holder_name}.{attribute} {switches}\n".encode())
-    return found.hexdigest()

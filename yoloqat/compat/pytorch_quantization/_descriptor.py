@@ -1,4 +1,4 @@
-"""What a quantizer is told when it is made, with the arguments and answers of NVIDIA's class."""
+"""NVIDIA's ``QuantDescriptor``: the settings of a quantizer."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ScaledQuantDescriptor:
     """Describes how one tensor is quantized (NVIDIA's ``ScaledQuantDescriptor``).
 
     Args:
-        num_bits: Width of the codes, 2 to 16, or (4, 3) for FP8 E4M3.
+        num_bits: Bit width, 2 to 16, or (4, 3) for FP8 E4M3.
         name: Name of the tensor, for messages.
-        **kwargs: ``fake_quant`` (False: codes instead of fake-quantized values), ``axis`` (the axis or axes with an amax of
+        **kwargs: ``fake_quant`` (False: integers instead of fake-quantized values), ``axis`` (the axis or axes with an amax of
             their own, or None), ``amax`` (number, sequence, array or tensor), ``learn_amax``, ``scale_amax`` (factor on
             amax), ``calib_method`` (``"max"`` or ``"histogram"``), ``unsigned``, ``narrow_range``.
 
@@ -59,7 +59,7 @@ class ScaledQuantDescriptor:
         self._learn_amax = bool(values["learn_amax"])
         self._scale_amax: float | None = values["scale_amax"]
         self._unsigned = bool(values["unsigned"])
-        # codes without sign have no lowest one to leave out; NVIDIA lets both be asked for
+        # unsigned integers have no negative qmin to leave out; NVIDIA accepts both settings together
         self._narrow_range = bool(values["narrow_range"]) and not self._unsigned
         self._calib_method: str = values["calib_method"]
         if self._learn_amax and self._axis is not None:
@@ -84,7 +84,7 @@ class ScaledQuantDescriptor:
 
     @property
     def num_bits(self) -> Bits:
-        """Width of the codes, or (4, 3)."""
+        """Bit width, or (4, 3)."""
         return self._num_bits
 
     @property
@@ -94,7 +94,7 @@ class ScaledQuantDescriptor:
 
     @property
     def fake_quant(self) -> bool:
-        """False when the quantizer gives codes."""
+        """False when the quantizer returns integers."""
         return self._fake_quant
 
     @property
@@ -124,12 +124,12 @@ class ScaledQuantDescriptor:
 
     @property
     def unsigned(self) -> bool:
-        """True for codes from 0."""
+        """True for unsigned integers."""
         return self._unsigned
 
     @property
     def narrow_range(self) -> bool:
-        """True when the lowest code is left out."""
+        """True when qmin is left out."""
         return self._narrow_range
 
     def dict(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class ScaledQuantDescriptor:
 
 
 def integer_scheme(num_bits: Any, **settings: bool) -> QuantScheme:
-    """Return the core's scheme for integer codes; ``narrow_range`` counts only for codes with a sign.
+    """Return the core's scheme for integers; ``narrow_range`` has effect only on signed integers.
 
     Raises:
         ArgumentTypeError: ``num_bits`` is no whole number.

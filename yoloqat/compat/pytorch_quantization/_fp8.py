@@ -11,7 +11,7 @@ from yoloqat.compat.errors import UnsupportedError
 from yoloqat.quant.fused import AMAX_EPSILON
 
 E4M3 = (4, 3)
-"""What ``num_bits`` is for FP8."""
+"""Value of ``num_bits`` for FP8."""
 
 LARGEST = 448.0
 """The largest number of the format; beyond it values saturate."""

@@ -1,4 +1,4 @@
-"""Whole models pickled with NVIDIA's package: the state of its objects told in ours."""
+"""Convert the state of objects pickled with NVIDIA's package to that of this package's classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def own_state(state: dict[str, Any]) -> dict[str, Any]:
     """Return the state of our TensorQuantizer for that of NVIDIA's.
 
     Args:
-        state: What NVIDIA's object had in ``__dict__``: its buffers, its switches, and bits, axis and sign one by one.
+        state: The ``__dict__`` of NVIDIA's object: its buffers, its switches, and bits, axis and sign one by one.
     """
     kept = dict(state)
     unsigned, narrow_range = kept.pop("_unsigned"), kept.pop("_narrow_range")

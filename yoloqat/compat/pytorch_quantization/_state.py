@@ -1,4 +1,4 @@
-"""What NVIDIA's interface makes global, kept in one place so that it can be taken back."""
+"""Global state of NVIDIA's interface, kept in one place so that it can be undone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TORCH_NN = Patches()
 """Layers of ``torch.nn`` (or of modules a script names) that `initialize` replaced."""
 
 HELPERS: list[Patches] = []
-"""What each QuantModuleReplacementHelper replaced, in the order in which they were made."""
+"""Replacements of each QuantModuleReplacementHelper, in the order of creation."""
 
 DEFAULTS = Patches()
 """Default descriptors that ``set_default_quant_desc_input`` and ``set_default_quant_desc_weight`` put on classes."""

@@ -37,9 +37,9 @@ def fake_tensor_quant_with_axis(
         inputs: Float tensor.
         amax: As many values as ``inputs`` has along ``axis``, in any shape.
         axis: The channel axis.
-        num_bits: Width of the codes.
+        num_bits: Bit width.
         unsigned: Codes from 0.
-        narrow_range: Leave out the lowest signed code.
+        narrow_range: Leave out qmin of signed integers.
 
     Raises:
         StateError: ``inputs`` has no such axis, or ``amax`` another number of values.

@@ -37,12 +37,12 @@ class QuantModuleReplacementHelper:
     """Replaces layers in steps; :func:`initialize` and :func:`deactivate` do the same in one.
 
     Args:
-        patches: Where replacements are remembered; by default in an object of its own.
+        patches: Record of the replacements; None makes a new one.
 
     Attributes:
-        orginal_func_map: What is replaced, with the class that was there before; NVIDIA's spelling.
-        default_quant_map: What is replaced unless told otherwise.
-        quant_map: What :meth:`apply_quant_modules` replaces, in this order.
+        orginal_func_map: Replaced attributes with their original classes; NVIDIA's spelling.
+        default_quant_map: Default replacements.
+        quant_map: Replacements of :meth:`apply_quant_modules`, in order.
     """
 
     def __init__(self, patches: Patches | None = None) -> None:

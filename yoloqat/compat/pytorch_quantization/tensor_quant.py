@@ -60,12 +60,12 @@ def fake_tensor_quant(
     Args:
         inputs: Float tensor.
         amax: Largest absolute value represented, broadcastable to ``inputs``; it gets no gradient.
-        num_bits: Width of the codes.
+        num_bits: Bit width.
         unsigned: Codes from 0.
-        narrow_range: Leave out the lowest signed code (NVIDIA's default here, though not in its descriptors).
+        narrow_range: Leave out qmin of signed integers (NVIDIA's default here, though not in its descriptors).
 
     Raises:
-        ArgumentTypeError: ``inputs`` holds negative values and the codes are unsigned.
+        ArgumentTypeError: ``inputs`` holds negative values and the integers are unsigned.
         ArgumentValueError: ``amax`` is negative.
     """
     amax, scheme = _checked(inputs, amax, num_bits, unsigned, narrow_range)
@@ -82,10 +82,10 @@ def tensor_quant(
     unsigned: bool = False,
     narrow_range: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Return the integer codes of ``inputs``, as floats, and the codes per unit; arguments as :func:`fake_tensor_quant`.
+    """Return the integers of ``inputs``, as floats, and the inverse scale; arguments as :func:`fake_tensor_quant`.
 
     Raises:
-        ArgumentTypeError: ``inputs`` holds negative values and the codes are unsigned.
+        ArgumentTypeError: ``inputs`` holds negative values and the integers are unsigned.
         ArgumentValueError: ``amax`` is negative, or so small that a half-precision scale overflows.
     """
     amax, scheme = _checked(inputs, amax, num_bits, unsigned, narrow_range)
@@ -96,7 +96,7 @@ def tensor_quant(
 def fake_affine_tensor_quant(
     inputs: Tensor, min_range: Tensor | float, max_range: Tensor | float, num_bits: int = 8
 ) -> Tensor:
-    """Fake-quantize ``inputs`` on the affine grid over [``min_range``, ``max_range``], with the straight-through gradient.
+    """Fake-quantize ``inputs`` by an affine scheme over [``min_range``, ``max_range``], with the straight-through gradient.
 
     A range that does not hold 0 is widened to it, so that 0 stays exact, which ONNX asks for and NVIDIA's code does not do.
 
@@ -104,7 +104,7 @@ def fake_affine_tensor_quant(
         inputs: Float tensor.
         min_range: Smallest value represented.
         max_range: Largest value represented.
-        num_bits: Width of the codes.
+        num_bits: Bit width.
     """
     low, high = (torch.as_tensor(end, dtype=torch.float32, device=inputs.device) for end in (min_range, max_range))
     return fake_quant_affine(inputs, low.detach(), high.detach(), integer_scheme(num_bits, symmetric=False))
@@ -115,7 +115,7 @@ class _Codes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
-        """Return codes and codes per unit, which is 1 where amax is zero."""
+        """Return integers and the inverse scale, which is 1 where amax is zero."""
         ctx.save_for_backward(x, amax)
         scale = inv_scale(amax, scheme)
         integers = quantize(x.float(), scale, scheme)

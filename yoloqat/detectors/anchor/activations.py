@@ -36,7 +36,7 @@ def activation_text(kind: str, attributes: Mapping[str, Any]) -> str:
 
 
 def is_activation(value: Any) -> bool:
-    """Tell whether a value of a model YAML is an activation's text."""
+    """Return whether a value of a model YAML is an activation's text."""
     return isinstance(value, str) and _TEXT.fullmatch(value) is not None
 
 

@@ -1,4 +1,4 @@
-"""What inference does not need, folded away: batch-norms, RepConv's branches, implicit vectors, training heads.
+"""Fold away the parts that inference does not need: batch-norms, RepConv's branches, implicit vectors, training heads.
 
 Quantization acts on what is left, as it is what engines run.
 """

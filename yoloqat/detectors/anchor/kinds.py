@@ -29,12 +29,12 @@ class Kind:
 
     Attributes:
         make: Its class. Called with input and output channels where it has convolutions, then with its settings.
-        settings: What its YAML arguments mean, in order; of a layer with convolutions those behind the output channels.
-        quantized: What of it is quantized by default.
+        settings: Meaning of its YAML arguments, in order; for a layer with convolutions, those after the output channels.
+        quantized: Parts that are quantized by default.
         convolutional: It has convolutions: its first YAML argument is its output channels, and it has an activation.
         repeats: The setting that takes the number of repeats; without one, repeats are layers one behind the other.
         channels: Output channels from those of the inputs, of a layer without convolutions.
-        factor: What it divides height and width by, from its settings.
+        factor: Divisor of height and width, from its settings.
     """
 
     make: Callable[..., nn.Module]
@@ -105,7 +105,7 @@ VOCABULARY = Vocabulary(
     words=frozenset({"nc", "anchors"}),
     required=("yaml", "channels", "classes", "act"),
 )
-"""What the descriptions of both families may say."""
+"""Vocabulary of the descriptions of both families."""
 
 YOLOV7_KINDS = frozenset({"RepConv", "SPPCSPC", "DownC", "Shortcut", "MP", "SP", "ReOrg", "IDetect", "IAuxDetect"})
 """The kinds that only YOLOv7 has."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yoloqat.detectors.anchor.activations import activation
 
 BATCH_NORM_EPS = 1e-3
-"""What both frameworks set in every batch-norm."""
+"""Settings of every batch-norm in both frameworks."""
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -1,4 +1,4 @@
-"""Anchor-based detectors: built from a description, made of a checkpoint of the original code."""
+"""Anchor-based detectors, built from a description or loaded from a checkpoint of the original code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import file_sha256
 
 _IMGSZ, _LARGE_IMGSZ, _LARGE_STRIDE = 640, 1280, 64
-"""What the authors train at: models with a fourth level, of stride 64, at the larger size."""
+"""The authors' training sizes; models with a fourth level, of stride 64, use the larger."""
 
 _HINT = "pass the checkpoint as it was trained, not pruned, fused or changed by hand"
 
@@ -79,8 +79,8 @@ def detector_from_module(
 
     Args:
         module: From :func:`build`, with its weights loaded.
-        architecture: What it was built from.
-        source: Where the weights came from.
+        architecture: Description that it was built from.
+        source: File of the weights.
         names: Class index to class name.
         imgsz: Size it was trained at: a side in pixels, or (height, width).
     """
@@ -138,7 +138,7 @@ def original_model(original: Original, path: Path | str) -> tuple[AnchorModel, d
     """Return a checkpoint's model, nothing folded, in evaluation mode, and the description that it can be rebuilt from.
 
     Args:
-        original: What the checkpoint holds.
+        original: Contents of the checkpoint.
         path: Of the checkpoint, for messages.
 
     Raises:

@@ -72,7 +72,7 @@ class Original:
 
 
 def is_original(path: Path) -> bool:
-    """Tell whether a file is a checkpoint of the original repositories: it names classes of their package `models`.
+    """Return whether a file is a checkpoint of the original repositories: it names classes of their package `models`.
 
     Nothing is unpickled. A file that is no checkpoint, or a damaged one, is none of theirs.
     """

@@ -1,4 +1,4 @@
-"""Blocks of the anchor-based families with quantizers on the inputs of their Adds.
+"""Blocks of the anchor-based families with residual quantization: quantizers on the inputs of their Adds.
 
 Each computes with idle quantizers what the block computes, to the last bit. An Add that follows a convolution is fused into
 it by an engine when its other input, the skip, is quantized.
@@ -43,4 +43,4 @@ class QuantShortcut(QuantBlock, Shortcut):
 
 
 FORMS: dict[type[nn.Module], type[QuantBlock]] = {Bottleneck: QuantBottleneck, Shortcut: QuantShortcut}
-"""Which block becomes which block with quantizers."""
+"""Float block type to quantized block type."""

@@ -1,4 +1,4 @@
-"""Whether a model that was built from a description is the one that a checkpoint recorded."""
+"""Check that a model built from a description equals the one that a checkpoint recorded."""
 
 from __future__ import annotations
 

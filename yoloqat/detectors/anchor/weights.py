@@ -1,4 +1,4 @@
-"""What a checkpoint's head records beside its convolutions: strides, and the anchors in pixels."""
+"""Strides and anchors (in pixels) that a checkpoint's head records beside its convolutions."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ from yoloqat.config import QuantScheme
 from yoloqat.quant.functional import fake_quant
 
 _BLOCK = 1 << 22
-"""Values that are looked at in one go: bounds the memory to a few dozen MB."""
+"""Values per block; bounds the memory to a few dozen MB."""
 
 CANDIDATES = 100
 LEAST_SHARE = 0.3
-"""Ranges that `amax_mse_channels` tries: so many, evenly spaced from this share of the largest value to all of it."""
+"""`amax_mse_channels` tries CANDIDATES ranges, evenly spaced from LEAST_SHARE of the largest value to the whole of it."""
 
 
 def amax_mse_channels(values: Tensor, scheme: QuantScheme) -> Tensor:
@@ -23,7 +23,7 @@ def amax_mse_channels(values: Tensor, scheme: QuantScheme) -> Tensor:
 
     Args:
         values: Float tensor, shape (channels, values per channel).
-        scheme: Bits and range of the codes; its axis plays no part.
+        scheme: Bit width, qmin and qmax; its axis has no effect.
 
     Returns:
         Float32, shape (channels,), from :data:`LEAST_SHARE` of the channel's largest absolute value to that value itself,
@@ -86,13 +86,13 @@ def amax_mse_rows(
 ) -> NDArray[np.float32]:
     """Return for each row what :func:`~yoloqat.quant.calib.amax_mse` gives on its histogram.
 
-    All rows share one table of which bins fall on which code, since their edges differ by a factor alone.
+    All rows share one table from bins to integers, since their edges differ only by a factor.
 
     Args:
         values: Absolute values, shape (channels, values per channel); every row has a value above 0.
         bins: Bins of each histogram.
-        bits: Width of the codes.
-        unsigned: Whether the codes are unsigned.
+        bits: Bit width.
+        unsigned: True for unsigned integers.
         start_bin: First candidate, in bins.
     """
     counts = channel_histograms(values, bins).astype(np.float64)

@@ -1,8 +1,8 @@
 """The counts behind a histogram of absolute values, on the host or on an accelerator, by one arithmetic.
 
-Bin widths are powers of two and scaling by them is exact, so both counters put every value into the same bin. The one on the
-host looks at each tensor's range at once and refuses what is not finite there and then. The one on an accelerator keeps the
-range, the width and what went wrong in tensors of the device and never waits for it.
+Bin widths are powers of two and scaling by them is exact, so both counters put every value into the same bin. The host
+counter reads each tensor's range at once and refuses tensors that are not finite immediately. The device counter keeps the
+range, the width and the error flag in tensors of the device and never waits for it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from yoloqat.errors import CalibrationError
 MIN_EXPONENT = -100  # widths stay normal float32 numbers, so scaling by them is exact
 
 LARGE = 1 << 16
-"""Elements from which on a tensor is sampled, where sampling is asked for."""
+"""Tensors with at least this many elements are sampled when a sampling step is set."""
 
 _PART = 1 << 18
-"""Elements that are counted at once on the host: buffers of this size are reused, larger ones are mapped anew each time."""
+"""Elements per part on the host: the allocator reuses buffers of this size and maps larger ones anew each time."""
 
 _FINITE, _INF, _NAN = 0, 1, 2
 
@@ -51,10 +51,10 @@ class Counter(Protocol):
         """Count every ``step``-th element of ``x``, float32, weighted by ``step``; the range is that of all of them."""
 
     def check(self) -> None:
-        """Raise what :meth:`add` put off."""
+        """Raise the errors that :meth:`add` deferred."""
 
     def state(self) -> Counts:
-        """Return what was counted so far."""
+        """Return the counts so far."""
 
 
 def not_finite(nan: bool) -> CalibrationError:
@@ -142,7 +142,7 @@ class HostCounter:
             self._counts.add_(torch.bincount(bin_of, minlength=len(self._counts)), alpha=step)
 
     def merge(self, other: Counts) -> None:
-        """Add what another counter with as many bins counted."""
+        """Add the counts of another counter with the same number of bins."""
         self._widen(other.exponent)
         self._counts = self._counts + merged_bins(other.counts, self._exponent - other.exponent)
         self._low, self._high = min(self._low, other.low), max(self._high, other.high)
@@ -153,10 +153,10 @@ class HostCounter:
             self._exponent = exponent
 
     def check(self) -> None:
-        """Do nothing: what is not finite was refused when it came."""
+        """Do nothing: :meth:`add` refuses tensors that are not finite."""
 
     def state(self) -> Counts:
-        """Return what was counted so far."""
+        """Return the counts so far."""
         return Counts(self._counts.clone(), self._exponent, self._low, self._high)
 
 
@@ -180,7 +180,7 @@ class DeviceCounter:
 
     @property
     def flag(self) -> Tensor:
-        """Whether a tensor was not finite, and how: a tensor of the device to look at for many counters at once."""
+        """Device tensor: 0 while all tensors were finite, else the kind of the first that was not; callers stack many flags."""
         return self._bad
 
     def add(self, x: Tensor, step: int) -> None:
@@ -218,6 +218,6 @@ class DeviceCounter:
             raise not_finite(bad == _NAN)
 
     def state(self) -> Counts:
-        """Return what was counted so far; waits for the device."""
+        """Return the counts so far; waits for the device."""
         low, high = self._range.tolist()
         return Counts(self._counts.cpu(), int(self._exponent), -low, high)

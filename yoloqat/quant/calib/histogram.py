@@ -29,18 +29,18 @@ from yoloqat.quant.calib.counting import (
 from yoloqat.quant.calib.search import amax_entropy_even, amax_mse, amax_percentile
 
 MSE_CANDIDATES = 1024
-"""About how many ranges the search by mse chooses from; a finer choice changes amax by less than a quantization step."""
+"""Approximate number of candidate ranges of the mse search; more candidates change amax by less than one integer step."""
 
 MSE_COARSE = 8
-"""Every so-many-th of them is tried before the neighbours of the best: these lie no further apart than a step of 8 bits."""
+"""The mse search tries every k-th candidate, then the neighbours of the best; these lie within one 8-bit step."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """What was collected of one tensor.
+    """Histogram of the absolute values of one tensor.
 
     Attributes:
-        counts: How many absolute values fell into each bin, int64, shape (bins,), cut after the largest value.
+        counts: Number of absolute values in each bin, int64, shape (bins,), cut after the largest value.
         edges: Bin edges, float32, shape (bins + 1,), from 0.
         low: Smallest value, with its sign.
         high: Largest value, with its sign.
@@ -60,12 +60,12 @@ class Histogram:
         """Return amax by ``method``, at most the largest value collected.
 
         Args:
-            method: Which search, with its parameters.
-            bits: Width of the codes that amax is for.
-            unsigned: Whether the codes are unsigned.
+            method: The search and its parameters.
+            bits: Bit width that amax is for.
+            unsigned: True for unsigned integers.
 
         Raises:
-            ConfigError: The method chooses among others by what a layer puts out, which no histogram tells.
+            ConfigError: The method needs layer outputs (per-layer choice), which a histogram does not hold.
         """
         if method.kind == PER_LAYER:
             raise ConfigError(
@@ -90,7 +90,7 @@ class Histogram:
         return min(found, self.amax)
 
     def merge(self, other: Histogram) -> Histogram:
-        """Return the histogram of what this one and ``other`` collected, as if by one calibrator.
+        """Return the histogram of the data of this one and ``other``, as one calibrator would have collected it.
 
         Raises:
             CalibrationError: They were collected with different numbers of bins, or not by a calibrator.
@@ -113,16 +113,15 @@ class Histogram:
 
 
 class HistogramCalibrator:
-    """Collects a histogram of absolute values, from which any method finds amax.
+    """Collects a histogram of absolute values, from which every method computes amax.
 
-    Tensors of an accelerator are counted there without waiting for it; what is not finite among them is told by
-    :meth:`check`, :meth:`histogram` or :meth:`compute_amax`.
+    Tensors of an accelerator are counted there without waiting for it; :meth:`check`, :meth:`histogram` or :meth:`compute_amax`.
 
     Args:
-        num_bits: Width of the codes that amax is for.
-        unsigned: Whether those codes are unsigned.
+        num_bits: Bit width that amax is for.
+        unsigned: True for unsigned integers.
         num_bins: Number of bins, a power of two; between half of them and all lie below the largest value.
-        sample: Count about every so-many-th element of large tensors; the range is that of all elements nevertheless.
+        sample: Sample about every k-th element of large tensors; the range is that of all elements nevertheless.
 
     Raises:
         ConfigError: ``num_bins`` is no power of two from 256 to 2^20, or ``sample`` is not positive.
@@ -141,7 +140,7 @@ class HistogramCalibrator:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything collected."""
+        """Clear the statistics."""
         self._counter: Counter | None = None
 
     def collect(self, x: Tensor) -> None:
@@ -169,7 +168,7 @@ class HistogramCalibrator:
         return self._counter.flag if isinstance(self._counter, DeviceCounter) else None
 
     def check(self) -> None:
-        """Tell what collecting put off.
+        """Raise the errors that :meth:`collect` deferred.
 
         Raises:
             CalibrationError: A tensor of an accelerator held NaN or Inf.
@@ -190,7 +189,7 @@ class HistogramCalibrator:
         return None if state.low > state.high else state  # the first tensor was refused
 
     def histogram(self) -> Histogram | None:
-        """Return what was collected so far, or None before any data.
+        """Return the histogram of all data so far, or None before any.
 
         Raises:
             CalibrationError: A tensor of an accelerator held NaN or Inf.
@@ -222,7 +221,7 @@ class HistogramCalibrator:
         return torch.tensor(histogram.compute_amax(method, bits=self._num_bits, unsigned=self._unsigned))
 
     def merge(self, other: HistogramCalibrator) -> None:
-        """Add what ``other`` collected, as if its batches had been collected here; the counts are on the host then.
+        """Add the counts of ``other``, as if its batches had been collected here; the counts move to the host.
 
         Raises:
             CalibrationError: The two have different numbers of bins, or a tensor of an accelerator held NaN or Inf.

@@ -22,7 +22,7 @@ class MaxCalibrator:
         self._calib_amax: Tensor | None = None
 
     def collect(self, x: Tensor) -> None:
-        """Take note of ``x``; on an accelerator without waiting for it.
+        """Update the maximum with ``x``; on an accelerator without waiting for it.
 
         Raises:
             CalibrationError: ``x`` is empty, is on the host and holds NaN or Inf, or its channels do not fit what was
@@ -50,7 +50,7 @@ class MaxCalibrator:
         return self._calib_amax
 
     def reset(self) -> None:
-        """Forget everything collected."""
+        """Clear the statistics."""
         self._calib_amax = None
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 1 << 16
-"""Candidates times levels that are looked at in one go: bounds the memory to a few MB at any width of the codes."""
+"""Candidates times levels per block; bounds the memory to a few MB at any bit width."""
 
 _CACHED = 1 << 14
-"""Candidates times places, likewise, where the work is in many passes over small arrays that should stay in the cache."""
+"""Candidates times places per block where many passes read small arrays, which should stay in the cache."""
 
 _ROUNDING = 1e-12
-"""Difference of two divergences, in nats, that may be nothing but rounding."""
+"""Divergences that differ by less, in nats, count as equal: the difference may be rounding."""
 
 Counts = NDArray[np.int64]
 Edges = NDArray[np.float32]
@@ -51,14 +51,14 @@ def amax_entropy(
     Args:
         counts: Histogram of absolute values, shape (bins,). It is not changed.
         edges: Bin edges, shape (bins + 1,).
-        bits: Width of the codes.
-        unsigned: Whether the codes are unsigned, which doubles the levels for absolute values.
+        bits: Bit width.
+        unsigned: True for unsigned integers, which doubles the levels for absolute values.
         stride: Distance between candidates, in bins.
         start_bin: First candidate, in bins.
     """
     bins = counts.astype(np.float64)
     if len(bins) > 1:
-        bins[0] = bins[1]  # zeros are exact at any scale and would drown everything else
+        bins[0] = bins[1]  # zeros are exact at any scale and would dominate the sum
     candidates = np.arange(min(start_bin, len(bins)), len(bins) + 1, stride)
     divergence = _entropy_divergences(bins, candidates, levels=1 << (bits - 1 + int(unsigned)))
     last_best = len(divergence) - 1 - int(np.argmin(divergence[::-1]))  # ties go to the largest range
@@ -128,14 +128,14 @@ def amax_entropy_even(
     Args:
         counts: Histogram of absolute values, shape (bins,). It is not changed.
         edges: Bin edges, shape (bins + 1,), evenly spaced from 0.
-        bits: Width of the codes.
-        unsigned: Whether the codes are unsigned, which doubles the levels for absolute values.
-        candidates: How many ranges are tried, evenly spaced, up to the last edge.
+        bits: Bit width.
+        unsigned: True for unsigned integers, which doubles the levels for absolute values.
+        candidates: Number of ranges tried, evenly spaced up to the last edge.
         clipped: Largest share of values that a candidate may clip.
     """
     bins = counts.astype(np.float64)
     if len(bins) > 1:
-        bins[0] = bins[1]  # zeros are exact at any scale and would drown everything else
+        bins[0] = bins[1]  # zeros are exact at any scale and would dominate the sum
     cumulative = np.concatenate([[0.0], np.cumsum(bins)])
     levels = 1 << (bits - 1 + int(unsigned))
     resolution = levels * BINS_PER_LEVEL
@@ -184,7 +184,7 @@ def coarse_to_fine(cost: Callable[[NDArray[np.int64]], NDArray[np.float64]], can
 
     Args:
         cost: Of the candidates at given indices, any shape (n,).
-        candidates: How many there are.
+        candidates: Their number.
         step: Distance between those that are tried at first.
     """
     coarse = np.arange((candidates - 1) % step, candidates, step)  # the last one, the whole range, is among them
@@ -209,18 +209,18 @@ def amax_mse(
     Args:
         counts: Histogram of absolute values, shape (bins,).
         edges: Bin edges, shape (bins + 1,).
-        bits: Width of the codes.
-        unsigned: Whether the codes are unsigned.
+        bits: Bit width.
+        unsigned: True for unsigned integers.
         stride: Distance between candidates, in bins.
         start_bin: First candidate, in bins.
-        even: The edges are multiples of one width to the last bit, so that the bins of a code need not be searched.
-        coarse: Try every so-many-th candidate, then the neighbours of the best; 1 tries all, as NVIDIA's search does.
+        even: The edges are multiples of one width to the last bit, so that bin indices can be computed without a search.
+        coarse: Try every k-th candidate, then the neighbours of the best; 1 tries all, as NVIDIA's search does.
     """
     centers = (edges[1:] + edges[:-1]) / np.float32(2)
     candidates = np.arange(min(start_bin, len(centers) - 1), len(centers), stride)
     high = (1 << (bits - 1 + int(unsigned))) - 1
     weights = counts.astype(np.float64)
-    # sums over the centres of one code: error = sum c x^2 - 2 q sum c x + q^2 sum c
+    # sums over the centres of one integer: error = sum c x^2 - 2 q sum c x + q^2 sum c
     sum_0 = np.concatenate([[0.0], np.cumsum(weights)])
     sum_1 = np.concatenate([[0.0], np.cumsum(weights * centers)])
     sum_2 = float((weights * centers.astype(np.float64) ** 2).sum())
@@ -232,7 +232,7 @@ def amax_mse(
         for start in range(0, len(chosen), block):
             amax = centers[candidates[chosen[start : start + block]]].astype(np.float64)[:, None]
             step = amax / high
-            # the first centre that rounds to a code above `level`; clamping sends everything beyond to the last code
+            # the first centre that rounds to an integer above `level`; clamping sends all larger ones to qmax
             limits = (levels[:-1] + 0.5) * step
             if even:
                 bounds = np.minimum(np.ceil(limits / float(edges[1]) - 0.5).astype(np.int64), len(centers))

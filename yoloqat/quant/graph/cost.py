@@ -1,4 +1,4 @@
-"""What the layers of a traced graph compute: shapes, parameters and multiply-adds."""
+"""Shapes, parameters and multiply-adds of the layers of a traced graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A traced graph run node by node, with the module's own quantizers, to the last bit as the module itself."""
+"""Run a traced graph node by node with the module's own quantizers; results equal the module's bit for bit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Executor:
     """Runs the nodes of a traced graph one at a time.
 
     It runs the same operators on the same values in the same order as the module does, so that its results are the module's
-    own at the same shape, memory format, device and number of threads. Parameters and quantizers are read when they are
-    needed: what changes in the module changes here.
+    own at the same shape, memory format, device and number of threads. Parameters and quantizers are read at
+    execution, so that changes of the module take effect here.
 
     Args:
         module: The module that was traced.
@@ -37,11 +37,11 @@ class Executor:
         }
 
     def quantizer(self, node: Node) -> TensorQuantizer:
-        """Return the quantizer that a marker stands for."""
+        """Return the quantizer that a placeholder stands for."""
         return self._quantizers[str(node.target)]
 
     def layer_of_weight(self, node: Node) -> QuantMixin | None:
-        """Return the layer whose weight a marker stands for, or None where it stands for an activation."""
+        """Return the layer whose weight a placeholder stands for, or None where it stands for an activation."""
         return self._weights.get(str(node.target))
 
     def arguments(self, node: Node, values: dict[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -81,7 +81,7 @@ class Executor:
         return node.function(*args, **kwargs)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Run the whole graph and return its outputs; values that nothing needs any more are let go."""
+        """Run the whole graph and return its outputs; each value is freed after its last reader."""
         last = {read: node.index for node in self.traced.nodes for read in node.reads()}
         last |= dict.fromkeys(self.traced.outputs, len(self.traced.nodes))
         values: dict[int, Any] = {}

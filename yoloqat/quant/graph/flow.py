@@ -1,4 +1,4 @@
-"""Which tensors of a traced graph have to share a scale, because integers pass from one to the other unchanged."""
+"""Scale sharing: find the tensors of a traced graph between which integers pass unchanged."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _pads_zeros(node: Node) -> bool:
 def carried(node: Node) -> tuple[int, ...]:
     """Return the positions of the inputs whose scale ``node`` carries to its output; most operators carry none.
 
-    Concatenation, slices, maximum pools, nearest upsampling and changes of shape only move values. Zeros that are padded have
-    the code 0 in every symmetric scale. An average pool computes new values and carries nothing.
+    Concatenation, slices, maximum pools, nearest upsampling and changes of shape only move values. Padded
+    zeros are the integer 0 in every symmetric scheme. An average pool computes new values and carries nothing.
     """
     name = operator_name(node)
     single = name in _SINGLE or (name in _PADDING and _pads_zeros(node))
@@ -82,7 +82,7 @@ def carried(node: Node) -> tuple[int, ...]:
 
 
 class UnionFind:
-    """Disjoint sets of the numbers from 0 to ``size - 1``; each set is known by its least member."""
+    """Disjoint sets of the integers from 0 to ``size - 1``; each set is known by its least member."""
 
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))
@@ -130,7 +130,7 @@ def scale_groups(traced: Traced, *, merge: str = "graph", apart: Collection[int]
 
     Args:
         traced: A graph traced with its quantizers.
-        merge: How far a scale is carried, see :func:`joints`.
+        merge: Reach of scale sharing, see :func:`joints`.
         apart: Tensors that share no scale with any other.
     """
     groups = UnionFind(len(traced.nodes))

@@ -1,4 +1,4 @@
-"""Quantizers made visible in a traced graph: while a module is marked, each quantizer leaves an operator of its name."""
+"""Quantizer placeholders: operators that stand in for quantizers while a module is traced."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ torch.library.register_fake(PLACEHOLDER_OP, _shape, lib=_LIBRARY)
 
 @contextmanager
 def quantizer_placeholders(module: nn.Module) -> Iterator[None]:
-    """Let every quantizer that is switched on leave the operator ``yoloqat::quantizer(x, name)`` instead of quantizing.
+    """Make every quantizer that is switched on emit the operator ``yoloqat::quantizer(x, name)`` instead of quantizing.
 
-    The name is the one under which the quantizer is registered in ``module``; a quantizer that several layers share leaves
+    The name is the one under which the quantizer is registered in ``module``; a quantizer that several layers share emits
     the same name at each of them.
     """
     kept = [
@@ -46,5 +46,5 @@ def quantizer_placeholders(module: nn.Module) -> Iterator[None]:
             quantizer._placeholder = name
         yield
     finally:
-        for _, quantizer, mark in kept:
-            quantizer._placeholder = mark
+        for _, quantizer, before in kept:
+            quantizer._placeholder = before

@@ -1,4 +1,4 @@
-"""Where quantizers sit in a model and which of them share a scale, as a value to read, keep and compare."""
+"""The placement plan: quantizer locations of a model and the scales they share, as a serialisable value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PlannedTensor:
     """A tensor that quantized layers read.
 
     Attributes:
-        name: What makes it: module and operator, e.g. ``"model.2.cv1.act:silu"``; ``"input"`` is the images.
+        name: Module and operator that make it, e.g. ``"model.2.cv1.act:silu"``; ``"input"`` is the images.
         locations: Qualified names of the quantizers that its readers ask for, in the order of execution.
     """
 
@@ -50,8 +50,8 @@ class PlacementPlan:
 
     Attributes:
         groups: One per scale, in the order of execution.
-        floats: What stays float by choice, with the reason.
-        unreached: What stays float because no quantizer reaches it, each a line of text.
+        floats: Layers and operators that stay float by choice, each with the reason.
+        unreached: Lines of text, one per operator that stays float because no quantizer reaches it.
     """
 
     groups: tuple[ScaleGroup, ...]

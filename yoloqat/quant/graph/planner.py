@@ -38,7 +38,7 @@ def make_plan(
         traced: The graph of a model in which every location has its own quantizer yet.
         config: Gives the recipes.
         floats: Layers that stay float by choice, with the reason.
-        weights: Names of the quantizers of weights, which are no locations.
+        weights: Names of the quantizers of weights, which are not planned.
 
     Raises:
         PatternError: A pattern of ``config.unmerge`` matches no location.
@@ -105,7 +105,7 @@ def _lone_skips(traced: Traced) -> dict[str, str]:
 
 
 def _unquantized(traced: Traced, config: QuantConfig, *, floats: Mapping[str, str]) -> Iterator[tuple[bool, str, str]]:
-    """Yield what an engine could run in integers and does not: whether that is by choice, what it is, and why."""
+    """Yield (by choice, description, reason) for each operator that an engine could run in integers and that stays float."""
     for node in traced.nodes:
         reads = [read for read in node.reads() if traced.nodes[read].op not in (PARAMETER, CONSTANT)]
         if any(traced.nodes[read].op == PLACEHOLDER for read in reads):
@@ -126,7 +126,7 @@ def _unquantized(traced: Traced, config: QuantConfig, *, floats: Mapping[str, st
 
 
 def _quantized_source(traced: Traced, index: int) -> bool:
-    """Tell whether a tensor is what a quantized layer computes, perhaps through an activation."""
+    """Return whether a quantized layer computes a tensor, perhaps followed by an activation."""
     node: Node = traced.nodes[index]
     while operator_name(node) in _ACTIVATIONS and isinstance(node.args[0], Ref):
         node = traced.nodes[node.args[0].index]

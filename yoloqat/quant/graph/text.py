@@ -1,4 +1,4 @@
-"""A placement plan as text: one line per tensor, made to be read and compared."""
+"""A placement plan as text: one line per tensor, for people and for comparisons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _INPUT = "_input_quantizer"
 
 
 def reader_name(location: str) -> str:
-    """Return who reads through a location: ``model.2.cv1.conv``, or ``model.2.m.0 (residual)`` of a block."""
+    """Return the name of the reader at a location: ``model.2.cv1.conv``, or ``model.2.m.0 (residual)`` of a block."""
     path, _, attribute = location.rpartition(".")
     if attribute == _INPUT:
         return path

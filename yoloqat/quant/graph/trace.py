@@ -47,12 +47,12 @@ class Node:
         module: Qualified name of the innermost module whose ``forward`` it ran in; ``""`` is the model itself.
         module_type: Class of that module, with its package.
         args: Positional arguments; a tensor among them is a :class:`Ref`, also inside lists.
-        kwargs: Keyword arguments, likewise.
+        kwargs: Keyword arguments, with the same references.
         shape: Shape of its value; None where the value is no tensor.
-        dtype: Of its value, likewise.
-        target: Qualified name of the parameter, buffer or constant, or of the quantizer that a marker stands for; None for
+        dtype: Dtype of its value; None where the value is no tensor.
+        target: Qualified name of the parameter, buffer or constant, or of the quantizer that a placeholder stands for; None for
             all other nodes.
-        function: What computes it; None for nodes that compute nothing.
+        function: Callable that computes it; None for nodes that compute nothing.
     """
 
     index: int
@@ -78,7 +78,7 @@ class Traced:
     """The graph of a module at one shape of its input.
 
     Attributes:
-        nodes: In the order of execution; what reaches no output is left out.
+        nodes: In the order of execution; nodes that reach no output are left out.
         outputs: Positions of the output tensors, in order.
         constants: Tensors that belong to no parameter or buffer, by name.
     """
@@ -159,7 +159,7 @@ class _Reader:
         self._constants: dict[str, Tensor] = {}
 
     def traced(self) -> Traced:
-        """Read the program's graph, without what no output depends on."""
+        """Read the program's graph without the nodes that reach no output."""
         graph = self._program.graph
         user = set(self._program.graph_signature.user_outputs)
         output = next(node for node in graph.nodes if node.op == "output")

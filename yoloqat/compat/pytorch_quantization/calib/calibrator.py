@@ -1,4 +1,4 @@
-"""What calibrators share (NVIDIA's ``calib.calibrator``); scripts derive calibrators of their own from it."""
+"""Base class of calibrators (NVIDIA's ``calib.calibrator``); scripts derive their own from it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class _Calibrator:
     """Collects statistics of tensors, from which amax comes.
 
     Args:
-        num_bits: Width of the codes that amax is for.
+        num_bits: Bit width that amax is for.
         axis: Axis or axes with an amax of their own, or None.
-        unsigned: Whether the codes are unsigned.
+        unsigned: True for unsigned integers.
     """
 
     def __init__(self, num_bits: Any, axis: int | tuple[int, ...] | None, unsigned: bool) -> None:
@@ -24,7 +24,7 @@ class _Calibrator:
         self._unsigned = unsigned
 
     def collect(self, x: Tensor) -> None:
-        """Take note of ``x``.
+        """Update the maximum with ``x``.
 
         Raises:
             NotImplementedError: The class derived from this one does not say how.

@@ -23,7 +23,7 @@ MOST_BINS = 1 << 17
 """Beyond this many bins their width doubles; NVIDIA's histogram grows without end after a first batch of small values."""
 
 _EXACT = 1 << 24
-"""Elements that are counted in one go: ``torch.histc`` counts in float32, which holds whole numbers up to this."""
+"""Elements per call: ``torch.histc`` counts in float32, which holds whole numbers up to this."""
 
 
 class HistogramCalibrator(_Calibrator):
@@ -33,13 +33,13 @@ class HistogramCalibrator(_Calibrator):
     batches append bins of that width.
 
     Args:
-        num_bits: Width of the codes that amax is for.
+        num_bits: Bit width that amax is for.
         axis: Must be None.
-        unsigned: Whether those codes are unsigned.
+        unsigned: True for unsigned integers.
         num_bins: Bins for the first batch.
         grow_method: Not used any more in NVIDIA's package either.
         skip_zeros: Leave zeros out.
-        torch_hist: Whether ``_calib_hist`` (int64) and ``_calib_bin_edges`` (float32) are tensors rather than arrays.
+        torch_hist: Keep ``_calib_hist`` (int64) and ``_calib_bin_edges`` (float32) as tensors instead of arrays.
 
     Raises:
         UnsupportedError: ``axis`` is not None.
@@ -134,7 +134,7 @@ class HistogramCalibrator(_Calibrator):
             percentile: Share of absolute values below amax, in percent.
 
         Raises:
-            ArgumentTypeError: The method is unknown, or searches among integer codes and the codes are FP8.
+            ArgumentTypeError: The method is unknown, or searches among integers and the format is FP8.
             ArgumentValueError: The percentile is not from 0 to 100, or a number of bins is out of range.
             StateError: The lengths of histogram and edges do not fit.
         """

@@ -19,7 +19,7 @@ class MaxCalibrator(CoreMaxCalibrator, _Calibrator):
     """Keeps the running maximum of absolute values.
 
     Args:
-        num_bits: Width of the codes; kept, not used.
+        num_bits: Bit width; kept, not used.
         axis: Channel axis or axes to keep, or None for one value.
         unsigned: Kept, not used.
         track_amax: Keep also the maximum of every batch, in :attr:`amaxs`.
@@ -44,7 +44,7 @@ class MaxCalibrator(CoreMaxCalibrator, _Calibrator):
         return self._amaxs
 
     def collect(self, x: Tensor) -> None:
-        """Take note of ``x``.
+        """Update the maximum with ``x``.
 
         Raises:
             StateError: As the core's CalibrationError.

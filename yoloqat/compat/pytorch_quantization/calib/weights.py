@@ -32,7 +32,7 @@ def calibrate_weights(
         num_bins: Bins of each histogram.
 
     Raises:
-        ArgumentTypeError: The method is unknown, or searches among integer codes and the codes are FP8.
+        ArgumentTypeError: The method is unknown, or searches among integers and the format is FP8.
         ArgumentValueError: The percentile or the number of bins is out of range.
     """
     if method not in _METHODS:

@@ -67,7 +67,7 @@ def clip(input: Tensor, clip_value_min: Tensor | float, clip_value_max: Tensor |
 def native_fake_quant(x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
     """Fake-quantize ``x`` by torch's own operator, which exporters turn into QuantizeLinear and DequantizeLinear.
 
-    The whole range of codes is used even with ``narrow_range``, as ONNX does.
+    The full integer range is used even with ``narrow_range``, as ONNX does.
 
     Args:
         x: Float tensor; half precision is computed in float32.

@@ -37,7 +37,7 @@ def group_parameters(
     """Return one parameter group of a torch optimizer for each list of patterns.
 
     Args:
-        model: Whose parameters are grouped.
+        model: Model whose parameters are grouped.
         patterns_list: Lists of regular expressions; a parameter should match in one list only.
         lrs: Learning rate of each group.
         momentums: Momentum of each group.

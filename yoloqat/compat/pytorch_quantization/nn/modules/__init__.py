@@ -1,1 +1,1 @@
-"""Where NVIDIA's package keeps its layers; scripts import ``_utils`` and ``tensor_quantizer`` from here."""
+"""NVIDIA's package of layers; scripts import ``_utils`` and ``tensor_quantizer`` from here."""

@@ -1,4 +1,4 @@
-"""How torch's layers become quantized layers of this namespace."""
+"""Conversion of torch's layers to quantized layers of this namespace."""
 
 from __future__ import annotations
 

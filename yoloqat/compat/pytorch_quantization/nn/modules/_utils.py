@@ -1,4 +1,4 @@
-"""What quantized layers share: quantizers made from descriptors in the arguments, or from defaults kept on the class."""
+"""Mixins of quantized layers: they make quantizers from descriptor arguments or from defaults on the class."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class QuantInputMixin(_InputQuantized):
         """Give the layer its quantizer.
 
         Raises:
-            ArgumentValueError: The descriptor asks for codes rather than fake-quantized values.
+            ArgumentValueError: The descriptor asks for integers rather than fake-quantized values.
         """
         self._input_quantizer = self._quantizer("_input_quantizer", quant_desc_input)
 
@@ -96,7 +96,7 @@ class QuantMixin(_InputQuantized):
         """Give the layer its quantizers, or ``num_layers`` of each in ``_input_quantizers`` and ``_weight_quantizers``.
 
         Raises:
-            ArgumentValueError: A descriptor asks for codes rather than fake-quantized values.
+            ArgumentValueError: A descriptor asks for integers rather than fake-quantized values.
         """
         for name, descriptor in (("_input_quantizer", quant_desc_input), ("_weight_quantizer", quant_desc_weight)):
             if num_layers is None:

@@ -30,11 +30,11 @@ __all__ = ["TensorQuantizer"]
 
 
 class TensorQuantizer(CoreTensorQuantizer):
-    """Fake-quantizes what passes through it, clips it, or collects statistics of it.
+    """Fake-quantizes a tensor, clips it, or collects its statistics.
 
     Args:
-        quant_desc: What to do; the default is 8 bits per tensor, calibrated by max.
-        disabled: Let everything pass unchanged.
+        quant_desc: Settings; the default is 8 bits per tensor, calibrated by max.
+        disabled: Return every tensor unchanged.
         if_quant: Quantize.
         if_clip: Clip to a learned range first; needs a descriptor with ``learn_amax``.
         if_calib: Collect statistics.
@@ -109,7 +109,7 @@ class TensorQuantizer(CoreTensorQuantizer):
 
     @property
     def num_bits(self) -> Bits:
-        """Width of the codes, or (4, 3) for FP8."""
+        """Bit width, or (4, 3) for FP8."""
         return self._num_bits
 
     @num_bits.setter
@@ -118,12 +118,12 @@ class TensorQuantizer(CoreTensorQuantizer):
 
     @property
     def maxbound(self) -> float:
-        """What amax is mapped to: the highest code, or the largest number of FP8."""
+        """The value that amax maps to: qmax, or the largest number of FP8."""
         return LARGEST if isinstance(self._num_bits, tuple) else self.scheme.high
 
     @property
     def unsigned(self) -> bool:
-        """True for codes from 0."""
+        """True for unsigned integers."""
         return self.scheme.unsigned
 
     @unsigned.setter
@@ -132,7 +132,7 @@ class TensorQuantizer(CoreTensorQuantizer):
 
     @property
     def narrow_range(self) -> bool:
-        """True when the lowest code is left out."""
+        """True when qmin is left out."""
         return self.scheme.narrow_range
 
     @narrow_range.setter
@@ -201,7 +201,7 @@ class TensorQuantizer(CoreTensorQuantizer):
 
     @property
     def fake_quant(self) -> bool:
-        """False when codes are returned instead of fake-quantized values."""
+        """False when the quantizer returns integers instead of fake-quantized values."""
         return self._fake_quant
 
     @property
@@ -211,7 +211,7 @@ class TensorQuantizer(CoreTensorQuantizer):
 
     @property
     def step_size(self) -> Tensor | None:
-        """Value of one code; None while the range is dynamic."""
+        """Real value of one integer step; None while the range is dynamic."""
         return None if self.amax is None else self.amax / self.maxbound
 
     def enable_calib(self) -> None:
@@ -303,7 +303,7 @@ class TensorQuantizer(CoreTensorQuantizer):
 
     @property
     def native(self) -> bool:
-        """Whether torch's own operators are used, as an ONNX exporter needs it."""
+        """Return whether to run torch's own operators, which an ONNX exporter needs."""
         return self.use_fb_fake_quant or self._enable_onnx_export
 
     def _quantize(self, inputs: Tensor) -> Tensor:
@@ -318,7 +318,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             if self.native:
                 raise StateError(
                     f"num_bits of quantizer '{self.name}' is {self._num_bits} in an export",
-                    expected="integer codes",
+                    expected="integers",
                     hint="export with a number of bits",
                 )
             return scaled_e4m3(inputs, amax, *self._num_bits)
@@ -344,12 +344,12 @@ class TensorQuantizer(CoreTensorQuantizer):
             inputs = self.clip(inputs)
         return self._quantize(inputs) if self._if_quant else inputs
 
-    def grid(self) -> tuple[Tensor, Tensor] | None:
-        """Return step size and zero-point as engines take them; None while the range is dynamic.
+    def qparams(self) -> tuple[Tensor, Tensor] | None:
+        """Return scale and zero-point in the form engines use; None while the range is dynamic.
 
         Raises:
-            StateError: No engine's grid says the same: FP8, codes, several channel axes, or a range that is learned or scaled,
-                or a factor on the input.
+            StateError: No engine can represent the settings: FP8, integer output, several channel axes, a learned or scaled
+                range, or a factor on the input.
         """
         several = isinstance(self._axis, tuple) and len(self._axis) > 1
         for name, value, wrong in (
@@ -363,7 +363,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             if wrong:
                 raise StateError(
                     f"{name} of quantizer '{self.name}' is {value}",
-                    expected="integer codes by a fixed amax, with one channel axis at most and no factor on the input",
+                    expected="integers by a fixed amax, with one channel axis at most and no factor on the input",
                     hint="describe it so, or leave the layer float",
                 )
         return super().qparams()
