@@ -50,11 +50,11 @@ def _rounded_low(
     """Return the bound of a dequantized activation: its bound before the quantizer, rounded as that rounds."""
     quantizer = made.get(node.input[0])
     before = low(quantizer.input[0]) if quantizer is not None and quantizer.op_type == QUANTIZE else None
-    scale = constants.get(node.input[1]) if before is not None else None
-    if before is None or scale is None or math.prod(scale.dims) != 1:
+    held = constants.get(node.input[1]) if before is not None else None
+    if before is None or held is None or math.prod(held.dims) != 1:
         return None
-    step = float(numpy_helper.to_array(scale).item())
-    return math.floor(before / step + 0.5 - 1e-6) * step
+    scale = float(numpy_helper.to_array(held).item())
+    return math.floor(before / scale + 0.5 - 1e-6) * scale
 
 
 def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str, float]:
@@ -68,7 +68,7 @@ def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str,
         images: Name of the image input, whose values are at least 0.
 
     Returns:
-        Bounds by tensor name; a tensor without an entry may be any number.
+        Bounds by tensor name; a tensor without an entry may have any value.
     """
     made, constants = producers(model.graph), initializers(model.graph)
     bounds: dict[str, float] = {value.name: 0.0 for value in model.graph.input if value.name == images}
