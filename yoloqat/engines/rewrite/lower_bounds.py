@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from yoloqat.onnx_graph.graph import initializers, producers
-from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, keeps_lower_bound
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, gated_tensor, keeps_lower_bound
 
 SILU_MINIMUM = -0.2784645427610738
 """The minimum of x * sigmoid(x), at x = -1.2784645."""
@@ -17,20 +17,12 @@ _FLOORS = {"Sigmoid": 0.0, "Relu": 0.0, "Softmax": 0.0, "HardSigmoid": 0.0, "Har
 _Low = float | None
 
 
-def _is_silu(node: onnx.NodeProto, made: Mapping[str, onnx.NodeProto]) -> bool:
-    for gate, value in (tuple(node.input), tuple(reversed(node.input))):
-        source = made.get(gate)
-        if source is not None and source.op_type == "Sigmoid" and source.input[0] == value:
-            return True
-    return False
-
-
 def _node_low(node: onnx.NodeProto, low: Callable[[str], _Low], made: Mapping[str, onnx.NodeProto]) -> _Low:
     lows = [low(name) for name in node.input]
     known = [value for value in lows if value is not None]
     if node.op_type in _FLOORS:
         return _FLOORS[node.op_type]
-    if node.op_type == "Mul" and _is_silu(node, made):
+    if gated_tensor(node, made) is not None:
         return SILU_MINIMUM
     if keeps_lower_bound(node):
         return lows[0]
