@@ -1,10 +1,10 @@
-"""What ONNX Runtime's integer twin gains and costs, beside the QDQ file it is made from, in one run on the same images.
+"""The gain and cost of the equivalent graph for ONNX Runtime, beside the QDQ file it is made from, in one run on the same images.
 
     python benchmarks/onnxruntime_twin.py runs/export/model.onnx --data coco.yaml
 
 The baseline of accuracy is the QDQ file, which ONNX Runtime computes in float as it is written: QFloat. Times are interleaved,
 in milliseconds of the wall clock and of the processor (all threads), the latter little disturbed by neighbours. Rows: the QDQ
-file, the twin whose activations end at code 127 (`yoloqat build --engine onnxruntime`), and one that uses all 255, which
+file, the equivalent graph whose activations end at 127 (`yoloqat build --engine onnxruntime`), and one that uses all 255, which
 overflows on processors without VNNI.
 """
 
@@ -41,10 +41,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = {"QDQ": args.onnx}
         for highest in (127, 255):
-            twin = Path(folder) / f"twin{highest}.onnx"
+            path = Path(folder) / f"integer{highest}.onnx"
             images = (batch.images for batch in read_batches(plan_batches(records, side, 1)))
-            build = build_onnxruntime(args.onnx, twin, images, threads=args.threads, highest=highest)
-            paths[f"twin, codes to {highest}"] = twin
+            build = build_onnxruntime(args.onnx, path, images, threads=args.threads, highest=highest)
+            paths[f"integers to {highest}"] = path
         print(
             f"{len(build.precision.int8_convolutions)} of {len(build.precision.convolutions)} convolutions in integers"
         )

@@ -111,7 +111,7 @@ def test_blocks_of_int8_codes_are_errors(found) -> None:
     assert (finding.severity, finding.nodes) == (Severity.ERROR, ("DQ",))
     assert (
         finding.message
-        == "8-bit codes have scales of more than one axis or a block size: 'DQ' has scales of shape (16, 2)"
+        == "8-bit Q/DQ have scales of more than one axis or a block size: 'DQ' has scales of shape (16, 2)"
     )
     assert found("blocked-scales", convolution()) == []
 
@@ -122,5 +122,5 @@ def test_the_type_of_a_bias_has_no_axis_rule(found) -> None:
     assert found("weight-axis", model) == []
     assert numpy_helper.to_array(model.graph.initializer[0]).dtype == np.int32
     assert found("code-type", model) == []
-    assert found("quantized-bias", model)[0].message.endswith("'b/DQ' reads INT32 codes")
+    assert found("quantized-bias", model)[0].message.endswith("'b/DQ' reads INT32")
     assert model.graph.initializer[0].data_type == TensorProto.INT32

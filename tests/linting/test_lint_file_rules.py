@@ -98,7 +98,7 @@ def test_operators_on_codes_are_errors(found, op: str, domain: str) -> None:
     out = build.node(op, ["images"], "bad", domain=domain)
     [finding] = found("integer-operator", build.model([out]))
     assert (finding.severity, finding.nodes) == (Severity.ERROR, ("bad",))
-    assert finding.message == f"operators compute with codes: 'bad' is {op}"
+    assert finding.message == f"operators compute with integers: 'bad' is {op}"
     assert found("no-quantization", build.model([out])) == []
 
 

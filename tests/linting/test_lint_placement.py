@@ -23,14 +23,14 @@ def test_a_sound_detector_has_no_finding(found, rule: str) -> None:
     assert found(rule, detector()) == []
 
 
-@pytest.mark.parametrize(("scale", "numbers"), [(0.05, "the same"), (0.1, "different")])
-def test_a_tensor_that_is_quantized_twice_is_a_warning(found, scale: float, numbers: str) -> None:
+@pytest.mark.parametrize(("scale", "qparams"), [(0.05, "the same"), (0.1, "different")])
+def test_a_tensor_that_is_quantized_twice_is_a_warning(found, scale: float, qparams: str) -> None:
     build = Builder()
     model = build.model([build.pair("images", "a"), build.pair("images", "b", scale)])
     [finding] = found("duplicate-quantizer", model)
     assert (finding.severity, finding.nodes) == (Severity.WARNING, ("a/Q", "b/Q"))
     assert finding.message.startswith(
-        f"tensors are quantized more than once with {numbers} numbers: 'a/Q' reads 'images'"
+        f"tensors are quantized more than once with {qparams} qparams: 'a/Q' reads 'images'"
     )
 
 
@@ -48,7 +48,7 @@ def test_a_pair_with_two_scales_is_a_warning(found) -> None:
     model.graph.initializer.append(helper.make_tensor("other", 1, [], [0.2]))
     [finding] = found("unlike-pair", model)
     assert (finding.severity, finding.nodes) == (Severity.WARNING, ("a/DQ",))
-    assert finding.message == "a DequantizeLinear has other numbers than its QuantizeLinear: 'a/DQ' follows 'a/Q'"
+    assert finding.message == "a DequantizeLinear has other qparams than its QuantizeLinear: 'a/DQ' follows 'a/Q'"
 
 
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "BatchNormalization", "LeakyRelu", "Clip", "HardSwish"])
@@ -91,7 +91,7 @@ def test_one_scale_around_a_concat_is_fine_and_two_are_a_warning(found) -> None:
     assert (finding.severity, finding.nodes) == (Severity.WARNING, ("concat",))
     assert (
         finding.message
-        == "tensors that share their codes have different scales: 'concat' joins 2 scales from 0.05 to 0.07"
+        == "tensors of one shared-scale group have different scales: 'concat' joins 2 scales from 0.05 to 0.07"
     )
 
 

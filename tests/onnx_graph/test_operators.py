@@ -5,6 +5,7 @@ from onnx import helper
 
 from yoloqat.onnx_graph.operators import (
     data_inputs,
+    gated_tensor,
     keeps_lower_bound,
     keeps_scale,
     moves_values,
@@ -51,3 +52,15 @@ def test_the_version_of_the_standard_operators():
     imports = [helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx", 19)]
     assert opset_of(helper.make_model(graph, opset_imports=imports)) == 19
     assert opset_of(helper.make_model(graph, opset_imports=imports[:1])) is None
+
+
+def test_a_silu_is_a_product_with_its_own_gate():
+    def gated(gate: str, *inputs: str) -> str | None:
+        made = {"g": helper.make_node(gate, ["x"], ["g"])}
+        return gated_tensor(helper.make_node("Mul", list(inputs), ["y"]), made, ("Sigmoid", "HardSigmoid"))
+
+    assert gated("Sigmoid", "x", "g") == gated("HardSigmoid", "g", "x") == "x"
+    assert gated("Sigmoid", "z", "g") is None
+    assert gated("Relu", "x", "g") is None
+    sigmoid = {"g": helper.make_node("Sigmoid", ["x"], ["g"])}
+    assert gated_tensor(helper.make_node("Add", ["x", "g"], ["y"]), sigmoid) is None

@@ -64,8 +64,8 @@ def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | No
     if channels is not None:
         fixed["channels"] = channels
     info = checked_info(source, {**values, **fixed}, hint=_HINT_EXPORT)
-    suppressed = bool((arguments or {}).get("nms"))
-    conf = (arguments or {}).get("conf") if suppressed else None
+    has_nms = bool((arguments or {}).get("nms"))
+    conf = (arguments or {}).get("conf") if has_nms else None
     if isinstance(conf, bool) or not isinstance(conf, int | float):
         conf = None
-    return replace(info, end2end=info.end2end or suppressed, conf=None if conf is None else float(conf))
+    return replace(info, end2end=info.end2end or has_nms, conf=None if conf is None else float(conf))

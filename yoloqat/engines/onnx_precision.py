@@ -39,14 +39,14 @@ class WeightedOps:
         qdq: Nodes that read a dequantized input and a dequantized weight.
         weight_only: Nodes that read a dequantized weight alone.
         floats: The type of the weights of each of the others, e.g. ``"float16"``.
-        code: The type of the codes of dequantized weights, e.g. ``"int8"``; the first found.
+        weights: The type of dequantized weights, e.g. ``"int8"``; the first found.
     """
 
     integer: int
     qdq: int
     weight_only: int
     floats: tuple[str, ...]
-    code: str | None
+    weights: str | None
 
     @property
     def label(self) -> str:
@@ -54,12 +54,12 @@ class WeightedOps:
         kinds = " + ".join(sorted(set(self.floats) - {UNKNOWN}))
         if self.integer:
             return f"int8 {self.integer}/{self.integer + self.qdq + self.weight_only + len(self.floats)}"
-        code = self.code or "int8"
+        kind = self.weights or "int8"
         if self.qdq:
-            wide = "QDQ" if code.endswith("int8") else f"QDQ {code}"
+            wide = "QDQ" if kind.endswith("int8") else f"QDQ {kind}"
             return wide if kinds in ("", "float32") else f"{wide}, {kinds}"
         if self.weight_only:
-            return f"{code} weights"
+            return f"{kind} weights"
         return kinds or "not told"
 
 
@@ -70,7 +70,7 @@ def weighted_ops(model: onnx.ModelProto) -> WeightedOps:
     types |= {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.input)}
     integer = qdq = weight_only = 0
     floats: list[str] = []
-    code = None
+    kind = None
     for node in index.nodes:
         if node.op_type in _INTEGER_OPS:
             integer += 1
@@ -82,11 +82,11 @@ def weighted_ops(model: onnx.ModelProto) -> WeightedOps:
                     floats.append(_name(_type(index, node.input[1], types)))
                 continue
             qdq, weight_only = qdq + (data is not None), weight_only + (data is None)
-            code = code or _name(_type(index, weight.input[0], types))
+            kind = kind or _name(_type(index, weight.input[0], types))
         elif node.op_type == "MatMulNBits":
             weight_only += 1
-            code = code or f"int{attribute(node, 'bits', 4)}"
-    return WeightedOps(integer, qdq, weight_only, tuple(floats), code if code != UNKNOWN else None)
+            kind = kind or f"int{attribute(node, 'bits', 4)}"
+    return WeightedOps(integer, qdq, weight_only, tuple(floats), kind if kind != UNKNOWN else None)
 
 
 def _dequantized(index: Index, tensor: str) -> NodeProto | None:

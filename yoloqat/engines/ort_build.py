@@ -18,7 +18,7 @@ from yoloqat.engines.precision import LayerPrecision, PrecisionMap
 from yoloqat.engines.rewrite.equivalent import Range, equivalent_graph, plan_equivalent
 from yoloqat.engines.rewrite.normal_form import normal_form
 from yoloqat.errors import CalibrationError, ModelError
-from yoloqat.onnx_graph.file import input_shape, load_onnx, properties, quantized_layers
+from yoloqat.onnx_graph.file import input_shape, load_onnx, properties, quantized_layers, set_properties
 from yoloqat.onnx_graph.graph import copy_of
 from yoloqat.onnx_graph.macs import convolution_macs
 from yoloqat.predictor import Images
@@ -123,8 +123,7 @@ def build_onnxruntime(
     ranges = measure_ranges(source, plan_equivalent(source).measured, images, threads=threads, source=str(onnx_path))
     graph = equivalent_graph(source, ranges, highest=highest)
     metadata = properties(source) | {KEY: repr({"source_sha256": file_sha256(Path(onnx_path)), "highest": highest})}
-    del graph.metadata_props[:]
-    helper.set_model_props(graph, metadata)
+    set_properties(graph, metadata)
     optimised = _optimised(graph, str(onnx_path), threads=threads)
     with atomic_path(Path(out_path)) as temporary:
         onnx.save(graph, temporary)

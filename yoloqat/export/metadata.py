@@ -9,11 +9,11 @@ from importlib import metadata as packages
 from typing import Any
 
 import onnx
-from onnx import helper
 
 from yoloqat.config import ExportConfig
 from yoloqat.config.sizes import sides
 from yoloqat.errors import ExportError
+from yoloqat.onnx_graph.file import properties, set_properties
 from yoloqat.onnx_graph.graph import PassResult, copy_of
 from yoloqat.predictor import ModelInfo
 
@@ -76,7 +76,7 @@ def yoloqat_metadata(*, locations: Sequence[str], quantizers: Mapping[str, str],
 
 def named_quantizers(model: onnx.ModelProto) -> dict[str, str]:
     """Return the name of each quantizer of an activation, to its location, as :func:`yoloqat_metadata` wrote it; else nothing."""
-    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "{}")
+    text = properties(model).get(KEY, "{}")
     try:
         return {str(name): str(location) for name, location in json.loads(text).get("quantizers", {}).items()}
     except (ValueError, AttributeError, TypeError, RecursionError):
@@ -105,9 +105,8 @@ def set_metadata(
             hint="pass what ultralytics_metadata returns",
         )
     wanted = {key: str(value) for key, value in metadata.items()}
-    if {entry.key: entry.value for entry in model.metadata_props} == wanted:
+    if properties(model) == wanted:
         return PassResult(model, modified=False)
     result = copy_of(model)
-    del result.metadata_props[:]
-    helper.set_model_props(result, wanted)
+    set_properties(result, wanted)
     return PassResult(result, modified=True)

@@ -20,7 +20,8 @@ from yoloqat.export.metadata import KEY, REQUIRED, set_metadata, yoloqat_metadat
 from yoloqat.export.nms import append_nms
 from yoloqat.export.trace import trace_onnx
 from yoloqat.export.weights import quantize_weights
-from yoloqat.onnx_graph.graph import initializers, producers, unname_sizes
+from yoloqat.onnx_graph.file import quantized_nodes
+from yoloqat.onnx_graph.graph import initializers, unname_sizes
 from yoloqat.onnx_graph.operators import CONVOLUTIONS, DEQUANTIZE, QUANTIZE
 from yoloqat.provenance import atomic_path
 from yoloqat.quant.qparams import QParams
@@ -40,17 +41,6 @@ class ExportReport:
     quantized_convolutions: int
     convolutions: int
     aliases: dict[str, str]
-
-
-def count_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
-    """Return how many convolutions read a quantized input and a quantized weight, and how many there are."""
-    made = producers(model.graph)
-    nodes = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
-
-    def dequantized(name: str) -> bool:
-        return name in made and made[name].op_type == DEQUANTIZE
-
-    return sum(all(dequantized(name) for name in node.input[:2]) for node in nodes), len(nodes)
 
 
 def quantize_graph(
@@ -82,8 +72,8 @@ def quantize_graph(
     ]
     own = yoloqat_metadata(locations=locations, quantizers=inserted.quantizers, aliases=inserted.aliases)
     result = set_metadata(stripped, {**metadata, KEY: own}, required=required).model
-    quantized_count, count = count_convolutions(result)
-    return result, ExportReport(quantized_count, count, inserted.aliases)
+    count = sum(node.op_type in CONVOLUTIONS for node in result.graph.node)
+    return result, ExportReport(len(quantized_nodes(result, CONVOLUTIONS)), count, inserted.aliases)
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:

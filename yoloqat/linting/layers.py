@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from yoloqat.linting.sites import Site
+from yoloqat.linting.qdq_nodes import QdqNode
 from yoloqat.onnx_graph.graph import attribute, label
 from yoloqat.onnx_graph.index import Index, permutation
 from yoloqat.onnx_graph.operators import CONVOLUTIONS, LAYER_OPS, STANDARD, moves_values
@@ -26,8 +26,8 @@ class Layer:
         data_quantized: Whether the activation is dequantized, directly or before what only moves values.
         weight_quantized: Whether the weight is.
         weight_constant: Whether the weight follows from constants alone.
-        weight_site: What dequantizes the weight.
-        weight_axis: Axis of the output channels in the tensor that ``weight_site`` reads; None where unknown.
+        weight_dequantizer: What dequantizes the weight.
+        weight_axis: Axis of the output channels in the tensor that ``weight_dequantizer`` reads; None where unknown.
         shape: Shape of the weight as the node reads it; None where unknown.
         group: Number of groups of a convolution, 1 elsewhere.
     """
@@ -40,7 +40,7 @@ class Layer:
     data_quantized: bool
     weight_quantized: bool
     weight_constant: bool
-    weight_site: Site | None
+    weight_dequantizer: QdqNode | None
     weight_axis: int | None
     shape: tuple[int, ...] | None
     group: int
@@ -71,20 +71,20 @@ class Layer:
         return self.group > 1 and self.channels is not None and self.channels[0] == self.group
 
 
-def dequantized_tensors(index: Index, sites: Mapping[str, Site]) -> frozenset[str]:
+def dequantized_tensors(index: Index, qdq_nodes: Mapping[str, QdqNode]) -> frozenset[str]:
     """Return the tensors that hold dequantized values: what a DequantizeLinear gives, and what only moves it.
 
     Args:
         index: The graph.
-        sites: The graph's sites by the tensor they give.
+        qdq_nodes: The graph's Q/DQ nodes by the tensor they give.
     """
     found: set[str] = set()
     for node in index.nodes:
         if not node.output:
             continue
-        site = sites.get(node.output[0])
-        if site is not None:
-            found.update([site.result] if not site.quantizes else [])
+        qdq = qdq_nodes.get(node.output[0])
+        if qdq is not None:
+            found.update([qdq.result] if not qdq.quantizes else [])
         elif moves_values(node) and node.input and node.input[0] in found:
             found.update(node.output)
         elif node.op_type == "Concat":
@@ -106,15 +106,15 @@ def _output_axis(node: onnx.NodeProto, rank: int, *, first: bool) -> int:
 
 
 def _weight(
-    index: Index, layer: onnx.NodeProto, tensor: str, sites: Mapping[str, Site]
-) -> tuple[Site | None, int | None]:
+    index: Index, layer: onnx.NodeProto, tensor: str, qdq_nodes: Mapping[str, QdqNode]
+) -> tuple[QdqNode | None, int | None]:
     """Return what dequantizes a weight, and the axis of its output channels there."""
     shape = index.shape(tensor)
     axis = None if shape is None else _output_axis(layer, len(shape), first=tensor == layer.input[0])
     while (node := index.made.get(tensor)) is not None and node.input:
-        site = sites.get(tensor)
-        if site is not None:
-            return (None if site.quantizes else site), axis
+        qdq = qdq_nodes.get(tensor)
+        if qdq is not None:
+            return (None if qdq.quantizes else qdq), axis
         if node.op_type == "Transpose" and axis is not None and shape is not None:
             order = permutation(node, len(shape))
             axis = order[axis] if order else None
@@ -124,12 +124,12 @@ def _weight(
     return None, None
 
 
-def find_layers(index: Index, sites: Mapping[str, Site], dequantized: frozenset[str]) -> tuple[Layer, ...]:
+def find_layers(index: Index, qdq_nodes: Mapping[str, QdqNode], dequantized: frozenset[str]) -> tuple[Layer, ...]:
     """Return the weighted layers of a graph, in its order.
 
     Args:
         index: The graph.
-        sites: The graph's sites by the tensor they give.
+        qdq_nodes: The graph's Q/DQ nodes by the tensor they give.
         dequantized: What :func:`dequantized_tensors` returns.
     """
     found = []
@@ -139,7 +139,7 @@ def find_layers(index: Index, sites: Mapping[str, Site], dequantized: frozenset[
         data, weight = node.input[0], node.input[1]
         if node.op_type == "MatMul" and data in index.constant:
             data, weight = weight, data
-        site, axis = _weight(index, node, weight, sites) if weight in index.constant else (None, None)
+        qdq, axis = _weight(index, node, weight, qdq_nodes) if weight in index.constant else (None, None)
         found.append(
             Layer(
                 name=label(node),
@@ -148,9 +148,9 @@ def find_layers(index: Index, sites: Mapping[str, Site], dequantized: frozenset[
                 weight=weight,
                 bias=node.input[2] if len(node.input) > 2 else "",
                 data_quantized=data in dequantized,
-                weight_quantized=site is not None or weight in dequantized,
+                weight_quantized=qdq is not None or weight in dequantized,
                 weight_constant=weight in index.constant,
-                weight_site=site,
+                weight_dequantizer=qdq,
                 weight_axis=axis,
                 shape=index.shape(weight),
                 group=attribute(node, "group", 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from yoloqat.linting import sources
 from yoloqat.linting.finding import Severity
 from yoloqat.linting.rule import Rule
-from yoloqat.linting.rules import axes, file, head, layers, numbers, pairs, residual, sharing
+from yoloqat.linting.rules import axes, file, head, layers, pairs, qparams, residual, sharing
 
 _ERRORS = (
     Rule(
@@ -44,17 +44,17 @@ _ERRORS = (
         "where ONNX says UINT8.",
         sources.PARSER,
         "calibrate symmetrically, with INT8 zero-points of 0",
-        numbers.zero_point,
+        qparams.zero_point,
     ),
     Rule(
         "code-type",
         Severity.ERROR,
-        "codes that are UINT8, 16 bits or another type without arithmetic",
+        "Q/DQ of UINT8, 16 bits or another type without arithmetic",
         "TensorRT refuses UINT8 weights. UINT8 activations it refuses or, in newer releases, reads as INT8 with no more than "
-        "a line in its log: codes above 127 clip, half of the range is lost.",
+        "a line in its log: integers above 127 clip, half of the range is lost.",
         sources.PARSER,
         "quantize activations and weights to INT8",
-        numbers.code_type,
+        qparams.element_type,
     ),
     Rule(
         "scale-not-constant",
@@ -63,7 +63,7 @@ _ERRORS = (
         "INT8 scales are fixed when the engine is built; only blocks of other types have scales at run time.",
         sources.TYPES,
         "calibrate statically, or fold constants",
-        numbers.scale_not_constant,
+        qparams.scale_not_constant,
     ),
     Rule(
         "scale-value",
@@ -73,7 +73,7 @@ _ERRORS = (
         "comes from a channel without values, or from float16, where 3e-8 is already 0.",
         sources.PARSER,
         "calibrate again; give dead channels a small positive scale that float16 holds",
-        numbers.scale_value,
+        qparams.scale_value,
     ),
     Rule(
         "scale-float16",
@@ -82,7 +82,7 @@ _ERRORS = (
         "Such a scale has lost up to all of its digits, and is 0 where subnormal numbers are flushed.",
         sources.PARSER,
         "raise the scale to 6.104e-05 before it is cast, or keep this layer's scales float32",
-        numbers.scale_float16,
+        qparams.scale_float16,
     ),
     Rule(
         "activation-axis",
@@ -106,7 +106,7 @@ _ERRORS = (
     Rule(
         "blocked-scales",
         Severity.ERROR,
-        "scale per block for 8-bit codes",
+        "scale per block of 8-bit integers",
         "TensorRT has blocks for INT4, FP4 and MXFP8 only; INT8 takes one scale per tensor or per channel.",
         sources.TYPES,
         "quantize with one scale per output channel",
@@ -115,7 +115,7 @@ _ERRORS = (
     Rule(
         "quantized-bias",
         Severity.ERROR,
-        "bias behind a DequantizeLinear, INT32 codes",
+        "bias behind a DequantizeLinear, INT32",
         "DequantizeLinear takes INT32 in ONNX but not in TensorRT, whose parser ends there ('only activation types allowed "
         "as input to this layer'); the engine quantizes biases by itself.",
         sources.BIAS,
@@ -155,12 +155,12 @@ _WARNINGS = (
     Rule(
         "other-precision",
         Severity.WARNING,
-        "codes of INT4, FP4 or FP8",
+        "Q/DQ of INT4, FP4 or FP8",
         "TensorRT reads them, but INT4 and FP4 only as weights of matrix products, and each only on newer GPUs; none of "
         "the INT8 rules holds for them.",
         sources.TYPES,
         "see that the GPU has this type, or quantize to INT8",
-        numbers.other_precision,
+        qparams.other_precision,
     ),
     Rule(
         "contrib-operator",
@@ -183,7 +183,7 @@ _WARNINGS = (
     Rule(
         "unlike-pair",
         Severity.WARNING,
-        "DequantizeLinear with other numbers than its QuantizeLinear",
+        "DequantizeLinear with other qparams than its QuantizeLinear",
         "The pair then changes the tensor's values, which hardly anybody means.",
         sources.ONNX,
         "give both the same scale and zero-point",
@@ -273,7 +273,7 @@ _NOTES = (
         "Baked to float16 it becomes 0, subnormal or infinite, which the parser refuses or rounds away.",
         sources.PARSER,
         "raise it to 6.104e-05 when the file is baked to float16",
-        numbers.scale_underflow,
+        qparams.scale_underflow,
     ),
 )
 

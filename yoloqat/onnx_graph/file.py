@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+from onnx import helper
 
 from yoloqat.errors import ModelError
 from yoloqat.onnx_graph.checks import check_graph
@@ -66,6 +68,12 @@ def properties(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def set_properties(model: onnx.ModelProto, values: Mapping[str, str]) -> None:
+    """Set the metadata properties of ``model`` to ``values``, in place."""
+    del model.metadata_props[:]
+    helper.set_model_props(model, dict(values))
+
+
 def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """Return the graph inputs that are no initialisers."""
     held = initializers(model.graph)
@@ -81,11 +89,13 @@ def input_shape(model: onnx.ModelProto) -> tuple[int | None, ...]:
     )
 
 
-def quantized_layers(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the weighted nodes that read a dequantized input and a dequantized weight, in graph order."""
+def quantized_nodes(model: onnx.ModelProto, operators: Collection[str] = LAYER_OPS) -> list[onnx.NodeProto]:
+    """Return the nodes of ``operators`` that read a dequantized input and a dequantized weight, in graph order."""
     dequantized = {node.output[0] for node in model.graph.node if node.op_type == DEQUANTIZE}
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type in LAYER_OPS and all(name in dequantized for name in node.input[:2])
-    ]
+    nodes = (node for node in model.graph.node if node.op_type in operators)
+    return [node for node in nodes if all(name in dequantized for name in node.input[:2])]
+
+
+def quantized_layers(model: onnx.ModelProto) -> list[str]:
+    """Return the names of :func:`quantized_nodes`, the layers that an engine can run in integers."""
+    return [node.name for node in quantized_nodes(model)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import onnx
 
 from yoloqat.onnx_graph.graph import text_attribute
@@ -60,6 +62,21 @@ def keeps_lower_bound(node: onnx.NodeProto) -> bool:
 def propagates_quantizers(node: onnx.NodeProto) -> bool:
     """Return whether a quantizer behind ``node`` is as good before it, for OpenVINO to compute it in integers."""
     return node.op_type in _PROPAGATES or _resizes(node, "nearest")
+
+
+def gated_tensor(
+    product: onnx.NodeProto, made: Mapping[str, onnx.NodeProto], gates: Collection[str] = ("Sigmoid",)
+) -> str | None:
+    """Return the tensor x of which ``product`` is x times a gate of x, as a SiLU is; None where it is no such product.
+
+    Args:
+        product: A node.
+        made: The node that makes a tensor, by its name.
+        gates: Operators that count as gates.
+    """
+    found = [made[name] for name in product.input if product.op_type == "Mul" and name in made]
+    gated = [gate.input[0] for gate in found if gate.op_type in gates and gate.input]
+    return next((name for name in gated if name in product.input), None)
 
 
 def data_inputs(node: onnx.NodeProto) -> list[str]:

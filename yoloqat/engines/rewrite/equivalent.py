@@ -79,16 +79,16 @@ def _stripped(model: onnx.ModelProto) -> _Stripped:
 def _range_of(quantizer: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], low: float | None) -> Range:
     found = [numpy_helper.to_array(constants[name]) for name in quantizer.input[1:] if name in constants]
     if len(found) != 2 or found[0].size != 1 or found[1].size != 1 or found[1].dtype.kind not in "iu":
-        told = ", ".join(f"{array.dtype} of shape {array.shape}" for array in found)
+        held = ", ".join(f"{array.dtype} of shape {array.shape}" for array in found)
         raise ModelError(
-            f"quantizer '{quantizer.name}' has the constants {told or 'none'}",
+            f"quantizer '{quantizer.name}' has the constants {held or 'none'}",
             expected="one constant scale and one whole-number zero-point for the whole tensor",
             hint="export the model with quantizers per tensor",
         )
-    step, zero = float(found[0].item()), int(found[1].item())
+    scale, zero = float(found[0].item()), int(found[1].item())
     limits = np.iinfo(found[1].dtype)
-    least = (int(limits.min) - zero) * step
-    return max(least, low) if low is not None else least, (int(limits.max) - zero) * step
+    least = (int(limits.min) - zero) * scale
+    return max(least, low) if low is not None else least, (int(limits.max) - zero) * scale
 
 
 def _union(first: Range | None, second: Range) -> Range:
@@ -131,8 +131,8 @@ def plan_equivalent(model: onnx.ModelProto) -> Plan:
             if name in quantized:
                 follows = keeps_scale(made[name]) and made[name].input[0] in quantized
                 groups[name] = groups[made[name].input[0]] if follows else name
-    told = set(stripped.given) | {n.output[0] for n in stripped.nodes if n.op_type == "Sigmoid"}
-    measured = tuple(name for name in groups if groups[name] == name and name not in told)
+    known = set(stripped.given) | {n.output[0] for n in stripped.nodes if n.op_type == "Sigmoid"}
+    measured = tuple(name for name in groups if groups[name] == name and name not in known)
     return Plan(stripped.given, frozenset(stripped.layers), groups, measured)
 
 

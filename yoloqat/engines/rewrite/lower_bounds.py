@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from yoloqat.onnx_graph.graph import initializers, producers
-from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, keeps_lower_bound
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, gated_tensor, keeps_lower_bound
 
 SILU_MINIMUM = -0.2784645427610738
 """The minimum of x * sigmoid(x), at x = -1.2784645."""
@@ -17,20 +17,12 @@ _FLOORS = {"Sigmoid": 0.0, "Relu": 0.0, "Softmax": 0.0, "HardSigmoid": 0.0, "Har
 _Low = float | None
 
 
-def _is_silu(node: onnx.NodeProto, made: Mapping[str, onnx.NodeProto]) -> bool:
-    for gate, value in (tuple(node.input), tuple(reversed(node.input))):
-        source = made.get(gate)
-        if source is not None and source.op_type == "Sigmoid" and source.input[0] == value:
-            return True
-    return False
-
-
 def _node_low(node: onnx.NodeProto, low: Callable[[str], _Low], made: Mapping[str, onnx.NodeProto]) -> _Low:
     lows = [low(name) for name in node.input]
     known = [value for value in lows if value is not None]
     if node.op_type in _FLOORS:
         return _FLOORS[node.op_type]
-    if node.op_type == "Mul" and _is_silu(node, made):
+    if gated_tensor(node, made) is not None:
         return SILU_MINIMUM
     if keeps_lower_bound(node):
         return lows[0]
@@ -50,11 +42,11 @@ def _rounded_low(
     """Return the bound of a dequantized activation: its bound before the quantizer, rounded as that rounds."""
     quantizer = made.get(node.input[0])
     before = low(quantizer.input[0]) if quantizer is not None and quantizer.op_type == QUANTIZE else None
-    scale = constants.get(node.input[1]) if before is not None else None
-    if before is None or scale is None or math.prod(scale.dims) != 1:
+    held = constants.get(node.input[1]) if before is not None else None
+    if before is None or held is None or math.prod(held.dims) != 1:
         return None
-    step = float(numpy_helper.to_array(scale).item())
-    return math.floor(before / step + 0.5 - 1e-6) * step
+    scale = float(numpy_helper.to_array(held).item())
+    return math.floor(before / scale + 0.5 - 1e-6) * scale
 
 
 def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str, float]:
@@ -68,7 +60,7 @@ def lower_bounds(model: onnx.ModelProto, *, images: str = "images") -> dict[str,
         images: Name of the image input, whose values are at least 0.
 
     Returns:
-        Bounds by tensor name; a tensor without an entry may be any number.
+        Bounds by tensor name; a tensor without an entry may have any value.
     """
     made, constants = producers(model.graph), initializers(model.graph)
     bounds: dict[str, float] = {value.name: 0.0 for value in model.graph.input if value.name == images}

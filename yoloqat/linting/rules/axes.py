@@ -8,8 +8,8 @@ from onnx import TensorProto
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.rules.numbers import OTHER_PRECISIONS
-from yoloqat.linting.sites import Site
+from yoloqat.linting.qdq_nodes import QdqNode
+from yoloqat.linting.rules.qparams import OTHER_PRECISIONS
 
 _FIRST_WITH_AXIS = 13
 
@@ -19,27 +19,27 @@ def activation_axis(graph: Graph) -> list[Hit]:
     return gathered(
         "activations have a scale per channel",
         [
-            (site.name, f"has {site.scale.size} scales")
-            for site in graph.sites
-            if site.scale is not None and site.per_axis and not site.weight
+            (qdq.name, f"has {qdq.scale.size} scales")
+            for qdq in graph.qdq_nodes
+            if qdq.scale is not None and qdq.per_axis and not qdq.weight
         ],
     )
 
 
 def blocked(graph: Graph) -> list[Hit]:
-    """Find 8-bit codes with a scale for each block of values."""
+    """Find 8-bit Q/DQ with a scale for each block of values."""
     return gathered(
-        "8-bit codes have scales of more than one axis or a block size",
+        "8-bit Q/DQ have scales of more than one axis or a block size",
         [
-            (site.name, f"has scales of shape {site.scale.shape if site.scale is not None else '?'}")
-            for site in graph.sites
-            if site.blocked and site.code not in OTHER_PRECISIONS
+            (qdq.name, f"has scales of shape {qdq.scale.shape if qdq.scale is not None else '?'}")
+            for qdq in graph.qdq_nodes
+            if qdq.blocked and qdq.element_type not in OTHER_PRECISIONS
         ],
     )
 
 
-def _axis(site: Site, rank: int) -> int:
-    return site.axis + rank if site.axis < 0 else site.axis
+def _axis(qdq: QdqNode, rank: int) -> int:
+    return qdq.axis + rank if qdq.axis < 0 else qdq.axis
 
 
 def weight_axis(graph: Graph) -> Iterator[Hit]:
@@ -47,25 +47,25 @@ def weight_axis(graph: Graph) -> Iterator[Hit]:
     index = graph.index
     if index.opset is not None and index.opset < _FIRST_WITH_AXIS:
         return
-    wanted = {layer.weight_site.name: layer for layer in graph.layers if layer.weight_site is not None}
+    wanted = {layer.weight_dequantizer.name: layer for layer in graph.layers if layer.weight_dequantizer is not None}
     unfit, wrong = [], []
-    for site in graph.sites:
-        shape = index.shape(site.data)
-        if site.scale is None or not site.per_axis or not site.weight or site.blocked or shape is None:
+    for qdq in graph.qdq_nodes:
+        shape = index.shape(qdq.data)
+        if qdq.scale is None or not qdq.per_axis or not qdq.weight or qdq.blocked or shape is None:
             continue
-        axis = _axis(site, len(shape))
-        written = "" if site.axis_written else ", which the file leaves at its default"
-        if not 0 <= axis < len(shape) or shape[axis] != site.scale.size:
+        axis = _axis(qdq, len(shape))
+        written = "" if qdq.axis_written else ", which the file leaves at its default"
+        if not 0 <= axis < len(shape) or shape[axis] != qdq.scale.size:
             size = shape[axis] if 0 <= axis < len(shape) else "none"
-            unfit.append((site.name, f"has {site.scale.size} scales along axis {site.axis} of size {size}{written}"))
+            unfit.append((qdq.name, f"has {qdq.scale.size} scales along axis {qdq.axis} of size {size}{written}"))
             continue
-        readers = [site, *graph.dequantizers(site)] if site.quantizes else [site]
+        readers = [qdq, *graph.dequantizers(qdq)] if qdq.quantizes else [qdq]
         layers = [wanted[reader.name] for reader in readers if reader.name in wanted]
         expected = next((layer.weight_axis for layer in layers if layer.weight_axis is not None), None)
-        if expected is not None and axis != expected and site.code != TensorProto.INT32:
+        if expected is not None and axis != expected and qdq.element_type != TensorProto.INT32:
             detail = (
                 f"has its scales along axis {axis}{written}; output channels of '{layers[0].name}' are axis {expected}"
             )
-            wrong.append((site.name, detail))
+            wrong.append((qdq.name, detail))
     yield from gathered("scales do not fit their axis", unfit)
     yield from gathered("scales lie along the wrong axis", wrong)

@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.sites import CONTRIB, Site
+from yoloqat.linting.qdq_nodes import CONTRIB, QdqNode
 from yoloqat.onnx_graph.graph import label
 from yoloqat.onnx_graph.operators import STANDARD
 
@@ -24,7 +24,7 @@ _NARROW: dict[int, tuple[int, str]] = {
     TensorProto.FLOAT4E2M1: (23, "FP4"),
     TensorProto.FLOAT8E4M3FN: (19, "FP8"),
 }
-"""First opset of the types of codes that are newer than Q and DQ."""
+"""First opset of the types that are newer than Q and DQ."""
 
 
 def malformed(graph: Graph) -> Iterator[Hit]:
@@ -56,9 +56,9 @@ def malformed(graph: Graph) -> Iterator[Hit]:
 
 
 def integer_operators(graph: Graph) -> list[Hit]:
-    """Find operators that compute with codes themselves instead of Q and DQ around float operators."""
+    """Find operators that compute with integers themselves instead of Q and DQ around float operators."""
     return gathered(
-        "operators compute with codes",
+        "operators compute with integers",
         [
             (label(node), f"is {node.op_type}")
             for node in graph.index.nodes
@@ -67,15 +67,15 @@ def integer_operators(graph: Graph) -> list[Hit]:
     )
 
 
-def _needs(site: Site) -> tuple[int, str]:
-    """Return the first opset that has what ``site`` uses, and what that is."""
-    if site.code in _NARROW and not (site.blocked and _NARROW[site.code][0] < 21):
-        return _NARROW[site.code]
-    if site.blocked:
+def _needs(qdq: QdqNode) -> tuple[int, str]:
+    """Return the first opset that has what ``qdq`` uses, and what that is."""
+    if qdq.element_type in _NARROW and not (qdq.blocked and _NARROW[qdq.element_type][0] < 21):
+        return _NARROW[qdq.element_type]
+    if qdq.blocked:
         return 21, "blocks of scales"
-    if site.scale is not None and site.scale.dtype == "float16":
+    if qdq.scale is not None and qdq.scale.dtype == "float16":
         return 19, "float16 scales"
-    if site.per_axis:
+    if qdq.per_axis:
         return 13, "scales per channel"
     return 10, "QuantizeLinear and DequantizeLinear"
 
@@ -91,10 +91,10 @@ def opset(graph: Graph) -> Iterator[Hit]:
     if not low <= found <= high:
         yield Hit((), f"opset is {found}; {graph.target.title} reads {low} to {high}")
     lacking: dict[tuple[int, str], list[str]] = {}
-    for site in graph.sites:
-        needed = _needs(site)
-        if site.node.domain in STANDARD and found < needed[0]:
-            lacking.setdefault(needed, []).append(site.name)
+    for qdq in graph.qdq_nodes:
+        needed = _needs(qdq)
+        if qdq.node.domain in STANDARD and found < needed[0]:
+            lacking.setdefault(needed, []).append(qdq.name)
     for (version, what), names in sorted(lacking.items()):
         yield Hit(tuple(names), f"opset is {found}; {what} came with opset {version}")
 
@@ -103,12 +103,12 @@ def contrib_operators(graph: Graph) -> list[Hit]:
     """Find Q and DQ of ONNX Runtime's own domain."""
     return gathered(
         f"Q and DQ are of the domain {CONTRIB}",
-        [(site.name, "") for site in graph.sites if site.node.domain == CONTRIB],
+        [(qdq.name, "") for qdq in graph.qdq_nodes if qdq.node.domain == CONTRIB],
     )
 
 
 def no_quantization(graph: Graph) -> list[Hit]:
     """Find a file without any Q, DQ or integer operator."""
-    if not graph.index.nodes or graph.sites or integer_operators(graph):
+    if not graph.index.nodes or graph.qdq_nodes or integer_operators(graph):
         return []
     return [Hit((), f"none of the {len(graph.index.nodes)} nodes is a QuantizeLinear or DequantizeLinear")]

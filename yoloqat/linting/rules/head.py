@@ -10,7 +10,7 @@ from yoloqat.onnx_graph.operators import DEQUANTIZE, MOVES_VALUES, QUANTIZE
 
 
 def head_output(graph: Graph) -> list[Hit]:
-    """Find QuantizeLinear nodes behind the last weighted layer, whose codes only the outputs read."""
+    """Find QuantizeLinear nodes behind the last weighted layer, whose integers only the outputs read."""
     before = upstream_of(graph.index, lambda node: graph.layer_of(node) is not None)
     behind = downstream_of(graph.index, lambda node: graph.layer_of(node) is not None)
     to_output = set(graph.index.outputs)
@@ -18,9 +18,9 @@ def head_output(graph: Graph) -> list[Hit]:
     return gathered(
         "outputs are quantized behind the last layer",
         [
-            (site.name, f"quantizes '{site.data}'")
-            for site in graph.activation_quantizers
-            if site.data in behind and site.data not in before and site.data in ends
+            (qdq.name, f"quantizes '{qdq.data}'")
+            for qdq in graph.activation_quantizers
+            if qdq.data in behind and qdq.data not in before and qdq.data in ends
         ],
     )
 

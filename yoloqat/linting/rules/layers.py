@@ -10,7 +10,7 @@ from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
 from yoloqat.linting.layers import Layer
 from yoloqat.linting.rules.head import predictions
-from yoloqat.linting.rules.numbers import OTHER_PRECISIONS
+from yoloqat.linting.rules.qparams import OTHER_PRECISIONS
 from yoloqat.onnx_graph.index import downstream_of, upstream_of
 from yoloqat.onnx_graph.operators import QUANTIZE
 
@@ -21,12 +21,12 @@ ALIGNMENT = 16
 def _only_for_float_weights(graph: Graph, layer: Layer) -> bool:
     """Return whether the Q/DQ before ``layer`` serves nothing but layers with float weights."""
     maker = graph.index.maker(layer.data, "Identity", "Cast")
-    site = graph.giving.get(maker.output[0]) if maker is not None and maker.output else None
-    if site is None or site.quantizes:
+    qdq = graph.giving.get(maker.output[0]) if maker is not None and maker.output else None
+    if qdq is None or qdq.quantizes:
         return False
-    origin = graph.index.made.get(site.data)
-    quantizer = graph.giving.get(site.data) if origin is not None and origin.op_type == QUANTIZE else None
-    readers = graph.readers_behind(quantizer) if quantizer is not None else graph.index.readers.get(site.result, ())
+    origin = graph.index.made.get(qdq.data)
+    quantizer = graph.giving.get(qdq.data) if origin is not None and origin.op_type == QUANTIZE else None
+    readers = graph.readers_behind(quantizer) if quantizer is not None else graph.index.readers.get(qdq.result, ())
     found = [graph.layer_of(node) for node in readers]
     return all(other is not None and not other.weight_quantized for other in found)
 
@@ -39,8 +39,8 @@ def half_quantized(graph: Graph) -> Iterator[Hit]:
     weights, activations = [], []
     for layer in graph.layers:
         if layer.weight_quantized and not layer.data_quantized:
-            site = layer.weight_site
-            if site is None or site.code not in OTHER_PRECISIONS:
+            qdq = layer.weight_dequantizer
+            if qdq is None or qdq.element_type not in OTHER_PRECISIONS:
                 weights.append((layer.name, f"reads '{layer.data}' unquantized"))
         elif layer.data_quantized and not layer.weight_quantized and _only_for_float_weights(graph, layer):
             activations.append((layer.name, f"reads the weight '{layer.weight}' unquantized"))
@@ -49,17 +49,17 @@ def half_quantized(graph: Graph) -> Iterator[Hit]:
 
 
 def bias(graph: Graph) -> list[Hit]:
-    """Find quantized biases: what a layer reads as one, and INT32 codes anywhere."""
+    """Find quantized biases: what a layer reads as one, and INT32 anywhere."""
     found = {}
     for layer in graph.layers:
         maker = graph.index.maker(layer.bias, "Identity", "Cast") if layer.bias else None
-        site = graph.giving.get(maker.output[0]) if maker is not None and maker.output else None
-        if site is not None and not site.quantizes:
-            found[site.name] = f"gives the bias of '{layer.name}'"
-    for site in graph.sites:
-        if site.code == TensorProto.INT32:
-            found.setdefault(site.name, "reads INT32 codes")
-    order = [site.name for site in graph.sites if site.name in found]
+        qdq = graph.giving.get(maker.output[0]) if maker is not None and maker.output else None
+        if qdq is not None and not qdq.quantizes:
+            found[qdq.name] = f"gives the bias of '{layer.name}'"
+    for qdq in graph.qdq_nodes:
+        if qdq.element_type == TensorProto.INT32:
+            found.setdefault(qdq.name, "reads INT32")
+    order = [qdq.name for qdq in graph.qdq_nodes if qdq.name in found]
     return gathered("biases are quantized", [(name, found[name]) for name in order])
 
 

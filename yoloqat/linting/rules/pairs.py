@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.sites import Site
+from yoloqat.linting.qdq_nodes import QdqNode
 from yoloqat.onnx_graph.operators import CONVOLUTIONS
 
 _RECTIFIERS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Celu", "Selu", "ThresholdedRelu", "Softplus"})
@@ -27,32 +27,32 @@ def same(first: NDArray[np.generic] | None, second: NDArray[np.generic] | None) 
 
 def duplicates(graph: Graph) -> Iterator[Hit]:
     """Find tensors with several QuantizeLinear."""
-    by_tensor: dict[str, list[Site]] = defaultdict(list)
-    for site in graph.activation_quantizers:
-        by_tensor[site.data].append(site)
+    by_tensor: dict[str, list[QdqNode]] = defaultdict(list)
+    for qdq in graph.activation_quantizers:
+        by_tensor[qdq.data].append(qdq)
     equal: list[tuple[str, str]] = []
     unequal: list[tuple[str, str]] = []
-    for tensor, sites in by_tensor.items():
-        if len(sites) > 1:
+    for tensor, qdq_nodes in by_tensor.items():
+        if len(qdq_nodes) > 1:
             alike = all(
-                same(sites[0].scale, site.scale) and same(sites[0].zero_point, site.zero_point) for site in sites
+                same(qdq_nodes[0].scale, qdq.scale) and same(qdq_nodes[0].zero_point, qdq.zero_point)
+                for qdq in qdq_nodes
             )
-            (equal if alike else unequal).extend((site.name, f"reads '{tensor}'") for site in sites)
-    yield from gathered("tensors are quantized more than once with the same numbers", equal)
-    yield from gathered("tensors are quantized more than once with different numbers", unequal)
+            (equal if alike else unequal).extend((qdq.name, f"reads '{tensor}'") for qdq in qdq_nodes)
+    yield from gathered("tensors are quantized more than once with the same qparams", equal)
+    yield from gathered("tensors are quantized more than once with different qparams", unequal)
 
 
 def pairs(graph: Graph) -> list[Hit]:
-    """Find a DequantizeLinear whose numbers are not those of its QuantizeLinear."""
+    """Find a DequantizeLinear whose qparams are not those of its QuantizeLinear."""
     return gathered(
-        "a DequantizeLinear has other numbers than its QuantizeLinear",
+        "a DequantizeLinear has other qparams than its QuantizeLinear",
         [
-            (behind.name, f"follows '{site.name}'")
-            for site in graph.sites
-            if site.quantizes
-            for behind in graph.dequantizers(site)
-            if not behind.quantizes
-            and not (same(site.scale, behind.scale) and same(site.zero_point, behind.zero_point))
+            (behind.name, f"follows '{qdq.name}'")
+            for qdq in graph.qdq_nodes
+            if qdq.quantizes
+            for behind in graph.dequantizers(qdq)
+            if not behind.quantizes and not (same(qdq.scale, behind.scale) and same(qdq.zero_point, behind.zero_point))
         ],
     )
 
@@ -60,10 +60,10 @@ def pairs(graph: Graph) -> list[Hit]:
 def _without_pair(graph: Graph, tensor: str) -> str:
     """Return the tensor before the Q/DQ pair that gives ``tensor``, or ``tensor`` itself."""
     for quantizes in (False, True):
-        site = graph.giving.get(tensor)
-        if site is None or site.quantizes != quantizes:
+        qdq = graph.giving.get(tensor)
+        if qdq is None or qdq.quantizes != quantizes:
             return tensor
-        tensor = site.data
+        tensor = qdq.data
     return tensor
 
 
@@ -71,17 +71,17 @@ def inside_activation(graph: Graph) -> list[Hit]:
     """Find Q/DQ between a convolution and its batch-norm or activation, and inside SiLU (between Sigmoid and Mul)."""
     index = graph.index
     found = []
-    for site in graph.activation_quantizers:
-        maker = index.made.get(site.data)
+    for qdq in graph.activation_quantizers:
+        maker = index.made.get(qdq.data)
         if maker is None:  # the image itself
             continue
-        for reader in graph.readers_behind(site):
+        for reader in graph.readers_behind(qdq):
             if maker.op_type in _BEFORE_ACTIVATIONS and reader.op_type in ACTIVATIONS:
-                found.append((site.name, f"stands between {maker.op_type} and {reader.op_type}"))
+                found.append((qdq.name, f"stands between {maker.op_type} and {reader.op_type}"))
                 break
             if maker.op_type == "Sigmoid" and maker.input and reader.op_type == "Mul":
                 gated = _without_pair(graph, maker.input[0])
                 if any(_without_pair(graph, name) == gated for name in reader.input):
-                    found.append((site.name, "stands between Sigmoid and Mul of a SiLU"))
+                    found.append((qdq.name, "stands between Sigmoid and Mul of a SiLU"))
                     break
     return gathered("Q/DQ stand between a convolution and its activation", found)

@@ -7,7 +7,7 @@ from yoloqat.linting.graph import Graph
 from yoloqat.linting.layers import Layer
 from yoloqat.linting.rules.pairs import ACTIVATIONS
 from yoloqat.onnx_graph.graph import label
-from yoloqat.onnx_graph.operators import QUANTIZE, moves_values
+from yoloqat.onnx_graph.operators import QUANTIZE, gated_tensor, moves_values
 
 _GATES = ("Sigmoid", "HardSigmoid")
 
@@ -19,15 +19,8 @@ def _convolution_behind(graph: Graph, tensor: str) -> Layer | None:
         layer = graph.layer_of(node)
         if layer is not None:
             return layer if layer.convolution else None
-        if node.op_type in ACTIVATIONS:
-            tensor = node.input[0]
-        elif node.op_type == "Mul" and len(node.input) == 2:
-            gates = [graph.index.made.get(name) for name in node.input]
-            gated = [gate.input[0] for gate in gates if gate is not None and gate.op_type in _GATES and gate.input]
-            tensor = next((name for name in gated if name in node.input), "")
-        else:
-            return None
-        node = graph.index.made.get(tensor)
+        made = graph.index.made
+        node = made.get(node.input[0] if node.op_type in ACTIVATIONS else gated_tensor(node, made, _GATES) or "")
     return None
 
 

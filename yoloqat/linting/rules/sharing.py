@@ -16,7 +16,7 @@ from yoloqat.onnx_graph.operators import moves_values
 
 
 def _carriers(graph: Graph) -> list[tuple[onnx.NodeProto, list[str]]]:
-    """Return the nodes that pass codes on, with the activations that they read and give."""
+    """Return the nodes that pass integers on, with the activations that they read and give."""
     found = []
     for node in graph.index.nodes:
         if node.op_type == "Concat":
@@ -34,10 +34,10 @@ def _carriers(graph: Graph) -> list[tuple[onnx.NodeProto, list[str]]]:
 def _scales(graph: Graph) -> dict[str, set[float]]:
     """Return for each activation the scales that it is quantized or was dequantized with."""
     found: dict[str, set[float]] = defaultdict(set)
-    for site in graph.sites:
-        if not site.weight and site.scale is not None and site.scale.size == 1:
-            value = float(site.scale.astype(np.float64).flat[0])
-            found[site.data if site.quantizes else site.result].add(value)
+    for qdq in graph.qdq_nodes:
+        if not qdq.weight and qdq.scale is not None and qdq.scale.size == 1:
+            value = float(qdq.scale.astype(np.float64).flat[0])
+            found[qdq.data if qdq.quantizes else qdq.result].add(value)
     return found
 
 
@@ -76,8 +76,8 @@ def _at_add(graph: Graph) -> list[tuple[str, str]]:
 def differing_scales(graph: Graph) -> Iterator[Hit]:
     """Find several scales among tensors that Concat and what only moves values tie together, and at an Add.
 
-    All tensors that a Concat, a max-pool, a split, a nearest resize, a reshape or a transpose joins form one group; codes
+    All tensors that a Concat, a max-pool, a split, a nearest resize, a reshape or a transpose joins form one group; integers
     pass through the group unchanged only where it has one scale.
     """
-    yield from gathered("tensors that share their codes have different scales", _at_concat(graph))
+    yield from gathered("tensors of one shared-scale group have different scales", _at_concat(graph))
     yield from gathered("an Add reads different scales", _at_add(graph))

@@ -1,4 +1,4 @@
-"""Rules about scales, zero-points and the type of the codes."""
+"""Rules about scales, zero-points and the type of the integers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
-from yoloqat.linting.sites import Site
+from yoloqat.linting.qdq_nodes import QdqNode
 
 OTHER_PRECISIONS = frozenset(
     {
@@ -19,14 +19,14 @@ OTHER_PRECISIONS = frozenset(
         TensorProto.FLOAT8E4M3FN,
     }
 )
-"""Types of codes that TensorRT reads besides INT8."""
+"""Types that TensorRT dequantizes besides INT8."""
 
 _FP16 = np.finfo(np.float16)
 
 
-def type_name(code: int) -> str:
+def type_name(kind: int) -> str:
     """Return the name of an ONNX element type, e.g. ``"UINT8"``."""
-    return str(TensorProto.DataType.Name(code)) if code in TensorProto.DataType.values() else str(code)
+    return str(TensorProto.DataType.Name(kind)) if kind in TensorProto.DataType.values() else str(kind)
 
 
 def _worst(values: NDArray[np.generic]) -> str:
@@ -36,44 +36,44 @@ def _worst(values: NDArray[np.generic]) -> str:
 def zero_point(graph: Graph) -> Iterator[Hit]:
     """Find zero-points that are not 0, not constant, absent from a QuantizeLinear, or not one per scale."""
     absent, unknown, shifted, sizes = [], [], [], []
-    for site in graph.sites:
-        points = site.zero_point
-        if not site.zero_point_name:
-            if site.quantizes and site.code == TensorProto.UNDEFINED:
-                absent.append((site.name, ""))
+    for qdq in graph.qdq_nodes:
+        points = qdq.zero_point
+        if not qdq.zero_point_name:
+            if qdq.quantizes and qdq.element_type == TensorProto.UNDEFINED:
+                absent.append((qdq.name, ""))
         elif points is None:
-            unknown.append((site.name, f"reads '{site.zero_point_name}'"))
+            unknown.append((qdq.name, f"reads '{qdq.zero_point_name}'"))
         elif np.any(points.astype(np.float64) != 0):
             nonzero = points[points.astype(np.float64) != 0]
-            shifted.append((site.name, f"has {_worst(nonzero)}"))
-        elif site.scale is not None and points.size != site.scale.size:
-            sizes.append((site.name, f"has {points.size} for {site.scale.size} scales"))
+            shifted.append((qdq.name, f"has {_worst(nonzero)}"))
+        elif qdq.scale is not None and points.size != qdq.scale.size:
+            sizes.append((qdq.name, f"has {points.size} for {qdq.scale.size} scales"))
     yield from gathered("zero-points are not 0", shifted)
     yield from gathered("zero-points are absent, which ONNX reads as UINT8 and TensorRT as INT8", absent)
     yield from gathered("zero-points are not constant", unknown)
     yield from gathered("zero-points are not as many as scales", sizes)
 
 
-def code_type(graph: Graph) -> Iterator[Hit]:
-    """Find codes of a type that the engine has no arithmetic for; INT32 is left to the rule about biases."""
+def element_type(graph: Graph) -> Iterator[Hit]:
+    """Find Q/DQ of a type that the engine has no arithmetic for; INT32 is left to the rule about biases."""
     fine = OTHER_PRECISIONS | {TensorProto.INT8, TensorProto.INT32, TensorProto.UNDEFINED}
     weights: list[tuple[str, str]] = []
     activations: list[tuple[str, str]] = []
-    for site in graph.sites:
-        if site.code not in fine:
-            (weights if site.weight else activations).append((site.name, f"has {type_name(site.code)}"))
-    yield from gathered("codes of activations are not INT8", activations)
-    yield from gathered("codes of weights are not INT8", weights)
+    for qdq in graph.qdq_nodes:
+        if qdq.element_type not in fine:
+            (weights if qdq.weight else activations).append((qdq.name, f"has {type_name(qdq.element_type)}"))
+    yield from gathered("quantized activations are not INT8", activations)
+    yield from gathered("quantized weights are not INT8", weights)
 
 
 def other_precision(graph: Graph) -> list[Hit]:
-    """Find codes of 4 bits or of FP8, which run in other kernels than INT8."""
+    """Find Q/DQ of 4 bits or of FP8, which run in other kernels than INT8."""
     return gathered(
-        "codes are of another precision than INT8",
+        "Q/DQ are of another precision than INT8",
         [
-            (site.name, f"has {type_name(site.code)}" + (", one scale per block" if site.blocked else ""))
-            for site in graph.sites
-            if site.code in OTHER_PRECISIONS
+            (qdq.name, f"has {type_name(qdq.element_type)}" + (", one scale per block" if qdq.blocked else ""))
+            for qdq in graph.qdq_nodes
+            if qdq.element_type in OTHER_PRECISIONS
         ],
     )
 
@@ -82,44 +82,44 @@ def scale_not_constant(graph: Graph) -> list[Hit]:
     """Find scales that are computed at run time."""
     return gathered(
         "scales are not constant",
-        [(site.name, f"reads '{site.node.input[1]}'") for site in graph.sites if site.scale is None],
+        [(qdq.name, f"reads '{qdq.node.input[1]}'") for qdq in graph.qdq_nodes if qdq.scale is None],
     )
 
 
-def _values(sites: Iterable[Site], dtype: str | None = None) -> Iterator[tuple[Site, NDArray[np.float64]]]:
-    for site in sites:
-        if site.scale is not None and (dtype is None or site.scale.dtype.name == dtype):
-            yield site, site.scale.astype(np.float64)
+def _values(qdq_nodes: Iterable[QdqNode], dtype: str | None = None) -> Iterator[tuple[QdqNode, NDArray[np.float64]]]:
+    for qdq in qdq_nodes:
+        if qdq.scale is not None and (dtype is None or qdq.scale.dtype.name == dtype):
+            yield qdq, qdq.scale.astype(np.float64)
 
 
 def scale_value(graph: Graph) -> list[Hit]:
     """Find scales that are not finite or not above 0, and scales without any value."""
     found = []
-    for site, scale in _values(graph.sites):
+    for qdq, scale in _values(graph.qdq_nodes):
         bad = scale[~(np.isfinite(scale) & (scale > 0))]
         if scale.size == 0:
-            found.append((site.name, "has none"))
+            found.append((qdq.name, "has none"))
         elif bad.size:
-            found.append((site.name, f"has {_worst(bad)}"))
+            found.append((qdq.name, f"has {_worst(bad)}"))
     return gathered("scales are not finite and positive", found)
 
 
 def scale_float16(graph: Graph) -> list[Hit]:
     """Find float16 scales below the smallest normal number, which have lost digits."""
     found = []
-    for site, scale in _values(graph.sites, "float16"):
+    for qdq, scale in _values(graph.qdq_nodes, "float16"):
         small = scale[(scale > 0) & (scale < float(_FP16.tiny))]
         if small.size:
-            found.append((site.name, f"has {_worst(small)}"))
+            found.append((qdq.name, f"has {_worst(small)}"))
     return gathered(f"float16 scales are below {float(_FP16.tiny):.3g}", found)
 
 
 def scale_underflow(graph: Graph) -> list[Hit]:
     """Find float32 scales that would become 0, subnormal or infinite in float16."""
     found = []
-    for site, scale in _values((site for site in graph.sites if site.code != TensorProto.INT32), "float32"):
+    for qdq, scale in _values((qdq for qdq in graph.qdq_nodes if qdq.element_type != TensorProto.INT32), "float32"):
         sound = scale[np.isfinite(scale) & (scale > 0)]
         lost = sound[(sound < float(_FP16.tiny)) | (sound > float(_FP16.max))]
         if lost.size:
-            found.append((site.name, f"has {_worst(lost)}"))
+            found.append((qdq.name, f"has {_worst(lost)}"))
     return gathered("float32 scales do not fit float16", found)

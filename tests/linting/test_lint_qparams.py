@@ -71,14 +71,14 @@ def test_codes_without_arithmetic_are_errors(found, code) -> None:
     [finding] = found("code-type", pair(code=code))
     assert finding.severity is Severity.ERROR
     name = np.dtype(code).name.upper()
-    assert finding.message == f"codes of activations are not INT8: 'a/Q' has {name}, 'a/DQ' has {name}"
+    assert finding.message == f"quantized activations are not INT8: 'a/Q' has {name}, 'a/DQ' has {name}"
 
 
 def test_weights_of_uint8_are_named_apart(found) -> None:
     build = Builder()
     out = build.weight("w", (16, 16), code=np.uint8)
     [finding] = found("code-type", build.model([out]))
-    assert finding.message == "codes of weights are not INT8: 'w/DQ' has UINT8"
+    assert finding.message == "quantized weights are not INT8: 'w/DQ' has UINT8"
 
 
 def test_codes_are_known_behind_a_quantizer_without_zero_point(found) -> None:
