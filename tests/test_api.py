@@ -17,8 +17,8 @@ from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
 from yoloqat.finetuning import SupervisionConfig
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
+from yoloqat.sensitivity.edges import state_hash
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.switching import state_hash
 
 NAMES = [
     "Dataset",

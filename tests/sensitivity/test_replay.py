@@ -12,10 +12,10 @@ from yoloqat.datasets import calibration_images, load_dataset
 from yoloqat.detectors import load_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
-from yoloqat.sensitivity.models import OTHER
+from yoloqat.sensitivity.edges import state_hash, switched
+from yoloqat.sensitivity.items import OTHER
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.switching import state_hash, switched
 
 SCANS = [
     {},
