@@ -2,11 +2,11 @@
 
     python benchmarks/sensitivity.py model.safetensors --data coco.yaml --imgsz 320 --images 64
 
-The naive scan evaluates the whole model for each item, as one does by hand; it is timed on --naive-chunks chunks in turn with the
-exact replay of the same chunks, and each of its outputs on the first must equal the replay's to the last bit. The exact scan then
-goes over all images; the adaptive one takes what it asks for out of the same findings, so that both see the same numbers. With
---plant K, bits are first taken from K random layers until each alone costs 0.01 mAP on all images, over --seeds seeds, and the
-adaptive scan must find them.
+The naive scan evaluates the whole model for each item, as one does by hand; it is timed on --naive-chunks batches in turn with
+the exact replay of the same batches, and each of its outputs on the first must equal the replay's to the last bit. The exact scan
+then goes over all images; the adaptive one takes what it asks for out of the same results, so that both see the same numbers.
+With --plant K, bits are first taken from K random layers until each alone costs 0.01 mAP on all images, over --seeds seeds, and
+the adaptive scan must find them.
 """
 
 from __future__ import annotations
@@ -28,21 +28,20 @@ from yoloqat.detectors import load_detector, save_checkpoint, torch_device, torc
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.provenance import write_json
-from yoloqat.sensitivity.edges import active_edges
-from yoloqat.sensitivity.models import BASE
-from yoloqat.sensitivity.outcome import measured
+from yoloqat.sensitivity.edges import active_edges, switched
+from yoloqat.sensitivity.items import BASE
 from yoloqat.sensitivity.proxies import rank_correlation
+from yoloqat.sensitivity.ranking import measured
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import MODES, ONE_AT_A_TIME, ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.switching import switched
 from yoloqat.sensitivity.workers import work
 
 LOSS = 0.01
 """What each planted layer costs alone, at least, on all images: a sensitive site, not only a coarse one."""
 
 TRIED_ON = 4
-"""Chunks of images on which a layer must surely cost that much before it is tried on all."""
+"""Batches of images on which a layer must surely cost that much before it is tried on all."""
 
 
 def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfig, seed: int, path: Path) -> list[str]:
@@ -80,20 +79,20 @@ def plant(args: argparse.Namespace, dataset: DetectionDataset, config: EvalConfi
 
 def _costs(scanner: Scanner, study: Study, layer: str) -> bool:
     """Return whether a layer alone surely costs something on a few images, and does on all."""
-    chunks = range(len(scanner.chunks))
-    for part in (chunks[:TRIED_ON], chunks):
+    batches = range(len(scanner.batches))
+    for part in (batches[:TRIED_ON], batches):
         study.want([BASE, layer], part)
         work(study, scanner)
-        effect = measured(study, scanner).effect(study.findings(layer))
-        if (effect.interval[0] if part != chunks else effect.effect) < LOSS:
+        effect = measured(study, scanner).effect(study.results(layer))
+        if (effect.interval[0] if part != batches else effect.effect) < LOSS:
             return False
     return True
 
 
-def compare_forwards(scanner: Scanner, chunks: int) -> dict[str, float]:
+def compare_forwards(scanner: Scanner, batches: int) -> dict[str, float]:
     """Check that the replay of every item equals the full forward, then time both as a scan of either kind runs them.
 
-    All replays of a chunk are timed in a row, then all full forwards of the same chunk: in turn item by item each would find
+    All replays of a batch are timed in a row, then all full forwards of the same batch: in turn item by item each would find
     the other's memory and caches. Times are those of the processor, which neighbours disturb little, and of all threads
     together.
     """
@@ -107,10 +106,10 @@ def compare_forwards(scanner: Scanner, chunks: int) -> dict[str, float]:
             return output if isinstance(output, torch.Tensor) else output[0]
 
     replayed, naive, base = [], [], []
-    for chunk in range(chunks):
-        images, _ = scanner.images(chunk)
+    for batch in range(batches):
+        images, _ = scanner.images(batch)
         replay = scanner.replay(images)
-        if not chunk:
+        if not batch:
             for name, output in replay.run(images, names, memory=1 << 40):
                 if not torch.equal(output, full(images, name)):
                     raise SystemExit(f"{name}: the replay differs from the full forward")

@@ -17,8 +17,8 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, load_dataset
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
 from yoloqat.pipeline.demo import demo_assets
-from yoloqat.sensitivity.outcome import bootstrapped, evaluations, measured, rows_of
 from yoloqat.sensitivity.proxies import Noise
+from yoloqat.sensitivity.ranking import bootstrapped, evaluations, measured, rank_items
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
@@ -67,7 +67,7 @@ def test_a_study_gives_the_same_rows(study: Study, scanner: Scanner, few: Detect
     assert study.counts() == (38, 38)
     known = measured(study, scanner)
     noises = {name: Noise(**values) for name, values in study.noted("noise").items()}
-    rows = rows_of(study, scanner, known, noises=noises, shares=study.noted("shares"))
+    rows = rank_items(study, scanner, known, noises=noises, shares=study.noted("shares"))
     rows = bootstrapped(rows, study, known, first=10, seed=0)
     assert [row.item.name for row in rows] == [item["name"] for item in expected["items"]]
     for row, item in zip(rows, expected["items"], strict=True):
@@ -84,7 +84,7 @@ def test_a_study_gives_the_same_rows(study: Study, scanner: Scanner, few: Detect
 
 def test_a_study_that_was_interrupted_goes_on(study: Study, scanner: Scanner) -> None:
     last = "model.21"
-    before = {name: study.findings(name) for name in scanner.names}
+    before = {name: study.results(name) for name in scanner.names}
     with sqlite3.connect(study.path) as connection:
         connection.execute("UPDATE piece SET done = 0, matches = NULL WHERE item = ?", (last,))
     assert study.counts() == (36, 38)
@@ -92,11 +92,11 @@ def test_a_study_that_was_interrupted_goes_on(study: Study, scanner: Scanner) ->
         OneProcess(study, scanner).work()
     assert study.counts() == (38, 38)
     for name in scanner.names:
-        found = study.findings(name)
+        found = study.results(name)
         assert found.keys() == before[name].keys()
-        for chunk, finding in found.items():
-            assert name == last or vars(finding) == vars(before[name][chunk])
-            assert finding.head_error == pytest.approx(before[name][chunk].head_error, rel=0.2)
+        for batch, result in found.items():
+            assert name == last or vars(result) == vars(before[name][batch])
+            assert result.head_error == pytest.approx(before[name][batch].head_error, rel=0.2)
 
 
 def test_a_checkpoint_gives_the_same_numbers() -> None:

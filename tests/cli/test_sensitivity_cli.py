@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -99,6 +100,10 @@ def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
     ran = cli(*line, "--budget", 0.4)
     assert ran.code == 0, ran.err
     found = ran.result["results"]["adaptive"]
+    with sqlite3.connect(ran.directory / "study.db") as study:
+        (kept,) = study.execute("SELECT value FROM note WHERE name LIKE 'round 0%'").fetchone()
+    assert json.loads(kept).keys() == {"items", "chunks", "cost"}  # as in the first version
+    assert found["rounds"][0].keys() == {"items", "chunks", "forwards"}
     assert found["rounds"][0]["items"] == 24  # all, and the base's opposite
     assert 0 < found["spent"] <= found["budget"] == 0.4
     assert found["forwards"] == pytest.approx(sum(one["forwards"] for one in found["rounds"]))
@@ -124,16 +129,16 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_again(
     line = ("sensitivity", tiny_checkpoint, *small)
     whole = cli(*line, out=tmp_path / "whole").result["results"]
     seen: list[str] = []
-    finding = scanner_module.Scanner._finding
+    result = scanner_module.Scanner._result
 
     def counted(self: Any, name: str, *rest: Any, **named: Any) -> Any:
         if len(seen) == 7:
             raise KeyboardInterrupt
         seen.append(name)
-        return finding(self, name, *rest, **named)
+        return result(self, name, *rest, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(scanner_module.Scanner, "_finding", counted)
+        patched.setattr(scanner_module.Scanner, "_result", counted)
         ran = cli(*line)
         assert ran.code == 130
         assert "result.json" not in ran.files
@@ -141,12 +146,12 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_again(
     rest: list[str] = []
     monkeypatch.setattr(
         scanner_module.Scanner,
-        "_finding",
-        lambda self, name, *a, **k: (rest.append(name), finding(self, name, *a, **k))[1],
+        "_result",
+        lambda self, name, *a, **k: (rest.append(name), result(self, name, *a, **k))[1],
     )
     resumed = cli(*line)
     assert resumed.code == 0, resumed.err
-    assert len(seen) + len(rest) == 20  # 8 blocks, the base and its opposite, on two chunks
+    assert len(seen) + len(rest) == 20  # 8 blocks, the base and its opposite, on two batches
     assert timeless(resumed.result["results"]) == timeless(whole)
 
 
@@ -169,12 +174,12 @@ def test_a_study_of_other_inputs_is_refused(cli: Cli, tiny_checkpoint: Path, sma
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--bits", 8), "bits of the site under test is 8 in a model of 8 bits"),
+        (("--bits", 8), "bits of the quantizer under test is 8 in a model of 8 bits"),
         (("--metric", "class:dog"), "metric is 'class:dog'; expected one of the classes box, disc, star"),
         (("--group", "stem"), "group is 'stem'; expected NAME=PATTERN,PATTERN"),
         (("--budget", 2.0), "--budget is 2.0; expected a number from 0 to 1"),
         (("--budget", 0.0), "budget is 0.0; expected a number above 0 and at most 1"),
-        (("--budget", 0.01), "budget is 0.01 and one chunk of 8 images"),
+        (("--budget", 0.01), "budget is 0.01 and one batch of 8 images"),
         (("--workers", 999), "999 workers of 1 threads each want 999 cores"),
         (("--workers", 0), "--workers is 0; expected a whole number from 1 to 1024"),
         (("--top", 0), "--top is 0; expected a whole number from 1 to 10000000"),
@@ -230,7 +235,7 @@ def test_a_damaged_study_ends_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_
             'UPDATE note SET value = \'{"items": ["x"], "chunks": [9], "cost": 1}\' WHERE name LIKE \'round 0%\'',
             "a round of",
         ),
-        ("INSERT INTO piece (item, chunk) VALUES ('ghost', 0)", "pieces of chunk 0 for ghost"),
+        ("INSERT INTO piece (item, chunk) VALUES ('ghost', 0)", "pieces of batch 0 for ghost"),
         ("UPDATE piece SET matches = x'00'", "1 bytes of matches cannot be read"),
         ("UPDATE piece SET detections = NULL", "detections file '"),
         (

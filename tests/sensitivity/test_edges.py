@@ -6,9 +6,9 @@ from torch import nn
 
 from yoloqat.config import QuantConfig
 from yoloqat.errors import CalibrationError, ModelError
-from yoloqat.quant import quantized_layers, share_quantizers, swap_layers, swappable_layers
+from yoloqat.quant import quantized_layers, share_quantizers, state_digest, swap_layers, swappable_layers
 from yoloqat.quant.graph import Executor, trace
-from yoloqat.sensitivity.edges import active_edges, markers
+from yoloqat.sensitivity.edges import OFF, Switch, active_edges, placeholders, switched, switched_quantizer
 
 
 class Siblings(nn.Module):
@@ -48,7 +48,7 @@ def test_every_use_of_a_shared_quantizer_is_an_edge(siblings):
 def test_each_node_belongs_to_the_edge_of_the_layer_that_reads_it(siblings):
     edges = active_edges(siblings)
     traced = trace(siblings, torch.rand(1, 3, 4, 4))
-    found = markers(edges, traced, Executor(siblings, traced))
+    found = placeholders(edges, traced, Executor(siblings, traced))
     assert [len(found[name]) for name in ("a._input_quantizer", "b._input_quantizer")] == [1, 1]
     assert len(found["twice._input_quantizer"]) == 2
     readers = traced.readers()
@@ -78,4 +78,48 @@ def test_a_node_that_no_module_holds_is_told(siblings):
     edges = [edge for edge in active_edges(siblings) if edge.holder != "b"]
     traced = trace(siblings, torch.rand(1, 3, 4, 4))
     with pytest.raises(ModelError, match=r"quantizer 'b\._weight_quantizer' is used in 'b', which does not hold it"):
-        markers(edges, traced, Executor(siblings, traced))
+        placeholders(edges, traced, Executor(siblings, traced))
+
+
+def test_a_switched_quantizer_leaves_the_given_one_alone(make_scanner):
+    quantizer = make_scanner().edges[0].quantizer
+    x = torch.linspace(-1, 1, 101)
+    before = quantizer(x)
+    assert torch.equal(switched_quantizer(quantizer, OFF)(x), x)
+    narrow = switched_quantizer(quantizer, Switch(3))(x)
+    assert len(narrow.unique()) <= 8 < len(before.unique())
+    assert torch.equal(quantizer(x), before)
+
+
+def test_switching_ends_with_its_context_and_spares_other_users(make_scanner):
+    scanner = make_scanner()
+    edges = {edge.name: edge for edge in scanner.edges}
+    module = scanner.detector.module
+    shared = [edge for edge in scanner.edges if sum(other.quantizer is edge.quantizer for other in scanner.edges) > 1]
+    before = state_digest(module)
+    for edge in (shared[0], shared[-1]):  # the owner and one that holds a reference
+        with switched(module, edges, {edge.name: OFF}):
+            holder = module.get_submodule(edge.holder)
+            assert getattr(holder, edge.attributes[0])._disabled
+            for other in shared:
+                if other.name != edge.name:
+                    assert not getattr(module.get_submodule(other.holder), other.attributes[0])._disabled
+            assert state_digest(module) != before
+        assert state_digest(module) == before
+        assert getattr(holder, edge.attributes[0]) is edge.quantizer
+
+
+def test_the_hash_sees_ranges_schemes_and_switches(make_scanner):
+    module, edges = make_scanner().detector.module, make_scanner().edges
+    quantizer = edges[3].quantizer
+    hashes = {state_digest(module)}
+    amax = quantizer.amax
+    quantizer.amax = amax * 1.001
+    hashes.add(state_digest(module))
+    quantizer.amax = amax
+    quantizer.disable_quant()
+    hashes.add(state_digest(module))
+    quantizer.enable_quant()
+    quantizer.scheme = switched_quantizer(quantizer, Switch(7)).scheme
+    hashes.add(state_digest(module))
+    assert len(hashes) == 4

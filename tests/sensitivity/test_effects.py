@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from yoloqat.detectors import TorchPredictor
 from yoloqat.evaluation import Resampling, bootstrap, evaluate
+from yoloqat.sensitivity.edges import switched
 from yoloqat.sensitivity.effects import Effect, tied, with_least_error
-from yoloqat.sensitivity.models import BASE, OTHER
-from yoloqat.sensitivity.outcome import evaluations, measured, rank_correlation
+from yoloqat.sensitivity.items import BASE, OTHER
+from yoloqat.sensitivity.ranking import evaluations, measured, rank_correlation
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.switching import switched
 from yoloqat.sensitivity.workers import work
 
 BOUNDS = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)).map(lambda b: (b[0] - b[1], b[0] + b[1])), max_size=8)
@@ -51,7 +51,7 @@ def test_images_needed_shrink_the_interval_to_the_effect():
 def study_of(tmp_path_factory):
     def make(scanner, name):
         study = Study(tmp_path_factory.mktemp(name) / "study.db", {})
-        study.want(scanner.names, range(len(scanner.chunks)))
+        study.want(scanner.names, range(len(scanner.batches)))
         work(study, scanner)
         return study
 
@@ -71,11 +71,11 @@ def test_every_item_has_the_metric_of_a_full_evaluation_to_the_last_bit(make_sca
     for name, switches in [(BASE, scanner.base), *scanner.switches.items()]:
         with switched(scanner.detector.module, edges, switches):
             full = evaluate(predictor, dataset, scanner.config)
-        found = known.effect(study.findings(name))
+        found = known.effect(study.results(name))
         assert found.value == metric.read(full.metrics), name
         assert found.images == len(dataset.images)
     floating, quantized = evaluations(study, scanner, dataset)
-    other = known.effect(study.findings(OTHER))
+    other = known.effect(study.results(OTHER))
     assert abs(other.effect) == pytest.approx(abs(metric.read(floating.metrics) - metric.read(quantized.metrics)))
     study.close()
 
@@ -87,9 +87,9 @@ def test_the_standard_error_is_that_of_the_paired_bootstrap(make_scanner, study_
     base = bootstrap(known.matches(), Resampling(10, 3000))
     ratios = []
     for item in scanner.items:
-        findings = study.findings(item.name)
-        found = known.effect(findings)
-        resampled = (base - bootstrap(known.matches(findings), Resampling(10, 3000))).std()
+        results = study.results(item.name)
+        found = known.effect(results)
+        resampled = (base - bootstrap(known.matches(results), Resampling(10, 3000))).std()
         if resampled > 0.01:
             ratios.append(found.error / resampled)
     assert len(ratios) >= 5

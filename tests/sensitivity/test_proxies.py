@@ -8,9 +8,9 @@ import torch
 
 from yoloqat.quant import quantization_disabled
 from yoloqat.quant.graph import Executor, trace
+from yoloqat.sensitivity.edges import Switch, switched_quantizer
 from yoloqat.sensitivity.proxies import PSEUDO_LABEL, Noise, edge_noise, joined
 from yoloqat.sensitivity.scanner import head_error
-from yoloqat.sensitivity.switching import Switch, switched_quantizer
 
 
 @pytest.fixture

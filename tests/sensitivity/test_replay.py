@@ -13,10 +13,10 @@ from yoloqat.detectors import load_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import state_digest
-from yoloqat.sensitivity.models import OTHER
+from yoloqat.sensitivity.edges import switched
+from yoloqat.sensitivity.items import OTHER
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.switching import switched
 
 SCANS = [
     {},

@@ -13,7 +13,7 @@ from yoloqat.sensitivity.settings import ScanConfig
         ({"granularity": "net"}, "granularity is 'net'; expected one of layer, quantizer, block, group"),
         ({"granularity": "group"}, "granularity is 'group' with 0 groups"),
         ({"groups": ("a=b",)}, "granularity is 'layer' with 1 groups"),
-        ({"bits": 1}, "bits of the site under test is 1; expected a whole number from 2 to 16"),
+        ({"bits": 1}, "bits of the quantizer under test is 1; expected a whole number from 2 to 16"),
     ],
 )
 def test_unfit_values_are_refused(values, text):

@@ -14,14 +14,13 @@ import pytest
 from yoloqat.errors import ConfigError, DataError, OutputError, YoloqatError
 from yoloqat.sensitivity import owners
 from yoloqat.sensitivity import study as study_module
-from yoloqat.sensitivity.owners import is_gone, this_process
-from yoloqat.sensitivity.study import Finding, Study
+from yoloqat.sensitivity.study import Study, WorkResult, is_gone, this_process
 
 INPUTS = {"model": "abc", "threads": 1, "evaluation": {"imgsz": 64, "batch": 4}}
 
 
-def finding(number=0):
-    return Finding(b"matches %d" % number, 0.25, 1.5, 0.5, 3, b"detections")
+def result(number=0):
+    return WorkResult(b"matches %d" % number, 0.25, 1.5, 0.5, 3, b"detections")
 
 
 @pytest.fixture
@@ -47,21 +46,21 @@ def test_what_was_finished_is_there_when_it_is_opened_again(open_study):
     study.want(["a", "b"], range(2))
     chunk, items = study.claim()
     assert (chunk, items) == (0, ["a", "b"])
-    assert study.finish("a", 0, finding(7))
+    assert study.finish("a", 0, result(7))
     study.close()
     again = open_study()
     assert again.counts() == (1, 4)
-    assert list(again.findings("a")) == [0]
-    assert again.findings("a")[0].matches == b"matches 7"
-    assert again.findings("a")[0].detections == b"detections"
-    assert again.findings("b") == {}
+    assert list(again.results("a")) == [0]
+    assert again.results("a")[0].matches == b"matches 7"
+    assert again.results("a")[0].detections == b"detections"
+    assert again.results("b") == {}
 
 
 def test_wanting_again_changes_nothing(open_study):
     study = open_study()
     study.want(["a"], [0])
     study.claim()
-    study.finish("a", 0, finding())
+    study.finish("a", 0, result())
     study.want(["a", "b"], [0])
     assert study.counts() == (1, 2)
     assert study.claim() == (0, ["b"])
@@ -75,7 +74,7 @@ def test_two_owners_share_and_never_take_the_same(open_study):
     while (claimed := two.claim()) is not None:
         taken.append(claimed)
         for item in claimed[1]:
-            assert two.finish(item, claimed[0], finding())
+            assert two.finish(item, claimed[0], result())
     pairs = [(chunk, item) for chunk, items in taken for item in items]
     assert len(pairs) == len(set(pairs)) == 36
     assert two.claims() == 36
@@ -102,14 +101,14 @@ def test_a_claim_ends_with_its_time(open_study, monkeypatch):
     assert other.claim() is None
     now[0] += 2
     assert other.claim() == (0, ["a"])
-    assert not slow.finish("a", 0, finding(1))  # too late: it is another's now
-    assert other.finish("a", 0, finding(2))
-    assert not slow.finish("a", 0, finding(3))
-    assert slow.findings("a")[0].matches == b"matches 2"
+    assert not slow.finish("a", 0, result(1))  # too late: it is another's now
+    assert other.finish("a", 0, result(2))
+    assert not slow.finish("a", 0, result(3))
+    assert slow.results("a")[0].matches == b"matches 2"
 
 
 def test_a_claim_of_a_dead_process_is_free_at_once(open_study):
-    code = "from yoloqat.sensitivity.owners import this_process; print(this_process())"
+    code = "from yoloqat.sensitivity.study import this_process; print(this_process())"
     dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert is_gone(dead)
     assert not is_gone(this_process())
@@ -173,7 +172,7 @@ def test_it_is_a_file_in_wal_mode_with_a_transaction_per_piece(open_study, path)
     study = open_study()
     study.want(["a", "b"], [0])
     study.claim()
-    study.finish("a", 0, finding())
+    study.finish("a", 0, result())
     other = sqlite3.connect(path)  # sees what is written, without the writer's help
     assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert other.execute("SELECT item FROM piece WHERE done = 1").fetchall() == [("a",)]
@@ -186,6 +185,14 @@ def test_the_first_note_is_heard(open_study):
     study.note("round 1", {"items": ["a"], "chunks": [3]})
     study.note("round 1", {"items": ["b"], "chunks": [4]})
     assert study.noted("round 1") == {"items": ["a"], "chunks": [3]}
+
+
+def test_what_is_made_once_is_read_afterwards(open_study):
+    study = open_study()
+    assert study.once("shares", lambda: {"a": 1}, lambda kept: kept["a"]) == 1
+    assert study.once("shares", lambda: {"a": 2}, lambda kept: kept["a"]) == 1
+    with pytest.raises(DataError, match=r"note 'shares': KeyError 'b'"):
+        study.once("shares", dict, lambda kept: kept["b"])
 
 
 def test_threads_may_use_one_study(open_study):
@@ -203,7 +210,7 @@ def test_threads_may_use_one_study(open_study):
 
     thread = threading.Thread(target=renew)
     thread.start()
-    assert all(study.finish(item, 0, finding()) for item in items)
+    assert all(study.finish(item, 0, result()) for item in items)
     thread.join()
     assert not errors
 
@@ -212,7 +219,7 @@ def filled(study):
     study.want(["a", "b"], range(3))
     chunk, items = study.claim()
     for item in items:
-        assert study.finish(item, chunk, finding(chunk))
+        assert study.finish(item, chunk, result(chunk))
     study.note("round 0", {"items": ["a"], "chunks": [0], "cost": 1.0})
     study.release()
     study.close()
@@ -226,10 +233,10 @@ def used(path, owner="fuzz"):
         claimed = study.claim()
         if claimed is not None:
             for item in claimed[1]:
-                study.finish(item, claimed[0], finding())
+                study.finish(item, claimed[0], result())
         study.renew()
         for item in "abc":
-            study.findings(item)
+            study.results(item)
         study.noted("round 0", lambda kept: float(kept["cost"]))
         study.note("round 1", 2)
         study.release()
@@ -246,15 +253,15 @@ def test_a_full_disk_and_a_file_that_became_read_only_end_in_one_line_and_lose_n
     study = open_study()
     study.want(["a", "b"], [0, 1])
     study.claim()
-    assert study.finish("a", 0, finding(7))
+    assert study.finish("a", 0, result(7))
     study._connection.execute(f"PRAGMA {pragma}")
-    large = Finding(random.Random(0).randbytes(1 << 20), 0.25, 1.5, 0.5, 3, None)
+    large = WorkResult(random.Random(0).randbytes(1 << 20), 0.25, 1.5, 0.5, 3, None)
     with pytest.raises(OutputError, match=rf"study '{study.path}' cannot be written \({text}\); .*make room"):
         study.finish("b", 0, large)
     assert not study._connection.in_transaction
     study.close()
     again = open_study()
-    assert again.findings("a")[0].matches == b"matches 7"
+    assert again.results("a")[0].matches == b"matches 7"
     assert again.counts() == (1, 4)
 
 
@@ -275,11 +282,11 @@ def test_a_commit_that_fails_is_told_and_rolled_back(open_study):
 
     study._connection = Full()
     with pytest.raises(OutputError, match=r"cannot be written \(database or disk is full\)"):
-        study.finish("a", 0, finding())
+        study.finish("a", 0, result())
     assert not real.in_transaction
     study._connection = real
-    assert study.findings("a") == {}
-    assert study.finish("a", 0, finding())
+    assert study.results("a") == {}
+    assert study.finish("a", 0, result())
 
 
 def test_a_file_that_another_process_holds_is_told(open_study, path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Several processes, a cluster, and processes that are killed: the same findings, and nothing done twice."""
+"""Several processes, a cluster, and processes that are killed: the same results, and nothing done twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scanner(job):
 @pytest.fixture
 def study(job, scanner):
     study = Study(job.study, job.inputs)
-    study.want(scanner.names, range(len(scanner.chunks)))
+    study.want(scanner.names, range(len(scanner.batches)))
     yield study
     study.close()
 
@@ -43,7 +43,7 @@ def study(job, scanner):
 def expected(job, scanner, tmp_path):
     """What one process finds, alone."""
     study = Study(tmp_path / "alone.db", {})
-    study.want(scanner.names, range(len(scanner.chunks)))
+    study.want(scanner.names, range(len(scanner.batches)))
     OneProcess(study, scanner).work()
     found = contents(study, scanner)
     study.close()
@@ -52,9 +52,9 @@ def expected(job, scanner, tmp_path):
 
 def contents(study, scanner):
     return {
-        (name, chunk): (finding.matches, finding.head_error, finding.changed, finding.detections)
+        (name, batch): (result.matches, result.head_error, result.changed, result.detections)
         for name in scanner.names
-        for chunk, finding in study.findings(name).items()
+        for batch, result in study.results(name).items()
     }
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,19 @@ from yoloqat.provenance import environment, write_text
 from yoloqat.quant import state_digest
 from yoloqat.report.bars import Bar, draw_bars
 from yoloqat.sensitivity.adaptive import Budget
-from yoloqat.sensitivity.models import BASE, item_is_finer
-from yoloqat.sensitivity.outcome import (
-    Row,
-    believed,
+from yoloqat.sensitivity.items import BASE, item_is_finer
+from yoloqat.sensitivity.proxies import Noise, edge_noise, joined
+from yoloqat.sensitivity.ranking import (
+    RankedItem,
     bootstrapped,
     evaluations,
+    item_results,
     measured,
-    row_results,
-    rows_of,
+    rank_items,
     summary,
+    with_posterior,
 )
-from yoloqat.sensitivity.proxies import Noise, edge_noise, joined
-from yoloqat.sensitivity.rounds import Rounds, chunks_of, run_rounds
+from yoloqat.sensitivity.rounds import Rounds, batches_of, run_rounds
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
@@ -46,7 +46,7 @@ from yoloqat.sensitivity.workers import Job, OneProcess, Workers, check_workers,
 STUDY, TABLE, CHART, IGNORE = "study.db", "items.csv", "effects.png", "ignore.txt"
 
 _TOP_SHARE = 0.03
-"""Share of the time that may go into telling the current top five."""
+"""Share of the time that may go into naming the current top five."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class ScanResult:
 
     Attributes:
         results: The keys of the result of ``sensitivity``.
-        rows: By falling effect.
+        ranking: By falling effect.
     """
 
     results: dict[str, Any]
-    rows: Sequence[Row]
+    ranking: Sequence[RankedItem]
 
 
 def run_scan(
@@ -110,7 +110,7 @@ def run_scan(
     start = time.perf_counter()
     job = Job(checkpoint, dataset, config, scan, run.out / STUDY, {}, str(run.device), run.threads, options.memory)
     if options.budget is not None:
-        Budget(options.budget, 1, 1)  # tell of an unfit one before the long part
+        Budget(options.budget, 1, 1)  # refuse an unfit one before the long part
     check_int("workers", options.workers, 1)
     check_int("top", options.top, 1)
     check_int("memory", options.memory, 1)
@@ -129,12 +129,12 @@ def run_scan(
         inputs = _inputs(scanner, dataset, run, weights=before)
         study = Study(job.study, inputs)
         try:
-            job = Job(checkpoint, dataset, config, scan, job.study, inputs, job.device, job.threads, job.memory)
+            job = replace(job, inputs=inputs)
             noises, shares = _noises(study, scanner), _shares(study, scanner)
-            with _workers(job, options, study, scanner, _telling(study, scanner, run.progress)) as workers:
+            with _workers(job, options, study, scanner, _with_leaders(study, scanner, run.progress)) as workers:
                 if options.budget is None:
                     rounds = None
-                    study.want(scanner.names, range(len(scanner.chunks)))
+                    study.want(scanner.names, range(len(scanner.batches)))
                     workers.work()
                 else:
                     rounds = run_rounds(
@@ -147,15 +147,15 @@ def run_scan(
                         costs=shares,
                         nmse={name: noise.nmse for name, noise in noises.items()},
                     )
-            chosen = None if rounds is None else chunks_of(rounds.rounds)
+            chosen = None if rounds is None else batches_of(rounds.rounds)
             known = measured(study, scanner)
-            rows = rows_of(study, scanner, known, noises=noises, shares=shares, chosen=chosen)
+            ranking = rank_items(study, scanner, known, noises=noises, shares=shares, chosen=chosen)
             if rounds is None:
-                rows = bootstrapped(rows, study, known, first=options.top, seed=options.seed)
+                ranking = bootstrapped(ranking, study, known, first=options.top, seed=options.seed)
             else:
-                rows = believed(rows, rounds.belief)
-            results = _results(study, scanner, dataset, rows, rounds)
-            results["timing"] = _timing(study, rows, intervals=known.seconds, shares=shares)
+                ranking = with_posterior(ranking, rounds.posterior)
+            results = _results(study, scanner, dataset, ranking, rounds)
+            results["timing"] = _timing(study, ranking, intervals=known.seconds, shares=shares)
         finally:
             study.close()
         if state_digest(scanner.detector.module) != before:
@@ -165,12 +165,12 @@ def run_scan(
                 hint="report this as a defect",
             )
     results |= {"state_hash": before, "state_unchanged": True, "seconds": time.perf_counter() - start}
-    _write(rows, results, run.out, top=options.top)
-    return ScanResult(results, rows)
+    _write(ranking, results, run.out, top=options.top)
+    return ScanResult(results, ranking)
 
 
 def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: str) -> dict[str, Any]:
-    """Return all that the findings depend on."""
+    """Return all that the results depend on."""
     known = environment(device=str(run.device), threads=run.threads)
     return {
         "model": weights,
@@ -194,7 +194,13 @@ def _workers(job: Job, options: ScanOptions, study: Study, scanner: Scanner, pro
 
 
 def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:
-    """Return the noise of each item on the first chunk, from the study where it is known."""
+    """Return the noise of each item on the first batch, from the study where it is known."""
+
+    def make() -> dict[str, Any]:
+        images, _ = scanner.images(0)
+        executor, classes = scanner.replay(images).executor, scanner.detector.info.classes
+        noises = edge_noise(executor, scanner.edges, images, classes=classes, bits=scanner.scan.bits)
+        return {item.name: asdict(joined(noises, item.edges)) for item in scanner.items}
 
     def read(kept: Any) -> dict[str, Noise]:
         return {
@@ -202,16 +208,7 @@ def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:
             for item in scanner.items
         }
 
-    found = study.noted("noise", read)
-    if found is None:
-        images, _ = scanner.images(0)
-        executor = scanner.replay(images).executor
-        noises = edge_noise(
-            executor, scanner.edges, images, classes=scanner.detector.info.classes, bits=scanner.scan.bits
-        )
-        study.note("noise", {item.name: asdict(joined(noises, item.edges)) for item in scanner.items})
-        found = study.noted("noise", read)
-    return dict(found)
+    return dict(study.once("noise", make, read))
 
 
 def _shares(study: Study, scanner: Scanner) -> dict[str, float]:
@@ -220,40 +217,35 @@ def _shares(study: Study, scanner: Scanner) -> dict[str, float]:
     def read(kept: Any) -> dict[str, float]:
         return {item.name: float(kept[item.name]) for item in scanner.items}
 
-    found = study.noted("shares", read)
-    if found is None:
-        images, _ = scanner.images(0)
-        study.note("shares", scanner.replay(images).shares())
-        found = study.noted("shares", read)
-    return dict(found)
+    return dict(study.once("shares", lambda: scanner.replay(scanner.images(0)[0]).shares(), read))
 
 
-def _telling(study: Study, scanner: Scanner, progress: Progress) -> Progress:
-    """Return a progress that also tells the five items of the largest effect, now and then."""
+def _with_leaders(study: Study, scanner: Scanner, progress: Progress) -> Progress:
+    """Return a progress that now and then also names the five items of the largest effect."""
     spent, began = [0.0], time.perf_counter()
 
-    def told(step: str, done: int, total: int) -> None:
+    def notify(step: str, done: int, total: int) -> None:
         progress(step, done, total)
         start = time.perf_counter()
-        if spent[0] <= _TOP_SHARE * (start - began) and len(study.findings(BASE)):
+        if spent[0] <= _TOP_SHARE * (start - began) and len(study.results(BASE)):
             known = measured(study, scanner)
-            chunks = study.findings(BASE).keys()
+            batches = study.results(BASE).keys()
             effects = {}
             for item in scanner.items:
-                findings = {chunk: found for chunk, found in study.findings(item.name).items() if chunk in chunks}
-                if findings:
-                    effects[item.name] = known.effect(findings).effect
+                results = {batch: found for batch, found in study.results(item.name).items() if batch in batches}
+                if results:
+                    effects[item.name] = known.effect(results).effect
             best = sorted(effects, key=lambda name: -effects[name])[:5]
             note(progress, step, ", ".join(f"{name} {effects[name]:+.4f}" for name in best))
             spent[0] += time.perf_counter() - start
 
-    return told
+    return notify
 
 
 def _results(
-    study: Study, scanner: Scanner, dataset: DetectionDataset, rows: Sequence[Row], rounds: Rounds | None
+    study: Study, scanner: Scanner, dataset: DetectionDataset, ranking: Sequence[RankedItem], rounds: Rounds | None
 ) -> dict[str, Any]:
-    chosen = None if rounds is None else chunks_of(rounds.rounds)
+    chosen = None if rounds is None else batches_of(rounds.rounds)
     floating, quantized = evaluations(study, scanner, dataset, chosen=chosen)
     metric = scanner.truth.metric
     ends = metric.read(floating.metrics), metric.read(quantized.metrics)
@@ -266,47 +258,53 @@ def _results(
         "granularity": scanner.scan.granularity,
         "metric": str(metric),
         "bits": scanner.scan.bits,
-        "evaluated_images": max((row.effect.images for row in rows), default=0),
-        "summary": summary(rows),
-        "adaptive": None if rounds is None else _spending(rounds, rows),
-        "items": [row_results(row, metric=str(metric), gap=gap, finer=finer, mode=scanner.scan.mode) for row in rows],
+        "evaluated_images": max((entry.effect.images for entry in ranking), default=0),
+        "summary": summary(ranking),
+        "adaptive": None if rounds is None else _spending(rounds, ranking),
+        "items": [
+            item_results(entry, metric=str(metric), gap=gap, finer=finer, mode=scanner.scan.mode) for entry in ranking
+        ],
     }
 
 
-def _spending(rounds: Rounds, rows: Sequence[Row]) -> dict[str, Any]:
+def _spending(rounds: Rounds, ranking: Sequence[RankedItem]) -> dict[str, Any]:
     """Return what an adaptive scan spent, in forwards of one image, and how sure its first items are."""
-    first = [row.chance or 0.0 for row in rows[: rounds.first]]
+    first = [entry.chance or 0.0 for entry in ranking[: rounds.first]]
     naive = rounds.budget.items * rounds.budget.images
     return {
         "budget": rounds.budget.share,
         "spent": rounds.spent / naive,
         "forwards": rounds.spent,
         "naive_forwards": naive,
-        "rounds": [{"items": len(one.items), "chunks": len(one.chunks), "forwards": one.cost} for one in rounds.rounds],
+        "rounds": [
+            {"items": len(one.items), "chunks": len(one.batches), "forwards": one.cost} for one in rounds.rounds
+        ],
         "first": rounds.first,
         "expected_right": sum(first),
         "least_sure": min(first, default=0.0),
     }
 
 
-def _timing(study: Study, rows: Sequence[Row], *, intervals: float, shares: dict[str, float]) -> dict[str, float]:
+def _timing(
+    study: Study, ranking: Sequence[RankedItem], *, intervals: float, shares: dict[str, float]
+) -> dict[str, float]:
     """Return where the time of the pieces went, in seconds of whichever processes did them."""
-    base = study.findings(BASE)
-    forward = sum(finding.forward for finding in base.values())
-    chunks = sum(len(study.findings(row.item.name)) for row in rows)
-    items = sum(row.forward for row in rows)
+    base = study.results(BASE)
+    forward = sum(result.forward for result in base.values())
+    batches = sum(len(study.results(entry.item.name)) for entry in ranking)
+    items = sum(entry.forward for entry in ranking)
     one = forward / max(len(base), 1)
     return {
         "base_forward_seconds": forward,
         "items_forward_seconds": items,
-        "scoring_seconds": sum(row.scoring for row in rows) + sum(finding.scoring for finding in base.values()),
+        "scoring_seconds": sum(entry.scoring for entry in ranking) + sum(result.scoring for result in base.values()),
         "intervals_seconds": intervals,
-        "forward_per_item": items / chunks / one if chunks and one else 0.0,
-        "forward_share_planned": sum(shares[row.item.name] for row in rows) / max(len(rows), 1),
+        "forward_per_item": items / batches / one if batches and one else 0.0,
+        "forward_share_planned": sum(shares[entry.item.name] for entry in ranking) / max(len(ranking), 1),
     }
 
 
-def _write(rows: Sequence[Row], results: dict[str, Any], out: Path, *, top: int) -> None:
+def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path, *, top: int) -> None:
     """Write the table, the chart and the ignore-list."""
     items = results["items"]
     if items:
@@ -319,17 +317,17 @@ def _write(rows: Sequence[Row], results: dict[str, Any], out: Path, *, top: int)
                 [*(item[name] for name in columns), *(item["effect_ci95"] or ("", "")), " ".join(item["quantizers"])]
             )
         write_text(out / TABLE, buffer.getvalue())
-    bars = [Bar(row.item.name, row.estimate, *row.interval) for row in rows]
+    bars = [Bar(entry.item.name, entry.estimate, *entry.interval) for entry in ranking]
     title = f"{results['mode']}, {results['granularity']}, {results['evaluated_images']} images"
     draw_bars(bars, out / CHART, title=title, axis=f"effect on {results['metric']}, 95 % interval")
-    write_text(out / IGNORE, ignore_list(rows[:top]))
+    write_text(out / IGNORE, ignore_list(ranking[:top]))
 
 
-def ignore_list(rows: Sequence[Row]) -> str:
+def ignore_list(ranking: Sequence[RankedItem]) -> str:
     """Return the layers of some items, one per line, in the form that ``--ignore @FILE`` takes."""
-    lines = [f"# the {len(rows)} items of the largest effect, the largest first"]
-    for row in rows:
-        low, high = row.interval
-        lines.append(f"# {row.item.name}: effect {row.estimate:+.5f} [{low:+.5f}, {high:+.5f}]")
-        lines += row.item.layers or ["# (inside the forward of a block; no layer to ignore)"]
+    lines = [f"# the {len(ranking)} items of the largest effect, the largest first"]
+    for entry in ranking:
+        low, high = entry.interval
+        lines.append(f"# {entry.item.name}: effect {entry.estimate:+.5f} [{low:+.5f}, {high:+.5f}]")
+        lines += entry.item.layers or ["# (inside the forward of a block; no layer to ignore)"]
     return "\n".join(dict.fromkeys(lines)) + "\n"

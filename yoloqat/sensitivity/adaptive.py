@@ -31,7 +31,7 @@ SURE = 0.98
 
 TRANSLATION = 1.0
 """Standard errors by which the prior may move a measured effect at most: of the effect itself or of its distance to the other
-items, whichever is smaller. True effects have long tails, and a site that stands out must stay where it was measured (the
+items, whichever is smaller. True effects have long tails, and an item that stands out must stay where it was measured (the
 limited translation of Efron and Morris, 1972)."""
 
 _LEAST = 1e-12
@@ -90,7 +90,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Belief:
+class Posterior:
     """What the evidence and the prior say; every array has one entry per item.
 
     Attributes:
@@ -124,7 +124,7 @@ class Belief:
         return [self.names[index] for index in sorted(open_ones, key=lambda index: abs(self.chances[index] - 0.5))]
 
 
-def believe(evidence: Evidence, *, first: int) -> Belief:
+def estimate(evidence: Evidence, *, first: int) -> Posterior:
     """Combine measured effects with what the proxies predict of them.
 
     Args:
@@ -141,7 +141,7 @@ def believe(evidence: Evidence, *, first: int) -> Belief:
     means = np.clip(drawn_in, evidence.effects - limit, evidence.effects + limit)
     drawn = means[:, None] + evidence.noise
     places = np.argsort(np.argsort(-drawn, axis=0, kind="stable"), axis=0)
-    return Belief(evidence.names, means, (places < first).mean(axis=1), first)
+    return Posterior(evidence.names, means, (places < first).mean(axis=1), first)
 
 
 def _misfit(left: NDArray[np.float64], variance: NDArray[np.float64]) -> float:
@@ -173,12 +173,12 @@ class Round:
 
     Attributes:
         items: The items.
-        chunks: The chunks of images.
+        batches: The batches of images.
         cost: In forwards of one image.
     """
 
     items: tuple[str, ...]
-    chunks: tuple[int, ...]
+    batches: tuple[int, ...]
     cost: float
 
 
@@ -188,20 +188,20 @@ def first_round(budget: Budget, costs: Mapping[str, float], sizes: Sequence[int]
     Args:
         budget: What may be spent.
         costs: Share of a forward that each item costs, the base's opposite among them.
-        sizes: Images of each chunk.
-        order: Chunks in the order they are taken.
+        sizes: Images of each batch.
+        order: Batches in the order they are taken.
 
     Raises:
-        ConfigError: The budget does not suffice for a single chunk.
+        ConfigError: The budget does not suffice for a single batch.
     """
     found = _taken(tuple(costs), ROUNDS[0] * budget.forwards, costs, sizes, order)
-    if not found.chunks:
+    if not found.batches:
         found = _taken(tuple(costs), budget.forwards, costs, sizes, order[:1])
-    if not found.chunks:
+    if not found.batches:
         needed = sizes[order[0]] * (1 + sum(costs.values())) / (budget.items * budget.images)
         raise ConfigError(
-            f"budget is {budget.share} and one chunk of {sizes[order[0]]} images for {budget.items} items needs {needed:.3f}",
-            expected="a budget for every item on one chunk at least",
+            f"budget is {budget.share} and one batch of {sizes[order[0]]} images for {budget.items} items needs {needed:.3f}",
+            expected="a budget for every item on one batch at least",
             hint="raise --budget, or lower --batch",
         )
     return found
@@ -212,7 +212,7 @@ def later_round(
     budget: Budget,
     *,
     spent: float,
-    belief: Belief,
+    posterior: Posterior,
     costs: Mapping[str, float],
     sizes: Sequence[int],
     order: Sequence[int],
@@ -223,16 +223,16 @@ def later_round(
         number: From 1.
         budget: What may be spent.
         spent: What was, in forwards of one image.
-        belief: What is known.
+        posterior: What is known.
         costs: Share of a forward that each item costs.
-        sizes: Images of each chunk.
-        order: Chunks that were not used yet, in the order they are taken.
+        sizes: Images of each batch.
+        order: Batches that were not used yet, in the order they are taken.
     """
     allowance = (budget.forwards - spent) * ROUNDS[number] / sum(ROUNDS[number:])
-    names = belief.undecided()
+    names = posterior.undecided()
     while names and order:
         found = _taken(tuple(names), allowance, costs, sizes, order)
-        if found.chunks:
+        if found.batches:
             return found
         names.pop()  # the one that is the surest of those that are not
     return None
@@ -242,10 +242,10 @@ def _taken(
     names: tuple[str, ...], allowance: float, costs: Mapping[str, float], sizes: Sequence[int], order: Sequence[int]
 ) -> Round:
     each = 1 + math.fsum(costs[name] for name in names)
-    chunks, cost = [], 0.0
-    for chunk in order:
-        if cost + sizes[chunk] * each > allowance:
+    batches, cost = [], 0.0
+    for batch in order:
+        if cost + sizes[batch] * each > allowance:
             break
-        chunks.append(chunk)
-        cost += sizes[chunk] * each
-    return Round(names, tuple(chunks), cost)
+        batches.append(batch)
+        cost += sizes[batch] * each
+    return Round(names, tuple(batches), cost)

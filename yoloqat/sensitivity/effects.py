@@ -16,7 +16,7 @@ from yoloqat.evaluation.ground_truth import GroundTruth
 from yoloqat.evaluation.image_matches import ImageMatches, unpack
 from yoloqat.evaluation.matching import Matches
 from yoloqat.evaluation.precision import assemble, influence, mean_precision
-from yoloqat.sensitivity.study import Finding
+from yoloqat.sensitivity.study import WorkResult
 
 Z95 = 1.959963984540054
 """Standard errors on either side of a 95 % interval of a normal distribution."""
@@ -74,12 +74,12 @@ def with_least_error(effects: Sequence[Effect]) -> list[Effect]:
 
 
 class Measured:
-    """What the findings of the base model and of items say, on whichever chunks they have in common.
+    """What the results of the base model and of items say, on whichever batches they have in common.
 
     Args:
         truth: What was matched with.
-        positions: Positions in the ground truth of each chunk's images.
-        base: Findings of the base model by chunk.
+        positions: Positions in the ground truth of each batch's images.
+        base: Findings of the base model by batch.
         sign: 1 where items are finer than the base, -1 where they are coarser.
 
     Attributes:
@@ -88,24 +88,24 @@ class Measured:
     """
 
     def __init__(
-        self, truth: GroundTruth, positions: Sequence[Sequence[int]], base: Mapping[int, Finding], *, sign: int
+        self, truth: GroundTruth, positions: Sequence[Sequence[int]], base: Mapping[int, WorkResult], *, sign: int
     ) -> None:
         self._truth, self._positions, self.sign = truth, positions, sign
-        self._base = {chunk: unpack(finding.matches) for chunk, finding in base.items()}
+        self._base = {batch: unpack(result.matches) for batch, result in base.items()}
         self._bases: dict[tuple[int, ...], tuple[float | None, NDArray[np.float64]]] = {}
         self._resampled: dict[tuple[int, ...], NDArray[np.float64]] = {}
         self.seconds = 0.0
 
-    def matches(self, findings: Mapping[int, Finding] | None = None, chunks: Sequence[int] | None = None) -> Matches:
-        """Return the matches of an item, or of the base model, on its chunks."""
-        chosen = sorted(self._base if findings is None else findings) if chunks is None else chunks
+    def matches(self, results: Mapping[int, WorkResult] | None = None, batches: Sequence[int] | None = None) -> Matches:
+        """Return the matches of an item, or of the base model, on its batches."""
+        chosen = sorted(self._base if results is None else results) if batches is None else batches
         found: dict[int, ImageMatches] = {}
-        for chunk in chosen:
-            own = self._base[chunk] if findings is None else unpack(findings[chunk].matches)
-            positions, bases = self._positions[chunk], self._base[chunk]
+        for batch in chosen:
+            own = self._base[batch] if results is None else unpack(results[batch].matches)
+            positions, bases = self._positions[batch], self._base[batch]
             if not len(positions) == len(own) == len(bases) or None in bases:
                 raise DataError(
-                    f"the study has matches of {len(own)} and {len(bases)} images on chunk {chunk}",
+                    f"the study has matches of {len(own)} and {len(bases)} images on batch {batch}",
                     expected=f"matches of {len(positions)} images, of the base model whole",
                     hint="remove the study and scan again",
                 )
@@ -113,15 +113,15 @@ class Measured:
         order = sorted(found)
         return assemble(self._truth, order, [found[position] for position in order])
 
-    def effect(self, findings: Mapping[int, Finding]) -> Effect:
-        """Return the effect of an item on the images of its findings."""
+    def effect(self, results: Mapping[int, WorkResult]) -> Effect:
+        """Return the effect of an item on the images of its results."""
         start = time.perf_counter()
-        chunks = tuple(sorted(findings))
-        if chunks not in self._bases:
-            matches = self.matches(chunks=chunks)
-            self._bases[chunks] = mean_precision(matches), influence(matches)
-        base, base_influence = self._bases[chunks]
-        matches = self.matches(findings)
+        batches = tuple(sorted(results))
+        if batches not in self._bases:
+            matches = self.matches(batches=batches)
+            self._bases[batches] = mean_precision(matches), influence(matches)
+        base, base_influence = self._bases[batches]
+        matches = self.matches(results)
         value = mean_precision(matches)
         each = self.sign * (influence(matches) - base_influence)
         images = len(each)
@@ -129,28 +129,28 @@ class Measured:
         error = math.sqrt(spread * images / (images - 1)) if images > 1 else math.inf
         effect = 0.0 if value is None or base is None else self.sign * (value - base)
         self.seconds += time.perf_counter() - start
-        positions = tuple(sorted(position for chunk in chunks for position in self._positions[chunk]))
+        positions = tuple(sorted(position for batch in batches for position in self._positions[batch]))
         return Effect(value, effect, error, images, each, positions)
 
-    def resampled(self, findings: Mapping[int, Finding], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    def resampled(self, results: Mapping[int, WorkResult], weights: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the effect of an item on resampled images; NaN where a resample has no object.
 
         mAP50-95 stands for the metric, over whichever thresholds, sizes and classes that is of.
 
         Args:
-            findings: Of the item.
+            results: Of the item.
             weights: How often each image of the ground truth counts, shape (images, resamples), whole numbers.
 
         Returns:
             Shape (resamples,), float64.
         """
         start = time.perf_counter()
-        chunks = tuple(sorted(findings))
-        positions = sorted(position for chunk in chunks for position in self._positions[chunk])
+        batches = tuple(sorted(results))
+        positions = sorted(position for batch in batches for position in self._positions[batch])
         own = weights[positions]
-        if chunks not in self._resampled:
-            self._resampled[chunks] = mean_average_precision(self.matches(chunks=chunks), own)
-        result = self.sign * (mean_average_precision(self.matches(findings), own) - self._resampled[chunks])
+        if batches not in self._resampled:
+            self._resampled[batches] = mean_average_precision(self.matches(batches=batches), own)
+        result = self.sign * (mean_average_precision(self.matches(results), own) - self._resampled[batches])
         self.seconds += time.perf_counter() - start
         return result
 

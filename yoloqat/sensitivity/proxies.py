@@ -14,8 +14,7 @@ from torch import Tensor
 
 from yoloqat.quant.graph import Executor
 from yoloqat.quant.graph.trace import PLACEHOLDER
-from yoloqat.sensitivity.edges import Edge, markers
-from yoloqat.sensitivity.switching import Switch, switched_quantizer
+from yoloqat.sensitivity.edges import Edge, Switch, placeholders, switched_quantizer
 
 PSEUDO_LABEL = 0.25
 """Class scores of the float model above this count as its own labels for the gradient."""
@@ -58,7 +57,7 @@ def edge_noise(
         bits: Width of the codes; None leaves each its own.
     """
     traced = executor.traced
-    of_node = {index: name for name, nodes in markers(list(edges), traced, executor).items() for index in nodes}
+    of_node = {index: name for name, nodes in placeholders(list(edges), traced, executor).items() for index in nodes}
     by_name = {edge.name: edge for edge in edges}
     seen: list[tuple[str, Tensor, Tensor]] = []
     sums: dict[str, list[float]] = {edge.name: [0.0, 0.0, 0.0] for edge in edges}  # error, signal, fisher

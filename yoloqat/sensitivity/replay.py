@@ -1,7 +1,7 @@
-"""Exact replay: of one forward per batch everything upstream of a switched site is used again.
+"""Exact replay: of one forward per batch everything upstream of a switched quantizer is used again.
 
-A site changes only what depends on it. Per batch the base model runs once and keeps the values that some item will need; for
-each item the nodes downstream of its sites are run again, and nothing else. The operators, their inputs and their order are
+A quantizer changes only what depends on it. Per batch the base model runs once and keeps the values that some item will need; for
+each item the nodes downstream of its quantizers are run again, and nothing else. The operators, their inputs and their order are
 those of the full forward, so the result is the same to the last bit.
 """
 
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from yoloqat.quant.graph import Executor, Traced
 from yoloqat.quant.graph.cost import layer_costs
 from yoloqat.quant.graph.trace import CONSTANT, GETITEM, PARAMETER
-from yoloqat.sensitivity.edges import Edge, markers
-from yoloqat.sensitivity.switching import Switch, switched_quantizer
+from yoloqat.sensitivity.edges import Edge, Switch, placeholders, switched_quantizer
 
 Switches = Mapping[str, Switch]
 """What becomes of which edge, by its name; an edge that is not named stays as it is."""
@@ -63,7 +62,7 @@ class Replay:
         self.executor = Executor(module, traced)
         self._traced = traced
         self._edges = {edge.name: edge for edge in edges}
-        self._markers = markers(list(edges), traced, self.executor)
+        self._placeholders = placeholders(list(edges), traced, self.executor)
         self._base = dict(base)
         self._items = {name: dict(switches) for name, switches in items.items()}
         self._output = traced.outputs[0]
@@ -127,7 +126,7 @@ class Replay:
     def _planned(self, switches: Switches) -> _Steps:
         """Return what runs again: all that lies downstream of a marker that differs from the base, up to the output."""
         names = {name for name in {*switches, *self._base} if switches.get(name) != self._base.get(name)}
-        inside = self._traced.downstream({index for name in names for index in self._markers[name]})
+        inside = self._traced.downstream({index for name in names for index in self._placeholders[name]})
         nodes = sorted(inside & self._live)
         needed = frozenset(read for index in nodes for read in self._reads[index] if read not in inside)
         last = {read: index for index in nodes for read in self._reads[index] if read in inside}
@@ -161,7 +160,9 @@ class Replay:
 
     def _overrides(self, switches: Switches) -> dict[int, tuple[Edge, Switch]]:
         return {
-            index: (self._edges[name], switch) for name, switch in switches.items() for index in self._markers[name]
+            index: (self._edges[name], switch)
+            for name, switch in switches.items()
+            for index in self._placeholders[name]
         }
 
     def _value(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from yoloqat.sensitivity.adaptive import ROUNDS, Belief, Budget, Evidence, Round, believe, first_round, later_round
+from yoloqat.sensitivity.adaptive import ROUNDS, Budget, Evidence, Posterior, Round, estimate, first_round, later_round
 from yoloqat.sensitivity.effects import with_least_error
-from yoloqat.sensitivity.models import BASE, OTHER
-from yoloqat.sensitivity.outcome import chosen_findings, measured
+from yoloqat.sensitivity.items import BASE, OTHER
+from yoloqat.sensitivity.ranking import chosen_results, measured
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.study import Study
 from yoloqat.sensitivity.workers import Workers
@@ -29,13 +30,13 @@ class Rounds:
 
     Attributes:
         rounds: The rounds in order.
-        belief: What is known in the end.
+        posterior: What is known in the end.
         budget: What might have been spent.
         first: Number of the most sensitive items that were looked for.
     """
 
     rounds: tuple[Round, ...]
-    belief: Belief
+    posterior: Posterior
     budget: Budget
     first: int
 
@@ -45,12 +46,12 @@ class Rounds:
         return math.fsum(one.cost for one in self.rounds)
 
 
-def chunks_of(rounds: Sequence[Round]) -> dict[str, set[int]]:
-    """Return the chunks that each model ran on in some rounds."""
+def batches_of(rounds: Sequence[Round]) -> dict[str, set[int]]:
+    """Return the batches that each model ran on in some rounds."""
     found: dict[str, set[int]] = {}
     for one in rounds:
         for name in (BASE, *one.items):
-            found.setdefault(name, set()).update(one.chunks)
+            found.setdefault(name, set()).update(one.batches)
     return found
 
 
@@ -67,7 +68,7 @@ def run_rounds(
 ) -> Rounds:
     """Scan adaptively.
 
-    A round that was decided before an interruption is taken up again; decisions rest on nothing but the rounds before.
+    A round that was decided before an interruption is resumed; decisions rest on nothing but the rounds before.
 
     Args:
         study: Keeps pieces and decisions.
@@ -80,42 +81,51 @@ def run_rounds(
         nmse: Normalised squared quantization error of each item's tensors.
 
     Raises:
-        ConfigError: The budget is no share, or does not suffice for a single chunk.
+        ConfigError: The budget is no share, or does not suffice for a single batch.
     """
-    sizes = [len(chunk.records) for chunk in scanner.chunks]
+    sizes = [len(batch.records) for batch in scanner.batches]
     budget = Budget(share, len(scanner.items), sum(sizes))
     order = np.random.default_rng(seed).permutation(len(sizes)).tolist()
     own = {item.name: costs[item.name] for item in scanner.items}
 
     def read(kept: dict[str, Any]) -> Round:
         one = Round(tuple(kept["items"]), tuple(kept["chunks"]), float(kept["cost"]))
-        if not one.items or not set(one.items) <= {*own, OTHER} or not set(one.chunks) <= set(order) or not one.chunks:
-            raise ValueError(f"a round of {len(one.items)} items on {len(one.chunks)} chunks")
+        if (
+            not one.items
+            or not set(one.items) <= {*own, OTHER}
+            or not set(one.batches) <= set(order)
+            or not one.batches
+        ):
+            raise ValueError(f"a round of {len(one.items)} items on {len(one.batches)} batches")
         return one
 
     done: list[Round] = []
-    belief: Belief | None = None
+    posterior: Posterior | None = None
+
+    def decide(number: int) -> dict[str, Any] | None:
+        if posterior is None:
+            return _note(first_round(budget, own | {OTHER: 1.0}, sizes, order))
+        spent = math.fsum(one.cost for one in done)
+        used = {batch for one in done for batch in one.batches}
+        left = [batch for batch in order if batch not in used]
+        one = later_round(number, budget, spent=spent, posterior=posterior, costs=own, sizes=sizes, order=left)
+        return None if one is None else _note(one)
+
     for number in range(len(ROUNDS)):
-        name = f"round {number} of {share!r} for {first} by {seed}"
-        one = study.noted(name, read)
-        if one is None:
-            if belief is None:
-                decided: Round | None = first_round(budget, own | {OTHER: 1.0}, sizes, order)
-            else:
-                spent = math.fsum(one.cost for one in done)
-                used = {chunk for one in done for chunk in one.chunks}
-                left = [chunk for chunk in order if chunk not in used]
-                decided = later_round(number, budget, spent=spent, belief=belief, costs=own, sizes=sizes, order=left)
-            study.note(name, None if decided is None else asdict(decided))
-            one = study.noted(name, read)
+        one = study.once(f"round {number} of {share!r} for {first} by {seed}", partial(decide, number), read)
         if one is None:
             break
         done.append(one)
-        study.want([BASE, *one.items], one.chunks)
+        study.want([BASE, *one.items], one.batches)
         workers.work()
-        belief = believe(evidence(study, scanner, done, nmse, seed=seed), first=first)
-    assert belief is not None  # noqa: S101 - the first round ran
-    return Rounds(tuple(done), belief, budget, first)
+        posterior = estimate(evidence(study, scanner, done, nmse, seed=seed), first=first)
+    assert posterior is not None  # noqa: S101 - the first round ran
+    return Rounds(tuple(done), posterior, budget, first)
+
+
+def _note(one: Round) -> dict[str, Any]:
+    """Return a round as the study keeps it, under the keys that it has had from the first version on."""
+    return {"items": one.items, "chunks": one.batches, "cost": one.cost}
 
 
 def evidence(
@@ -126,19 +136,19 @@ def evidence(
     Images are drawn by the Poisson bootstrap (Chamandy et al., Estimating uncertainty for massive data streams, 2012), whose
     weights are one number per image, so that items on different images have common resamples.
     """
-    chunks = chunks_of(rounds)
+    batches = batches_of(rounds)
     known = measured(study, scanner)
     names = tuple(item.name for item in scanner.items)
     weights = np.random.default_rng(seed).poisson(1.0, size=(len(scanner.truth.image_ids), RESAMPLES))
     found, head_errors = [], np.zeros(len(names))
     noise = np.zeros((len(names), RESAMPLES))
     for index, name in enumerate(names):
-        findings = chosen_findings(study, name, chunks.get(name, set()))
-        found.append(known.effect(findings))
-        drawn = known.resampled(findings, weights) - found[index].effect
+        results = chosen_results(study, name, batches.get(name, set()))
+        found.append(known.effect(results))
+        drawn = known.resampled(results, weights) - found[index].effect
         noise[index] = np.where(np.isfinite(drawn), drawn, 0.0)
         # the first round's images alone: every item ran on them
-        common = [findings[chunk].head_error for chunk in rounds[0].chunks]
+        common = [results[batch].head_error for batch in rounds[0].batches]
         head_errors[index] = math.fsum(common) / len(common)
     # losses rise with the size of errors rather than with their squares
     proxies = np.sqrt(np.maximum(np.stack([head_errors, [nmse[name] for name in names]], axis=1), _FAINTEST))

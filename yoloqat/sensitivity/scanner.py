@@ -1,12 +1,12 @@
-"""One chunk of images through the base model and some items: forward or replay, suppression, matching."""
+"""One batch of images through the base model and some items: forward or replay, transfer to the host, NMS, matching."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,12 +26,82 @@ from yoloqat.evaluation.scoring import check_fit, suppressed
 from yoloqat.predictor import ModelInfo
 from yoloqat.quant.graph import trace
 from yoloqat.sensitivity.edges import active_edges
-from yoloqat.sensitivity.flight import landed
-from yoloqat.sensitivity.items import make_items
-from yoloqat.sensitivity.models import BASE, OTHER, base_switches, item_switches
+from yoloqat.sensitivity.items import BASE, OTHER, base_switches, item_switches, make_items
 from yoloqat.sensitivity.replay import Replay
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.study import Finding
+from yoloqat.sensitivity.study import WorkResult
+
+DEPTH = 4
+"""Outputs that may be on their way from a CUDA device at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Transfer:
+    """An output that is being copied to the host.
+
+    Attributes:
+        name: Of the model.
+        host: Where the copy lies, once ``arrived`` has passed.
+        seconds: Of the forward, where the host measured them.
+        events: Before the forward and after the copy, on a CUDA device.
+    """
+
+    name: str | None
+    host: Tensor
+    seconds: float
+    events: tuple[torch.cuda.Event, torch.cuda.Event] | None
+
+    def wait(self) -> tuple[str | None, NDArray[np.float32], float]:
+        """Wait for this output, and for none that was started later."""
+        if self.events is None:
+            return self.name, self.host.numpy(), self.seconds
+        began, arrived = self.events
+        arrived.synchronize()
+        return self.name, self.host.numpy(), began.elapsed_time(arrived) / 1e3
+
+
+def on_host(
+    outputs: Iterator[tuple[str | None, Tensor]], device: torch.device, *, depth: int = DEPTH
+) -> Iterator[tuple[str | None, NDArray[np.float32], float]]:
+    """Yield name, output as an array on the host, and seconds of each forward, in their order.
+
+    On a CUDA device nothing waits until ``depth`` later forwards have been started; elsewhere each output is there at once.
+
+    Args:
+        outputs: Runs the next forward when it is asked for the next item.
+        device: Where they run.
+        depth: Forwards that may be started before the first of them is waited for.
+    """
+    waiting: deque[_Transfer] = deque()
+    while True:
+        start = time.perf_counter()
+        began = _event() if device.type == "cuda" else None
+        if began is not None:
+            began.record(torch.cuda.current_stream(device))
+        found = next(outputs, None)
+        if found is None:
+            break
+        waiting.append(_transfer(*found, start=start, began=began))
+        if began is None or len(waiting) > depth:
+            yield waiting.popleft().wait()
+    while waiting:
+        yield waiting.popleft().wait()
+
+
+def _transfer(name: str | None, output: Tensor, *, start: float, began: torch.cuda.Event | None) -> _Transfer:
+    if began is None:
+        host = output.float().cpu()
+        return _Transfer(name, host, time.perf_counter() - start, None)
+    host = torch.empty(output.shape, dtype=torch.float32, pin_memory=True)
+    host.copy_(output.float(), non_blocking=True)
+    arrived = _event()
+    arrived.record(torch.cuda.current_stream(output.device))
+    return _Transfer(name, host, 0.0, (began, arrived))
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
 
 MEMORY = 2 << 30
 """Bytes of values that a replay keeps between items, unless said otherwise."""
@@ -40,7 +110,7 @@ _SHAPES = 4
 """Shapes whose graphs are kept; rectangular batches have many."""
 
 
-def plan_chunks(
+def plan_scan(
     dataset: DetectionDataset, config: EvalConfig, *, info: ModelInfo, device: torch.device
 ) -> list[BatchPlan]:
     """Divide the images into what goes through the module together, exactly as an evaluation does."""
@@ -55,7 +125,7 @@ def plan_chunks(
 
 
 class Scanner:
-    """Runs items on chunks of images.
+    """Runs items on batches of images.
 
     Args:
         detector: A calibrated detector; its module is moved to the device, and otherwise stays as it is.
@@ -66,7 +136,7 @@ class Scanner:
         memory: Bytes of values that a replay keeps between items.
 
     Raises:
-        ConfigError: The image size does not fit the model, or the data set lacks the metric's class, or the bits of the site
+        ConfigError: The image size does not fit the model, or the data set lacks the metric's class, or the bits of the quantizer
             under test are those it has anyway.
         DataError: Names of classes and categories do not match, or no object counts for the metric.
         CalibrationError: A quantizer has no range.
@@ -98,7 +168,7 @@ class Scanner:
                 hint="choose another with --metric, or name other annotations",
             )
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
-        self.chunks = plan_chunks(dataset, config, info=detector.info, device=device)
+        self.batches = plan_scan(dataset, config, info=detector.info, device=device)
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
 
@@ -107,15 +177,15 @@ class Scanner:
         """The models to run: the base, its opposite, and all items."""
         return [BASE, OTHER, *(item.name for item in self.items)]
 
-    def positions(self, chunk: int) -> list[int]:
-        """Return where the images of a chunk stand in the ground truth."""
-        return [self._position[record.image_id] for record in self.chunks[chunk].records]
+    def positions(self, batch: int) -> list[int]:
+        """Return where the images of a batch stand in the ground truth."""
+        return [self._position[record.image_id] for record in self.batches[batch].records]
 
-    def images(self, chunk: int) -> tuple[Tensor, Batch]:
-        """Return the images of a chunk on the device, and where they came from."""
-        with closing(read_batches(self.chunks[chunk : chunk + 1])) as batches:
-            batch = next(iter(batches))
-        return torch.from_numpy(batch.images).to(self._device, memory_format=torch.channels_last), batch
+    def images(self, batch: int) -> tuple[Tensor, Batch]:
+        """Return the images of a batch on the device, and where they came from."""
+        with closing(read_batches(self.batches[batch : batch + 1])) as batches:
+            loaded = next(iter(batches))
+        return torch.from_numpy(loaded.images).to(self._device, memory_format=torch.channels_last), loaded
 
     def replay(self, images: Tensor) -> Replay:
         """Return the replay for images of this shape, traced when first asked for."""
@@ -128,38 +198,38 @@ class Scanner:
         self._replays.move_to_end(shape)
         return self._replays[shape]
 
-    def run(self, chunk: int, names: Collection[str]) -> Iterator[tuple[str, Finding]]:
-        """Yield what each of the models ``names`` gives on a chunk, in an order of its own.
+    def run(self, batch: int, names: Collection[str]) -> Iterator[tuple[str, WorkResult]]:
+        """Yield what each of the models ``names`` gives on a batch, in an order of its own.
 
         Raises:
             DataError: An image does not decode.
             ModelError: An output holds NaN or infinity, or the model cannot be traced.
         """
-        images, batch = self.images(chunk)
+        images, loaded = self.images(batch)
         replay = self.replay(images)
         outputs = replay.run(images, [name for name in names if name != BASE], memory=self._memory)
         base: NDArray[np.float32] | None = None
-        for name, raw, forward in landed(outputs, self._device):
+        for name, raw, forward in on_host(outputs, self._device):
             base = raw if base is None else base  # which comes first
             if name is not None or BASE in names:
-                yield name or BASE, self._finding(name or BASE, raw, base, batch, forward=forward)
+                yield name or BASE, self._result(name or BASE, raw, base, loaded, forward=forward)
 
-    def _finding(
-        self, name: str, raw: NDArray[np.float32], base: NDArray[np.float32], batch: Batch, *, forward: float
-    ) -> Finding:
+    def _result(
+        self, name: str, raw: NDArray[np.float32], base: NDArray[np.float32], loaded: Batch, *, forward: float
+    ) -> WorkResult:
         start = time.perf_counter()
         whole = name in (BASE, OTHER)
         changed = [row for row in range(len(raw)) if whole or not np.array_equal(raw[row], base[row])]
         part = Batch(
-            batch.images[changed],
-            tuple(batch.records[row] for row in changed),
-            tuple(batch.geometries[row] for row in changed),
+            loaded.images[changed],
+            tuple(loaded.records[row] for row in changed),
+            tuple(loaded.geometries[row] for row in changed),
         )
         found = suppressed(raw[changed], part, self.detector.info, self.config) if changed else []
         matches: list[ImageMatches | None] = [None] * len(raw)
         for row, record, detections in zip(changed, part.records, found, strict=True):
             matches[row] = self.truth.match(self._position[record.image_id], detections)
-        return Finding(
+        return WorkResult(
             pack(matches),
             head_error(raw, base, classes=self.detector.info.classes),
             forward,

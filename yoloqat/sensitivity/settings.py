@@ -19,11 +19,11 @@ class ScanConfig:
     """What a scan switches, and what it measures.
 
     Attributes:
-        mode: ``"leave-one-out"``: everything is quantized but the site under test; ``"one-at-a-time"``: nothing is.
+        mode: ``"leave-one-out"``: everything is quantized but the quantizer under test; ``"one-at-a-time"``: nothing is.
         granularity: What is switched together: the edges of a ``"layer"``, all users of a ``"quantizer"``, a ``"block"``
             at the top level, or a ``"group"`` of :attr:`groups`.
         groups: For the granularity ``"group"``: texts ``NAME=PATTERN,PATTERN``.
-        bits: Width of the codes of the site under test. None: its own width one-at-a-time, off in leave-one-out.
+        bits: Width of the codes of the quantizer under test. None: its own width one-at-a-time, off in leave-one-out.
         metric: A number of the evaluator, as :meth:`yoloqat.evaluation.metric.Metric.parse` reads it.
 
     Raises:
@@ -48,4 +48,4 @@ class ScanConfig:
                 hint="name groups with --group NAME=PATTERN,PATTERN",
             )
         if self.bits is not None:
-            check_int("bits of the site under test", self.bits, 2, 16)
+            check_int("bits of the quantizer under test", self.bits, 2, 16)

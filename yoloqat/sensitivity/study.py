@@ -1,6 +1,6 @@
 """The study: every finished piece of a scan in one SQLite file, so that nothing finished is ever done again.
 
-A piece is one item on one chunk of images. Who works on it is written down before the work begins, with a time until which the
+A piece is one item on one batch of images. Who works on it is written down before the work begins, with a time until which the
 claim holds; a claim of a process that is gone, or that let its time pass, is free again. Each finished piece is a transaction
 of its own, so that a process that is killed loses the piece it was at and nothing else.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
 import sqlite3
 import threading
 import time
@@ -19,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.errors import ConfigError, DataError, OutputError
-from yoloqat.sensitivity.owners import is_gone, this_process
 
 LEASE_SECONDS = 120.0
 """How long a claim holds without a sign of life."""
@@ -51,21 +52,21 @@ _FINISH = (
     "UPDATE piece SET done = 1, owner = NULL, until = NULL, matches = ?, head_error = ?, forward = ?, scoring = ?, "
     "changed = ?, detections = ? WHERE item = ? AND chunk = ? AND done = 0 AND owner = ?"
 )
-_FINDINGS = (
+_RESULTS = (
     "SELECT chunk, matches, head_error, forward, scoring, changed, detections FROM piece "
     "WHERE item = ? AND done = 1 ORDER BY chunk"
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
-    """What one piece gave.
+class WorkResult:
+    """The work result of one piece: one item on one batch of images.
 
     Attributes:
-        matches: Packed matches of the chunk's images; None for an image whose output is that of the base model.
+        matches: Packed matches of the batch's images; None for an image whose output is that of the base model.
         head_error: Mean relative squared error of the head's output against the base model.
         forward: Seconds of the forward or its replay.
-        scoring: Seconds of suppression and matching.
+        scoring: Seconds of NMS and matching.
         changed: Images whose output changed.
         detections: The detections themselves, packed, of the base model and its opposite.
     """
@@ -83,7 +84,7 @@ class Study:
 
     Args:
         path: The file; made where it is missing.
-        inputs: All that the findings depend on, JSON-able. A study that was made of other inputs is refused.
+        inputs: All that the results depend on, JSON-able. A study that was made of other inputs is refused.
         owner: Who claims; the default is this process.
 
     Raises:
@@ -97,7 +98,7 @@ class Study:
         self.path = path
         self.owner = owner or this_process()
         self._lock = threading.RLock()  # the thread that renews claims uses the connection too
-        with self._told():
+        with self._errors_explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()  # with the permissions of any other new file, which SQLite does not give
             self._connection = sqlite3.connect(
@@ -125,8 +126,8 @@ class Study:
                 )
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell in one line what SQLite complains of; what was finished before stays finished."""
+    def _errors_explained(self) -> Iterator[None]:
+        """Turn what SQLite complains of into an error in one line; what was finished before stays finished."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -155,7 +156,7 @@ class Study:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._told():
+        with self._lock, self._errors_explained():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -166,19 +167,19 @@ class Study:
                 raise
 
     def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock, self._told():
+        with self._lock, self._errors_explained():
             return self._connection.execute(query, values).fetchall()
 
-    def want(self, items: Collection[str], chunks: Iterable[int]) -> None:
+    def want(self, items: Collection[str], batches: Iterable[int]) -> None:
         """Put pieces on the list of what is to be done; those that are there stay as they are."""
-        pairs = [(item, chunk) for chunk in chunks for item in items]
+        pairs = [(item, batch) for batch in batches for item in items]
         with self._transaction() as connection:
             connection.executemany("INSERT OR IGNORE INTO piece (item, chunk) VALUES (?, ?)", pairs)
 
     def claim(self, *, workers: int = 1, most: int | None = None) -> tuple[int, list[str]] | None:
-        """Take pieces of one chunk that nobody works on; None where there are none.
+        """Take pieces of one batch that nobody works on; None where there are none.
 
-        Where others work on the study too, a chunk that would leave them without work is shared.
+        Where others work on the study too, a batch that would leave them without work is shared.
 
         Args:
             workers: Workers that this owner claims for.
@@ -190,22 +191,22 @@ class Study:
             owners = {row[0] for row in held} - {self.owner}
             gone = {owner for owner in owners if is_gone(owner)}
             connection.executemany(_FREE_OF, [(owner,) for owner in gone])
-            count, chunk = connection.execute(_WAITING, (now,)).fetchone()
+            count, batch = connection.execute(_WAITING, (now,)).fetchone()
             if not count:
                 return None
-            items = [row[0] for row in connection.execute(_ITEMS, (now, chunk))]
+            items = [row[0] for row in connection.execute(_ITEMS, (now, batch))]
             sharing = len(owners - gone) + workers
             if sharing > 1:
                 items = items[: max(_LEAST, -(-count // (2 * sharing)))]
             items = items[:most]
-            connection.executemany(_CLAIM, [(self.owner, now + LEASE_SECONDS, item, chunk) for item in items])
-            return int(chunk), items
+            connection.executemany(_CLAIM, [(self.owner, now + LEASE_SECONDS, item, batch) for item in items])
+            return int(batch), items
 
-    def finish(self, item: str, chunk: int, finding: Finding) -> bool:
+    def finish(self, item: str, batch: int, result: WorkResult) -> bool:
         """Keep what a piece gave; False where it is no longer this owner's, because its time passed."""
         with self._transaction() as connection:
-            values = (getattr(finding, field.name) for field in fields(finding))
-            cursor = connection.execute(_FINISH, (*values, item, chunk, self.owner))
+            values = (getattr(result, field.name) for field in fields(result))
+            cursor = connection.execute(_FINISH, (*values, item, batch, self.owner))
             return cursor.rowcount == 1
 
     def renew(self) -> None:
@@ -225,22 +226,22 @@ class Study:
         return int(done), int(total)
 
     def claims(self) -> int:
-        """Return how often a piece was claimed, all told; the number of pieces where none was begun twice."""
+        """Return how often pieces were claimed in all; the number of pieces where none was begun twice."""
         return int(self._read("SELECT COALESCE(SUM(claims), 0) FROM piece")[0][0])
 
-    def findings(self, item: str) -> dict[int, Finding]:
-        """Return what the finished pieces of an item gave, by chunk.
+    def results(self, item: str) -> dict[int, WorkResult]:
+        """Return what the finished pieces of an item gave, by batch.
 
         Raises:
             DataError: A row holds something else.
         """
         found = {}
-        for chunk, *values in self._read(_FINDINGS, item):
+        for batch, *values in self._read(_RESULTS, item):
             fits = isinstance(values[0], bytes) and isinstance(values[5], bytes | None)
-            whole = isinstance(chunk, int) and isinstance(values[4], int)
+            whole = isinstance(batch, int) and isinstance(values[4], int)
             if not (fits and whole and all(isinstance(value, float) and math.isfinite(value) for value in values[1:4])):
-                raise self.damaged(ValueError(f"item {item!r} on chunk {chunk!r}"))
-            found[chunk] = Finding(*values)
+                raise self.damaged(ValueError(f"item {item!r} on batch {batch!r}"))
+            found[batch] = WorkResult(*values)
         return found
 
     def note(self, name: str, value: Any) -> None:
@@ -259,12 +260,20 @@ class Study:
             DataError: It is no JSON, or not what ``read`` takes.
         """
         rows = self._read("SELECT value FROM note WHERE name = ?", name)
-        with self._told():
+        with self._errors_explained():
             try:
                 value = json.loads(str(rows[0][0])) if rows else None
                 return None if value is None else read(value)
             except (TypeError, LookupError, AttributeError) as error:
                 raise ValueError(f"note {name!r}: {type(error).__name__} {error}") from error
+
+    def once(self, name: str, make: Callable[[], Any], read: Callable[[Any], Any]) -> Any:
+        """Return what was written down under ``name``, or what ``make`` gives, which is written down then."""
+        found = self.noted(name, read)
+        if found is None:
+            self.note(name, make())
+            found = self.noted(name, read)
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -278,3 +287,36 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(part, f"{name}.{key}" if name else str(key))
     else:
         yield name, json.dumps(value)
+
+
+def this_process() -> str:
+    """Return a text that names this process and no other, also not a later one of the same number."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start(os.getpid())}"
+
+
+def is_gone(owner: str) -> bool:
+    """Return True where ``owner`` was a process of this machine that has ended; of others nobody knows.
+
+    On Windows of none: there is no signal that only asks, and number 0 is the one of Ctrl-C.
+    """
+    host, _, rest = owner.partition(":")
+    number, _, start = rest.partition(":")
+    if host != socket.gethostname() or not number.isdecimal() or os.name == "nt":
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _start(int(number)) != start
+
+
+def _start(process: int) -> str:
+    """Return when a process was started, in ticks since the machine was; empty where that cannot be read."""
+    try:
+        # the second field is the name in brackets, which may hold spaces
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{fields[19]}{'-zombie' if fields[0] == 'Z' else ''}"

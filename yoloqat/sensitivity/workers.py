@@ -22,7 +22,7 @@ from yoloqat.parallel.ray_pool import RayPool, ray_pool
 from yoloqat.progress import Progress, silent
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
-from yoloqat.sensitivity.study import LEASE_SECONDS, Finding, Study
+from yoloqat.sensitivity.study import LEASE_SECONDS, Study, WorkResult
 
 WAIT_SECONDS = 0.2
 """Pause before looking again where others hold all that is left."""
@@ -43,7 +43,7 @@ class Job:
         config: How to score.
         scan: What to switch, and what to measure.
         study: File of the study.
-        inputs: All that the findings depend on.
+        inputs: All that the results depend on.
         device: Where torch runs, as :class:`torch.device` reads it.
         threads: Threads inside an operator.
         memory: Bytes of values that a replay keeps between items.
@@ -208,9 +208,9 @@ class RayWorkers:
                 self.progress(STEP, done, total)
                 if done == total:
                     return
-                for (chunk, _), found in self.pool.results(WAIT_SECONDS):
-                    for name, finding in found:
-                        self.study.finish(name, chunk, finding)
+                for (batch, _), found in self.pool.results(WAIT_SECONDS):
+                    for name, result in found:
+                        self.study.finish(name, batch, result)
 
 
 class _RemoteScan:
@@ -220,12 +220,12 @@ class _RemoteScan:
         self._job = job
         self._scanner: Scanner | None = None
 
-    def __call__(self, chunk: int, names: list[str]) -> list[tuple[str, Finding]]:
+    def __call__(self, batch: int, names: list[str]) -> list[tuple[str, WorkResult]]:
         if self._scanner is None:
             device = "cuda" if self._job.device.startswith("cuda") and torch.cuda.is_available() else "cpu"
             self._scanner = self._job.scanner(device)
         with torch_threads(self._job.threads):
-            return list(self._scanner.run(chunk, names))
+            return list(self._scanner.run(batch, names))
 
 
 @contextmanager
@@ -297,11 +297,11 @@ def work(study: Study, scanner: Scanner, *, progress: Progress = silent, wanted:
                     return
                 time.sleep(WAIT_SECONDS)
                 continue
-            chunk, names = claimed
-            if not 0 <= chunk < len(scanner.chunks) or not set(names) <= set(scanner.names):
-                raise study.damaged(ValueError(f"pieces of chunk {chunk} for {', '.join(names)}"))
-            for name, finding in scanner.run(chunk, names):
-                study.finish(name, chunk, finding)
+            batch, names = claimed
+            if not 0 <= batch < len(scanner.batches) or not set(names) <= set(scanner.names):
+                raise study.damaged(ValueError(f"pieces of batch {batch} for {', '.join(names)}"))
+            for name, result in scanner.run(batch, names):
+                study.finish(name, batch, result)
                 done += 1
                 progress(STEP, min(done, total - 1), total)
                 if not wanted():

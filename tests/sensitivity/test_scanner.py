@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from yoloqat.sensitivity.flight import landed
+from yoloqat.sensitivity.scanner import on_host
 
 
 def forwards(log, device="cpu", count=7):
@@ -15,7 +15,7 @@ def forwards(log, device="cpu", count=7):
 
 def test_on_a_cpu_each_output_is_there_before_the_next_is_begun():
     log = []
-    for number, (name, raw, seconds) in enumerate(landed(forwards(log), torch.device("cpu"))):
+    for number, (name, raw, seconds) in enumerate(on_host(forwards(log), torch.device("cpu"))):
         assert log == list(range(number + 1))
         assert name == (None if number == 0 else f"item {number}")
         assert np.array_equal(raw, np.full((2, 3), number, np.float32))
@@ -28,7 +28,7 @@ def test_on_cuda_several_are_under_way_and_all_arrive_in_order():
     log = []
     device = torch.device("cuda", 0)
     found = []
-    for name, raw, seconds in landed(forwards(log, device), device, depth=3):
+    for name, raw, seconds in on_host(forwards(log, device), device, depth=3):
         found.append((name, float(raw[0, 0])))
         assert seconds >= 0
         if len(found) == 1:
