@@ -18,7 +18,7 @@ from yoloqat.errors import OutputError
 ROOT = Path(__file__).resolve().parents[2]
 HEED = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); from yoloqat import interrupt\n"
 READY = "print('ready', flush=True); time.sleep(60)\n"
-ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def signalled(code: list[str], number: int, **environment: str) -> tuple[int, str, str]:

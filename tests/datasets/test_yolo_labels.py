@@ -134,7 +134,13 @@ def test_no_bytes_end_in_another_error(content):
 
 
 @pytest.mark.parametrize(
-    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("gone")]
+    "make",
+    [
+        lambda path: os.mkfifo(path),
+        os.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("gone"),
+    ],
 )
 def test_labels_that_are_no_regular_file_are_not_taken_for_none(tmp_path, make):
     make(tmp_path / "a.txt")
