@@ -15,7 +15,7 @@ import broken_files
 import broken_onnx
 import numpy as np
 from conftest import build
-from yoloqat.export.lint import lint_file
+from yoloqat.linting import lint_file
 
 from yoloqat.deploy import describe
 from yoloqat.deploy.artifact import plan_bytes

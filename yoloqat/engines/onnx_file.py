@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from yoloqat.engines.onnx_checks import check_graph
 from yoloqat.errors import ModelError
 from yoloqat.metadata import checked_info, unfit
+from yoloqat.onnx_graph.reading import read_onnx
 from yoloqat.predictor import ModelInfo
 
 _HINT_EXPORT = "export it with yoloqat or Ultralytics"
@@ -26,16 +26,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: The file is missing, unreadable, or holds no valid ONNX graph.
     """
-    if path.exists() and not path.is_file():  # a device may have no end
-        raise ModelError(f"'{path}' is no regular file", expected="an ONNX file", hint="check the path")
-    try:
-        model = onnx.load(path, format="protobuf")
-    except OSError as error:
-        raise ModelError(
-            f"cannot read '{path}' ({error.strerror or error})", expected="an ONNX file", hint="check the path"
-        ) from error
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"'{path}' is no ONNX file ({error})", expected="an ONNX file", hint=_HINT_EXPORT) from error
+    model = read_onnx(path)
     if not model.graph.node or not model.graph.output:
         raise ModelError(
             f"'{path}' holds a graph of {len(model.graph.node)} nodes", expected="an ONNX file", hint=_HINT_EXPORT
@@ -101,7 +92,7 @@ def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | No
     info = checked_info(source, {**values, **fixed}, hint=_HINT_EXPORT)
     suppressed = bool((arguments or {}).get("nms"))
     conf = (arguments or {}).get("conf") if suppressed else None
-    if isinstance(conf, bool) or not isinstance(conf, int | float):
+    if isinstance(conf, bool) or not isinstance(conf, int | float) or not 0 <= conf <= 1:
         conf = None
     return replace(info, end2end=info.end2end or suppressed, conf=None if conf is None else float(conf))
 

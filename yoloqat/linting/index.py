@@ -13,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto, helper, inliner, numpy_helper
 
+from yoloqat.errors import ModelError
+
 STANDARD = frozenset({"", "ai.onnx"})
 _SAME_SHAPE = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"})
 _SAME_VALUES = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
@@ -206,8 +208,19 @@ def _links(
 
 
 def index_of(model: onnx.ModelProto) -> Index:
-    """Prepare a model for looking things up; its local functions are inlined first."""
-    flat = inliner.inline_local_functions(model) if model.functions else model
+    """Prepare a model for looking things up; its local functions are inlined first.
+
+    Raises:
+        ModelError: Its functions cannot be inlined, e.g. one that calls itself.
+    """
+    try:
+        flat = inliner.inline_local_functions(model) if model.functions else model
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the functions of the model cannot be put in place ({error!s:.200})",
+            expected="functions that end",
+            hint="export it again",
+        ) from error
     nodes, tensors, inputs = _flattened(flat.graph, {}, count())
     for node in nodes:
         held = _constant_node(node) if node.op_type == "Constant" and node.output else None

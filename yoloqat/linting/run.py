@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from yoloqat.errors import ModelError
 from yoloqat.linting.finding import Finding, Severity
 from yoloqat.linting.graph import prepare
 from yoloqat.linting.registry import RULES
 from yoloqat.linting.target import TENSORRT_10, Target
-
-_EXPECTED = "an ONNX file"
+from yoloqat.onnx_graph.reading import read_onnx
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -24,42 +22,14 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: The file or its external data cannot be read, or it is no ONNX file.
     """
-    if path.exists() and not path.is_file():  # a device may have no end
-        raise ModelError(f"'{path}' is no regular file", expected=_EXPECTED, hint="check the path")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise ModelError(
-            f"cannot read '{path}' ({error.strerror or error})", expected=_EXPECTED, hint="check the path"
-        ) from error
-    except (DecodeError, ValueError) as error:
-        raise ModelError(
-            f"'{path}' is no ONNX file ({error})", expected=_EXPECTED, hint="export it again, it may be cut off"
-        ) from error
+    model = read_onnx(path)
     if not model.ir_version and not model.opset_import:
         raise ModelError(
-            f"'{path}' has no IR version and no operators", expected=_EXPECTED, hint="export it again, it may be empty"
+            f"'{path}' has no IR version and no operators",
+            expected="an ONNX file",
+            hint="export it again, it may be empty",
         )
-    broken = [text for node in model.graph.node for text in _texts(node) if not isinstance(text, str)]
-    if broken:  # protobuf gives bytes for them
-        raise ModelError(
-            f"'{path}' holds {len(broken)} names that are no UTF-8, the first {broken[0]!r}",
-            expected=_EXPECTED,
-            hint="export it again, it may be damaged",
-        )
-    try:
-        onnx.load_external_data_for_model(model, str(path.absolute().parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(
-            f"external data of '{path}' cannot be read ({error})",
-            expected="the files that it names, in its directory",
-            hint="copy them beside it",
-        ) from error
     return model
-
-
-def _texts(node: onnx.NodeProto) -> list[object]:
-    return [node.op_type, node.domain, node.name, *node.input, *node.output, *(entry.name for entry in node.attribute)]
 
 
 def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[Finding]:
