@@ -108,6 +108,13 @@ def changed(data, key, value):
         ("quantization.placement", None, "metadata 'quantization.placement' of 'PATH' is None; expected a JSON object"),
         ("quantization.placement.groups", 5, "'PATH' cannot be used: the stored placement is damaged"),
         ("quantization.placement.version", 9, "'PATH' cannot be used: the stored placement is of version 9"),
+        (
+            "quantization.placement.floats",
+            {"model.9": 5},
+            "'PATH' cannot be used: the stored placement is damaged (TypeError('a int instead of a text'))",
+        ),
+        ("quantization.placement.unreached", [[]], "placement is damaged (TypeError('a list instead of a text'))"),
+        ("quantization.placement.groups", [{"input": [7]}], "is damaged (TypeError('a int instead of a text'))"),
         ("quantization.config", ..., "metadata 'quantization.config' of 'PATH' is None; expected a JSON object"),
         ("quantization.config.adds", [], "'PATH' cannot be used: adds is []; expected one of residual, both, none"),
         ("quantization.config.weights", 8, "'PATH' cannot be used: settings are 8; expected a dict of QuantScheme"),
@@ -144,6 +151,12 @@ def test_height_and_width_of_the_training_are_kept(write, parts):
         ),
         ("model.0.conv.weight", lambda t: t * torch.nan, "holds NaN or infinity; expected finite numbers"),
         ("model.0.conv.bias", lambda t: t + torch.inf, "holds NaN or infinity; expected finite numbers"),
+        (
+            "model.0.conv.weight",
+            lambda t: t.to(torch.float8_e4m3fn),
+            "holds torch.float8_e4m3fn; expected floating-point numbers of 16 bits or more",
+        ),
+        (f"{SITE}._amax", lambda t: t.to(torch.float8_e5m2), "holds torch.float8_e5m2; expected floating-point"),
         (f"{SITE}._amax", lambda t: t.expand(7).clone(), "has the shape (7,); expected ()"),
         (f"{SITE}._amax", lambda t: t.to(torch.int32), "holds torch.int32; expected floating-point numbers"),
         (

@@ -148,11 +148,30 @@ def test_a_model_that_cannot_run_is_told(
         load_detector(save_module(model, tmp_path / "m.pt"))
 
 
-@pytest.mark.parametrize("names", [[], {}, None, 3, {0: "a", 2: "b"}, {"x": "a"}])
+@pytest.mark.parametrize("names", [[], {}, None, 3, {0: "a", 2: "b"}, {"x": "a"}, "abc"])
 def test_names_that_do_not_count_classes_are_told(names: Any, tmp_path: Path, tiny_module: nn.Module) -> None:
     model: Any = copy.deepcopy(tiny_module)
     model.names = names
-    with pytest.raises(ModelError, match=re.escape(f"has the class names {names!r}")):
+    with pytest.raises(ModelError, match=re.escape(f"metadata 'names' of '{tmp_path}/m.pt' is {names!r}")):
+        load_detector(save_module(model, tmp_path / "m.pt"))
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", None, ["a"]])
+def test_a_name_that_cannot_be_written_is_told(name: Any, tmp_path: Path, tiny_module: nn.Module) -> None:
+    model: Any = copy.deepcopy(tiny_module)
+    model.names = {0: "a", 1: name, 2: "c"}
+    with pytest.raises(ModelError, match=re.escape(f"metadata 'names[1]' of '{tmp_path}/m.pt' is {name!r}")):
+        load_detector(save_module(model, tmp_path / "m.pt"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"names": {10**5000: "a"}}, {"args": {"imgsz": 10**5000}}, {"yaml": {"nc": -(10**5000)}}]
+)
+def test_a_number_too_long_to_print_is_told(changes: dict[str, Any], tmp_path: Path, tiny_module: nn.Module) -> None:
+    model: Any = copy.deepcopy(tiny_module)
+    for name, value in changes.items():
+        setattr(model, name, value)
+    with pytest.raises(ModelError, match=r"m\.pt' holds no Ultralytics model \(a number of 16610 bits\)"):
         load_detector(save_module(model, tmp_path / "m.pt"))
 
 

@@ -58,7 +58,13 @@ def test_a_constant_may_be_a_node():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "conf"), [({"nms": True, "conf": 0.3}, 0.3), ({"nms": True}, None), ({"conf": 0.3}, None)]
+    ("arguments", "conf"),
+    [
+        ({"nms": True, "conf": 0.3}, 0.3),
+        ({"nms": True}, None),
+        ({"conf": 0.3}, None),
+        *(({"nms": True, "conf": unfit}, None) for unfit in (10**500, -5, 1.5, "0.3", True, None)),
+    ],
 )
 def test_the_threshold_of_metadata_counts_where_boxes_are_suppressed(arguments, conf):
     assert model_info("m", {"names": "['a']", "args": str(arguments)}, (1, 3, 64, 64)).conf == conf

@@ -78,12 +78,21 @@ def test_unfit_names_are_told_before_the_model_runs(blob_dataset, blob_predictor
     assert predictor.seen == []
 
 
+@pytest.mark.parametrize("label", [2, -1, 0.5])
+def test_a_class_that_the_model_has_not_is_told(blob_dataset, label):
+    rows = np.array([[0, 0, 32, 32, 0.5, 1], [0, 0, 32, 32, 0.4, label], [0, 0, 0, 0, 0, -1]])
+    with pytest.raises(ModelError, match=f"an object of the class {label}; expected whole numbers from 0 to 1"):
+        evaluate(Constant(rows, end2end=True), blob_dataset, EvalConfig(imgsz=64))
+
+
 def test_unfit_outputs_are_told(blob_dataset):
     config = EvalConfig(imgsz=64, batch=4)
     with pytest.raises(ModelError, match=re.escape("raw output has the shape (4, 5, 3); expected (4, 6, anchors)")):
         evaluate(Constant(np.zeros((5, 3))), blob_dataset, config)
     with pytest.raises(ModelError, match=re.escape("raw output has the shape (4, 3, 5); expected (4, detections, 6)")):
         evaluate(Constant(np.zeros((3, 5)), end2end=True), blob_dataset, config)
+    with pytest.raises(ModelError, match=re.escape("raw output has the shape (4, 7, 3); expected (4, 6, anchors)")):
+        evaluate(Constant(np.zeros((7, 3))), blob_dataset, config)  # a class more than there are names
     with pytest.raises(ModelError, match=re.escape("raw output has the shape (4, 3); expected (4, 6, anchors)")):
         evaluate(Constant(np.zeros(3)), blob_dataset, config)
     for value in (np.nan, np.inf):

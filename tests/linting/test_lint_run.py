@@ -166,3 +166,11 @@ def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
         ModelError, match=r"m\.onnx' holds 1 names that are no UTF-8, the first b'QuantizeLin.xff.xfer'"
     ):
         lint_file(tmp_path / "m.onnx")
+
+
+def test_a_function_that_calls_itself_is_refused() -> None:
+    model = detector()
+    call = helper.make_node("loop", ["a"], ["b"], domain="own")
+    model.functions.append(helper.make_function("own", "loop", ["a"], ["b"], [call], [helper.make_opsetid("own", 1)]))
+    with pytest.raises(ModelError, match=r"functions of the model cannot be put in place \(Cycle .*own::loop"):
+        lint_model(model)

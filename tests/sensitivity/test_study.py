@@ -12,7 +12,6 @@ import threading
 import pytest
 
 from yoloqat.errors import ConfigError, DataError, OutputError, YoloqatError
-from yoloqat.sensitivity import owners
 from yoloqat.sensitivity import study as study_module
 from yoloqat.sensitivity.study import Study, WorkResult, is_gone, this_process
 
@@ -120,10 +119,10 @@ def test_a_claim_of_a_dead_process_is_free_at_once(open_study):
 
 
 def test_windows_is_asked_of_no_process(monkeypatch):
-    monkeypatch.setattr(owners.os, "kill", lambda *_: pytest.fail("signal 0 is Ctrl-C there"))
+    monkeypatch.setattr(study_module.os, "kill", lambda *_: pytest.fail("signal 0 is Ctrl-C there"))
     owner = this_process()
     with monkeypatch.context() as windows:
-        windows.setattr(owners.os, "name", "nt")
+        windows.setattr(study_module.os, "name", "nt")
         gone = is_gone(owner)
     assert not gone
 

@@ -29,6 +29,7 @@ from yoloqat.quant.graph import PlacementPlan
 MEND = "calibrate the float model again"
 REQUIRED = ("family", "architecture", "names", "imgsz", "source", "quantization")
 _ENDS = ("_amax", "_low")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,13 @@ def check_tensors(path: str, tensors: Mapping[str, Tensor], module: nn.Module) -
         if name in ranges and tensor.shape != ranges[name]:
             _refuse(path, name, f"has the shape {tuple(tensor.shape)}", f"{tuple(ranges[name])}")
         floating = name in ranges or (own[name].is_floating_point() if name in own else tensor.is_floating_point())
-        if tensor.is_floating_point() != floating or tensor.is_complex():
-            _refuse(path, name, f"holds {tensor.dtype}", "floating-point numbers" if floating else "whole numbers")
+        if tensor.dtype not in _FLOATS if floating else tensor.is_floating_point() or tensor.is_complex():
+            _refuse(
+                path,
+                name,
+                f"holds {tensor.dtype}",
+                "floating-point numbers of 16 bits or more" if floating else "whole numbers",
+            )
         if floating and name not in ranges and not bool(torch.isfinite(tensor.float()).all()):
             _refuse(path, name, "holds NaN or infinity", "finite numbers")
 

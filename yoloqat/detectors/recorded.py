@@ -15,6 +15,9 @@ from yoloqat.errors import ModelError
 MAX_MODULES, MAX_VALUES, MAX_DEPTH = 50_000, 2_000_000, 40
 """Limits on the modules and plain values that a checkpoint records, and on their nesting depth."""
 
+MAX_BITS = 64
+"""Of a whole number."""
+
 _ABSENT = object()
 
 
@@ -46,7 +49,7 @@ class Recorded:
         """Return a copy of numbers, texts, tensors and containers of them; None for anything else.
 
         Raises:
-            ValueError: There are too many values.
+            ValueError: There are too many values, or a number is too large.
         """
         found = self._plain(value, 0)
         return None if found is _ABSENT else found
@@ -55,6 +58,8 @@ class Recorded:
         self._values += 1
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
             raise ValueError(f"more than {MAX_VALUES} values, or more than {MAX_DEPTH} within each other")
+        if type(value) is int and value.bit_length() > MAX_BITS:
+            raise ValueError(f"a number of {value.bit_length()} bits")  # Python refuses to print the largest
         if value is None or type(value) in (bool, int, float, str):
             return value
         if type(value) is Held:
@@ -63,7 +68,11 @@ class Recorded:
             entries = [self._plain(entry, depth + 1) for entry in value]
             return _ABSENT if any(entry is _ABSENT for entry in entries) else type(value)(entries)
         if type(value) in (dict, OrderedDict):
-            pairs = {key: self._plain(entry, depth + 1) for key, entry in value.items() if type(key) in (str, int)}
+            pairs = {
+                self._plain(key, depth + 1): self._plain(entry, depth + 1)
+                for key, entry in value.items()
+                if type(key) in (str, int)
+            }
             return {key: entry for key, entry in pairs.items() if entry is not _ABSENT}
         return _ABSENT
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from yoloqat.detectors.recorded import Recorded
 from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.detectors.ultralytics_layers import TASKS, module_class
 from yoloqat.errors import ModelError
+from yoloqat.metadata import checked_names
 
 _RENAMED = {"YOLOv10DetectionModel": "DetectionModel"}
 _HINT = "pass a .pt that Ultralytics trained for detection"
@@ -56,19 +56,9 @@ def class_names(model: nn.Module, path: Path) -> dict[int, str]:
     """Return class index to class name of a recorded model.
 
     Raises:
-        ModelError: They are not one for every class, counted from 0.
+        ModelError: They are not numbered from 0 without gaps, or one cannot be written.
     """
-    listed: Any = getattr(model, "names", None)
-    pairs = listed if isinstance(listed, dict) else dict(enumerate(listed)) if isinstance(listed, (list, tuple)) else {}
-    try:
-        names = {int(index): str(name) for index, name in pairs.items()}
-    except ValueError:
-        names = {}
-    if not names or sorted(names) != list(range(len(names))):
-        raise ModelError(
-            f"'{path}' has the class names {listed!r:.80}", expected="one for every class, counted from 0", hint=_HINT
-        )
-    return names
+    return checked_names(str(path), getattr(model, "names", None), hint=_HINT)
 
 
 def _check_kind(kind: str, path: Path) -> None:

@@ -66,6 +66,6 @@ def described_info(source: str, values: Mapping[str, Any], shape: tuple[int | No
     info = checked_info(source, {**values, **fixed}, hint=_HINT_EXPORT)
     has_nms = bool((arguments or {}).get("nms"))
     conf = (arguments or {}).get("conf") if has_nms else None
-    if isinstance(conf, bool) or not isinstance(conf, int | float):
+    if isinstance(conf, bool) or not isinstance(conf, int | float) or not 0 <= conf <= 1:
         conf = None
     return replace(info, end2end=info.end2end or has_nms, conf=None if conf is None else float(conf))

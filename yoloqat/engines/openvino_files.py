@@ -20,24 +20,13 @@ from yoloqat.errors import ModelError, OutputError
 from yoloqat.metadata import checked_info, plain_value
 from yoloqat.onnx_graph.file import load_onnx, quantized_layers
 from yoloqat.predictor import ModelInfo
+from yoloqat.provenance.plain_yaml import parse_yaml
 
 SCHEMA = {"name": "yoloqat-openvino", "version": 1}
 XML, METADATA, ULTRALYTICS = "model.xml", "metadata.json", "metadata.yaml"
 _OWN = "yoloqat"
 READ_SECONDS = 300
 """How long OpenVINO may read a file: it takes seconds for the largest detectors."""
-_MAX_ENTRIES = 1 << 18
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    yaml.YAMLError,
-)
-"""What YAML's reader raises of damaged files: some of its types fail in Python's own ways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,10 +164,10 @@ def _read_own(path: Path) -> OpenVINOFile:
 def _read_ultralytics(path: Path) -> OpenVINOFile:
     sidecar, found = path / ULTRALYTICS, sorted(path.glob("*.xml"))
     try:
-        values = yaml.safe_load(sidecar.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or not _of_sane_size(values):
-            raise ValueError(f"not a mapping of at most {_MAX_ENTRIES} entries")
-    except _UNREADABLE as error:
+        values, _ = parse_yaml(sidecar.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("not a mapping")
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="an OpenVINO directory that yoloqat or Ultralytics wrote",
@@ -199,13 +188,3 @@ def _read_ultralytics(path: Path) -> OpenVINOFile:
         ) from error
     info = described_info(str(sidecar), values, shape)
     return OpenVINOFile(model, with_conf(info, openvino_conf(model)), ())
-
-
-def _of_sane_size(value: Any) -> bool:
-    """Return whether a value has few entries: of a YAML, names for parts already given may stand for billions."""
-    waiting, seen = [value], 0
-    while waiting and seen <= _MAX_ENTRIES:
-        part = waiting.pop()
-        seen += 1
-        waiting += [*part.keys(), *part.values()] if isinstance(part, dict) else part if isinstance(part, list) else []
-    return not waiting

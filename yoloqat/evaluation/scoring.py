@@ -225,13 +225,14 @@ def suppressed(
         Per image x1, y1, x2, y2 in pixels of the image file, score, class; shape (detections, 6), float32.
 
     Raises:
-        ModelError: The output has an unfit shape, or holds NaN or infinity.
+        ModelError: The output has an unfit shape, holds NaN or infinity, or names a class that the model has not.
     """
     _check_raw(raw, info, batch)
     suppress = rotated_nms if info.task == "obb" else non_max_suppression
     kept = suppress(
         raw, classes=info.classes, conf=config.conf, iou=config.nms_iou, max_det=config.max_det, end2end=info.end2end
     )
+    _check_classes(kept, info)
     for detections, geometry in zip(kept, batch.geometries, strict=True):
         detections[:, :4] = geometry.to_original(detections[:, :4])
     return kept
@@ -245,9 +246,22 @@ def _filled(images: Images, batch: int | None) -> Images:
     return np.concatenate((images, filler))
 
 
+def _check_classes(kept: list[NDArray[np.float32]], info: ModelInfo) -> None:
+    """Check the classes that a model gives by itself, where its output is what its metadata say: boxes, score, class."""
+    found = np.concatenate([detections[:, 5] for detections in kept])
+    unknown = found[~((found >= 0) & (found < info.classes) & (found == np.floor(found)))]
+    if unknown.size:
+        raise ModelError(
+            f"the model's output has an object of the class {unknown[0]:g}",
+            expected=f"whole numbers from 0 to {info.classes - 1}: as its metadata have it, it does its own NMS",
+            hint="export it again",
+        )
+
+
 def _check_raw(raw: NDArray[np.float32], info: ModelInfo, batch: Batch) -> None:
     fits = raw.ndim == 3 and len(raw) == len(batch.records)
-    if not fits or (raw.shape[2] < 6 if info.end2end else raw.shape[1] < 4 + info.classes):
+    more = 0 if info.end2end or not fits else raw.shape[1] - 4 - info.classes  # masks, keypoints or angles
+    if not fits or (raw.shape[2] < 6 if info.end2end else more < 0 or (more > 0 and info.task == "detect")):
         wanted = "detections, 6" if info.end2end else f"{4 + info.classes}, anchors"
         raise ModelError(
             f"the model's raw output has the shape {raw.shape}",

@@ -27,18 +27,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"'{path}' has no IR version and no operators", expected=EXPECTED, hint="export it again, it may be empty"
         )
-    broken = [text for node in model.graph.node for text in _texts(node) if not isinstance(text, str)]
-    if broken:  # protobuf gives bytes for them
-        raise ModelError(
-            f"'{path}' holds {len(broken)} names that are no UTF-8, the first {broken[0]!r}",
-            expected=EXPECTED,
-            hint="export it again, it may be damaged",
-        )
     return model
-
-
-def _texts(node: onnx.NodeProto) -> list[object]:
-    return [node.op_type, node.domain, node.name, *node.input, *node.output, *(entry.name for entry in node.attribute)]
 
 
 def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[Finding]:

@@ -35,15 +35,26 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"'{path}' is no ONNX file ({error})", expected=EXPECTED, hint="export it again, it may be cut off"
         ) from error
+    broken = [text for node in model.graph.node for text in _texts(node) if not isinstance(text, str)]
+    if broken:  # protobuf gives bytes for them
+        raise ModelError(
+            f"'{path}' holds {len(broken)} names that are no UTF-8, the first {broken[0]!r}",
+            expected=EXPECTED,
+            hint="export it again, it may be damaged",
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.absolute().parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"external data of '{path}' cannot be read ({error})",
+            f"external data of '{path}' cannot be read ({error!s:.300})",
             expected="the files that it names, in its directory",
             hint="copy them beside it",
         ) from error
     return model
+
+
+def _texts(node: onnx.NodeProto) -> list[object]:
+    return [node.op_type, node.domain, node.name, *node.input, *node.output, *(entry.name for entry in node.attribute)]
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

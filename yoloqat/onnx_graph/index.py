@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner, numpy_helper
 
+from yoloqat.errors import ModelError
 from yoloqat.onnx_graph.graph import attribute, constant_tensor, consumers, copy_of, subgraphs
 from yoloqat.onnx_graph.operators import KEEPS_ORDER, KEEPS_SHAPE, opset_of
 
@@ -172,8 +173,19 @@ def _links(
 
 
 def index_of(model: onnx.ModelProto) -> Index:
-    """Prepare a model for looking things up; its local functions are inlined first."""
-    flat = inliner.inline_local_functions(model) if model.functions else model
+    """Prepare a model for looking things up; its local functions are inlined first.
+
+    Raises:
+        ModelError: Its functions cannot be inlined, e.g. one that calls itself.
+    """
+    try:
+        flat = inliner.inline_local_functions(model) if model.functions else model
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the functions of the model cannot be put in place ({error!s:.200})",
+            expected="functions that end",
+            hint="export it again",
+        ) from error
     nodes, tensors, inputs = _flattened(flat.graph, {}, count())
     for node in nodes:
         held = constant_tensor(node)

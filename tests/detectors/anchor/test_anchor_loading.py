@@ -167,7 +167,11 @@ def test_a_fused_model_is_refused(tmp_path, model):
     [
         (attribute("", names=["a"]), "'.*a.pt' has 1 class names and nc 3"),
         (described(nc=None), "'.*a.pt' has 3 class names and nc None"),
-        (attribute("", names=3), r"the model in '.*a.pt' is not as the original code makes it \(TypeError"),
+        (attribute("", names=3), "metadata 'names' of '.*a.pt' is 3; expected class names numbered from 0"),
+        (
+            attribute("", names=["a", "b", "\ud800"]),
+            "metadata 'names.2.' of '.*a.pt' is '.udcff|.ud800'; expected a name",
+        ),
         (attribute("", yaml=[1]), r"the model in '.*a.pt' is not as .* \(TypeError\('a description that is \[1\]'"),
         (attribute("", yaml={"nc": Attack("x")}), "'.*a.pt' has 3 class names and nc None"),
         (

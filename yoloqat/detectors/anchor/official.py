@@ -14,6 +14,7 @@ from yoloqat.detectors.archive import globals_of, is_torch_file, load_archive
 from yoloqat.detectors.inert import DAMAGE, Inert
 from yoloqat.detectors.recorded import Recorded
 from yoloqat.errors import ModelError
+from yoloqat.metadata import MAX_SIDE, checked_names
 
 PACKAGE = "models."
 """The package of both repositories, by which their pickles name classes."""
@@ -96,15 +97,10 @@ def _node(module: Any, recorded: Recorded) -> Node:
     )
 
 
-def _names(listed: Any) -> dict[int, str]:
-    pairs = listed.items() if isinstance(listed, dict) else enumerate(listed)
-    return {int(index): str(name) for index, name in pairs}
-
-
 def _imgsz(checkpoint: Mapping[str, Any]) -> int | None:
     options = checkpoint.get("opt")  # YOLOv5 keeps its training options, YOLOv7 does not
     size = options.get("imgsz") if isinstance(options, dict) else None
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
+    return size if type(size) is int and 0 < size <= MAX_SIDE else None
 
 
 def _model(checkpoint: Any, path: Path) -> Inert:
@@ -135,7 +131,7 @@ def read_original(path: Path) -> Original:
     try:
         root = _node(model, Recorded(lambda _kind: None))
         yaml = root.attributes["yaml"]
-        names = _names(root.attributes["names"])
+        names = checked_names(str(path), root.attributes["names"], hint=_HINT)
         if not isinstance(yaml, dict):
             raise TypeError(f"a description that is {yaml!r:.40}")
         return Original(root.children["model"], yaml, names, _imgsz(checkpoint))

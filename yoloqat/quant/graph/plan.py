@@ -94,6 +94,10 @@ class PlacementPlan:
                 for group in data["groups"]
             )
             plan = cls(groups, dict(data["floats"]), tuple(data["unreached"]))
+            texts = (*plan.floats, *plan.floats.values(), *plan.unreached, *plan.locations)
+            unfit = next((text for text in texts if not isinstance(text, str)), None)
+            if unfit is not None:
+                raise TypeError(f"a {type(unfit).__name__} instead of a text")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _unreadable(f"is damaged ({error!r})") from error
         if version != VERSION:
