@@ -15,7 +15,6 @@ import broken_files
 import broken_onnx
 import numpy as np
 from conftest import build
-from yoloqat.linting import lint_file
 
 from yoloqat.deploy import describe
 from yoloqat.deploy.artifact import plan_bytes
@@ -25,6 +24,7 @@ from yoloqat.engines.tensorrt.convolutions import convolution_macs
 from yoloqat.engines.tensorrt.header import engine_metadata, read_engine
 from yoloqat.engines.tensorrt.options import TensorRTOptions
 from yoloqat.errors import YoloqatError
+from yoloqat.linting import lint_file
 from yoloqat.predictor import Predictor
 
 Entry = Callable[[Path], object]
