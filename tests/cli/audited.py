@@ -21,9 +21,13 @@ WRITE = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.rename": 1, "os.symli
 """Events that change a directory, with the place of the path among their arguments."""
 PROGRAMS = {"fc-list", "git", "ldconfig", "lscpu", "uname"}
 """What is asked for the machine and the versions that a result was made with."""
-TRIAL = "engines/openvino_import.py"
-"""The script in which OpenVINO reads a file first, in a process of Python's own, because its reader may crash."""
 FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def is_trial(command: list[Any]) -> bool:
+    """Return whether a command is the trial of OpenVINO's reader, which may take the process down; nothing else is."""
+    module = sys.modules.get("yoloqat.engines.openvino_import")
+    return module is not None and command[:3] == [sys.executable, "-P", module.__file__] and len(command) <= 4
 
 
 def hook(allowed: list[Path], refused: list[str]) -> Any:
@@ -38,9 +42,9 @@ def hook(allowed: list[Path], refused: list[str]) -> Any:
     def check(event: str, arguments: tuple[Any, ...]) -> None:
         told = None
         if event in RUN:
-            line = [arguments[0]] if event != "subprocess.Popen" else list(arguments[1] or [arguments[0]])
-            program, trial = line[0], [str(part) for part in line[:2]] == [sys.executable, "-P"]
-            if Path(str(program)).name not in PROGRAMS and not (trial and str(line[2]).endswith(TRIAL)):
+            command = list(arguments[1] or arguments[:1]) if event == "subprocess.Popen" else [arguments[0]]
+            program = command[0]
+            if Path(str(program)).name not in PROGRAMS and not is_trial(command):
                 told = f"{event} {program!r}"
         elif event in CONNECT:
             told = f"{event} {arguments[:2]!r}"
