@@ -25,7 +25,7 @@ def number(model: onnx.ModelProto, name: str) -> float:
     return float(onnx.numpy_helper.to_array(tensor).item())
 
 
-def test_what_lies_between_quantized_layers_gets_codes():
+def test_what_lies_between_quantized_layers_is_quantized():
     plan = plan_equivalent(c2f())
     assert plan.layers == {"first", "inner", "last"}
     assert set(plan.given) == {"images", "right", "joined"}
@@ -49,12 +49,12 @@ def test_twin_rounds_more_but_not_much(highest):
     assert 0 < noise < 0.1
 
 
-def test_codes_of_the_range_end_where_asked():
+def test_integers_of_the_range_end_where_asked():
     model = c2f()
     ranges = measure_ranges(model, plan_equivalent(model).measured, IMAGES)
     steps = [number(equivalent_graph(model, ranges, highest=highest), "images/u8/scale") for highest in (127, 255)]
     assert steps == pytest.approx([1 / 127, 1 / 255])
-    # what no convolution reads uses all codes, whatever is asked
+    # what no convolution reads uses all integers, whatever is asked
     wide = [number(equivalent_graph(model, ranges, highest=h), "inner/y/u8/scale") for h in (127, 255)]
     low, high = ranges["inner/y"]
     assert wide == pytest.approx([(high - max(low, SILU_FLOOR)) / 255] * 2)

@@ -19,7 +19,7 @@ def foreign() -> onnx.ModelProto:
     for node in graph.node:
         node.name = ""
         if node.op_type == "DequantizeLinear" and node.input[0].endswith("/codes"):
-            del node.input[2:]  # of signed codes in an initialiser
+            del node.input[2:]  # of signed integers in an initialiser
     scales = [tensor for tensor in graph.initializer if tensor.name.endswith("/s")]
     for tensor in scales:
         graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
@@ -54,7 +54,7 @@ def test_names_that_are_there_stay():
     ]
 
 
-def test_quantizer_without_zero_point_gives_unsigned_codes():
+def test_quantizer_without_zero_point_gives_unsigned_integers():
     model = c2f()
     for node in model.graph.node[:2]:
         del node.input[2:]

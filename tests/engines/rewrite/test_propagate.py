@@ -30,7 +30,7 @@ def quantized_by(model: onnx.ModelProto, kind: str) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("unsigned", [True, False])
-def test_the_same_bits_with_values_moved_as_codes(seed, unsigned):
+def test_the_same_bits_with_values_moved_as_integers(seed, unsigned):
     model = to_uint8(c2f(seed=seed)).model if unsigned else c2f(seed=seed)
     propagated = propagate_quantizers(model)
     onnx.checker.check_model(propagated)
@@ -96,7 +96,7 @@ def test_quantizers_that_will_meet_get_one_zero_point():
     assert apart["inner/in/QuantizeLinear"] == 35
 
 
-def test_openvino_moves_codes(tmp_path):
+def test_openvino_moves_integers(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(c2f(), path)
     layers = build_openvino(path, tmp_path / "ir").precision.layers
