@@ -22,7 +22,10 @@ COPY data data
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m pip install --constraint scripts/constraints.txt .
 
-RUN useradd --create-home --uid 1000 yoloqat
+RUN useradd --uid 1000 yoloqat && install --directory --owner yoloqat /work
+# caches and settings of libraries, also where `docker run --user` names a user whom the image does not know
+ENV HOME=/tmp \
+    USER=yoloqat
 USER yoloqat
 WORKDIR /work
 ENTRYPOINT ["yoloqat"]

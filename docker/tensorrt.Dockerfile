@@ -24,7 +24,10 @@ COPY data data
 RUN python -m pip install --constraint scripts/constraints.txt ".[tensorrt]"
 
 # the base image has a user of number 1000 already
-RUN useradd --create-home --uid 1001 yoloqat
+RUN useradd --uid 1001 yoloqat && install --directory --owner yoloqat /work
+# caches and settings of libraries, also where `docker run --user` names a user whom the image does not know
+ENV HOME=/tmp \
+    USER=yoloqat
 USER yoloqat
 WORKDIR /work
 ENTRYPOINT ["yoloqat"]
