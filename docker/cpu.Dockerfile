@@ -7,7 +7,7 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # OpenCV loads these two
-# hadolint ignore=DL3008 -- the distribution's own, by its release
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
  && rm -rf /var/lib/apt/lists/*
@@ -22,7 +22,10 @@ COPY data data
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m pip install --constraint scripts/constraints.txt .
 
-RUN useradd --create-home --uid 1000 yoloqat
+RUN useradd --uid 1000 yoloqat && install --directory --owner yoloqat /work
+# caches and settings of libraries, also where `docker run --user` names a user whom the image does not know
+ENV HOME=/tmp \
+    USER=yoloqat
 USER yoloqat
 WORKDIR /work
 ENTRYPOINT ["yoloqat"]

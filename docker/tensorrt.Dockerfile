@@ -9,7 +9,7 @@ ENV PYTHONUNBUFFERED=1 \
     PATH=/opt/venv/bin:$PATH
 
 # Ubuntu 24.04 has Python 3.12; OpenCV loads the last two; gcc and Python's headers serve Triton's compiler
-# hadolint ignore=DL3008 -- the distribution's own, by its release
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev python3-venv libgl1 libglib2.0-0t64 \
  && rm -rf /var/lib/apt/lists/* \
@@ -24,7 +24,10 @@ COPY data data
 RUN python -m pip install --constraint scripts/constraints.txt ".[tensorrt]"
 
 # the base image has a user of number 1000 already
-RUN useradd --create-home --uid 1001 yoloqat
+RUN useradd --uid 1001 yoloqat && install --directory --owner yoloqat /work
+# caches and settings of libraries, also where `docker run --user` names a user whom the image does not know
+ENV HOME=/tmp \
+    USER=yoloqat
 USER yoloqat
 WORKDIR /work
 ENTRYPOINT ["yoloqat"]

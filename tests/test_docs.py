@@ -27,6 +27,8 @@ _OPTIONS = ("START", "HOW")
 """What stands for options that a table below the line names."""
 _PROGRAM = re.compile(r"(?:bash|python|pytest) ((?:scripts|benchmarks|examples|tests)/[\w/.]+)")
 
+_FILE = re.compile(r"`((?:yoloqat|tests|scripts|docs|docker|examples|benchmarks)/[\w/.-]+)`")
+
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -129,7 +131,7 @@ def test_what_a_page_links_to_and_runs_is_there(page: Path) -> None:
         place = page.parent / target if target else page
         assert place.exists(), link
         assert not anchor or anchor in anchors(place), link
-    assert [name for name in _PROGRAM.findall(text) if not (ROOT / name).exists()] == []
+    assert [name for name in [*_PROGRAM.findall(text), *_FILE.findall(text)] if not (ROOT / name).exists()] == []
 
 
 def test_every_page_is_reached_from_the_readme_and_the_site() -> None:
