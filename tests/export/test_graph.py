@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import onnx
 from onnx import TensorProto, helper
-from yoloqat.export.graph import unname_sizes
+from yoloqat.onnx_graph.graph import unname_sizes
 
 
 def test_open_sizes_lose_their_names_and_stay_open():
