@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import ImageSize, sides, size_text
-from yoloqat.detectors import Detector
+from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.engines import OpenVINOPredictor, bench
 from yoloqat.engines.cores import pinned
 from yoloqat.engines.latency import Mode
-from yoloqat.engines.onnx_file import load_onnx, properties, quantized_layers
+from yoloqat.engines.onnx_file import load_onnx, properties
+from yoloqat.engines.onnx_precision import weighted_ops
 from yoloqat.engines.ort_build import KEY as TWIN_KEY
 from yoloqat.engines.tensorrt import TensorRTPredictor
 from yoloqat.errors import ConfigError
@@ -64,7 +65,7 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
     """Time models in turn on the same images.
 
     Args:
-        models: Detectors, or the files of any models.
+        models: Detectors, or the files of any models; at least one.
         config: Sizes, counts, mode.
         run: Device, threads, who watches.
 
@@ -72,10 +73,12 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
         The results of ``yoloqat bench``; the speed-up is over the first model.
 
     Raises:
-        ConfigError: A model is named twice, or two differ in image size or batch.
+        ConfigError: There is no model, a file is named twice, or two models differ in image size or batch.
         ModelError: A file cannot be loaded.
     """
-    names = [str(model.source.path if isinstance(model, Detector) else model) for model in models]
+    if not models:
+        raise ConfigError(f"models to time are {len(models)}", expected="at least one", hint="name a model")
+    names = _names(models)
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise ConfigError(f"model '{repeated}' is named twice", expected="different models", hint="name each once")
@@ -84,8 +87,7 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
             name: open_model(model, run, hint=config.mode, cache_dir=config.cache_dir)
             for name, model in zip(names, models, strict=True)
         }
-        own = {model.imgsz for model in opened.values()}
-        imgsz = max(own, key=sides) if config.imgsz is None else config.imgsz
+        imgsz = _common_size(opened) if config.imgsz is None else config.imgsz
         scoring = EvalConfig(imgsz=imgsz, batch=config.batch)
         for model in opened.values():  # fixed sizes are compared by `bench`, which names the model
             check_fit(replace(model.predictor.info, imgsz=None), scoring)
@@ -127,6 +129,19 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
     return BenchResult(results, (_table(title, items),), scoring.imgsz, {name: m.key for name, m in opened.items()})
 
 
+def _names(models: Sequence[Path | Detector]) -> list[str]:
+    """Return a name for each model; detectors of one file, such as a float one and what it became, get different ones."""
+    names: list[str] = []
+    for model in models:
+        name = str(model.source.path if isinstance(model, Detector) else model)
+        if isinstance(model, Detector):
+            name = name if model.quantization is None else f"{name} ({model.quantization.method})"
+            number = sum(known == name or known.startswith(f"{name} #") for known in names)
+            name = f"{name} #{number + 1}" if number else name
+        names.append(name)
+    return names
+
+
 def _table(title: str, items: Sequence[dict[str, Any]]) -> Table:
     rows = []
     for item in items:
@@ -154,18 +169,33 @@ def precision_of(name: str, model: OpenModel) -> str:
         model: The model, open.
     """
     path, predictor = Path(name), model.predictor
-    if path.suffix == ".safetensors":
-        return "fake quant"
+    if isinstance(predictor, TorchPredictor):
+        return "fake quant" if predictor.quantized else "float32"
     if isinstance(predictor, OpenVINOPredictor):
-        found = predictor.precision
-        return (
-            f"int8 {len(found.int8_convolutions)}/{len(found.convolutions)}" if found.int8_convolutions else "float32"
-        )
+        return predictor.precision.label
     if isinstance(predictor, TensorRTPredictor):
         layers = predictor.layers
-        counts = f"int8 {len(layers.precision.int8_convolutions)}/{len(layers.precision.convolutions)}"
-        return counts if layers.detailed and layers.precision.convolutions else "not told"
-    source = load_onnx(path) if path.suffix == ".onnx" else None
-    if source is None or not quantized_layers(source):
-        return "float32"
-    return "integer twin" if TWIN_KEY in properties(source) else "QDQ"
+        return layers.precision.label if layers.detailed else "not told"
+    source = load_onnx(path)
+    return "integer twin" if TWIN_KEY in properties(source) else weighted_ops(source).label
+
+
+def _common_size(models: Mapping[str, OpenModel]) -> ImageSize:
+    """Return the size of the images: the one that a model is fixed to, or that the models were trained at.
+
+    Raises:
+        ConfigError: Nothing is fixed, and the models were trained at different sizes.
+    """
+    fixed = [model.imgsz for model in models.values() if model.predictor.info.imgsz is not None]
+    trained = {name: model.imgsz for name, model in models.items() if model.engine == "torch"}
+    if fixed or not trained:  # fixed sizes are compared by `bench`, which names the model
+        return next(iter([*fixed, *(model.imgsz for model in models.values())]))
+    (first, size), *others = trained.items()
+    other = next((entry for entry in others if entry[1] != size), None)
+    if other is not None:
+        raise ConfigError(
+            f"model '{first}' was trained at {size_text(size)} pixels, model '{other[0]}' at {size_text(other[1])}",
+            expected="models of one image size",
+            hint=f"name the size to time them at, e.g. --imgsz {size}, or time them in two runs",
+        )
+    return size
