@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import onnx
 from onnx import TensorProto, helper
+
 from yoloqat.onnx_graph.graph import unname_sizes
 
 
