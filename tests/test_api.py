@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,7 @@ def test_ranges_for_onnx_runtime_come_from_the_data(tiny_onnx: Path, data: yq.Da
         yq.build_engine(tiny_onnx, tmp_path, config=config, device="cpu")
     images = yq.Dataset.from_images(data.calibration_source)
     small = yq.Dataset(calibration_source=images.calibration_source)
-    with pytest.raises(DataError, match="images to calibrate on and 64 were asked for"):
+    with pytest.raises(DataError, match="images to calibrate on and 32 were asked for"):
         yq.build_engine(tiny_onnx, tmp_path, config=config, data=small, device="cpu")
 
 
@@ -197,8 +198,8 @@ def test_mistakes_are_named(detector: Detector, data: yq.Dataset, tiny_data: Tin
         BuildConfig(engine="tflite")
     with pytest.raises(ConfigError, match="imgsz is 65"):
         yq.evaluate(detector, data, config=EvalConfig(imgsz=65), device="cpu")
-    with pytest.raises(ConfigError, match=r"model '.*tiny.pt' is named twice"):
-        yq.bench([detector, detector], device="cpu")
+    with pytest.raises(ConfigError, match=r"model '.*\.onnx' is named twice"):
+        yq.bench([tiny_onnx, tiny_onnx], device="cpu")
 
 
 def test_the_thread_count_comes_back(detector: Detector, data: yq.Dataset) -> None:
@@ -211,3 +212,67 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
     found = yq.export_onnx(detector, tmp_path / "float.onnx", config=ExportConfig(imgsz=96))
     assert "96 px" in repr(found)
     assert found["quantized_convolutions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: yq.load(3), "path of load is 3; expected str or Path"),
+        (lambda: yq.lint(None), "path of lint is None; expected str or Path"),
+        (
+            lambda: yq.bench("model.onnx"),
+            "models of bench is 'model.onnx'; expected a sequence of Detector or str or Path",
+        ),
+        (lambda: yq.bench([3]), r"models of bench is \[3\]; expected a sequence of"),
+        (lambda: yq.bench([]), "models to time are 0; expected at least one"),
+        (lambda: yq.evaluate("a.onnx", "data.yaml"), "data of evaluate is 'data.yaml'; expected Dataset"),
+        (lambda: yq.evaluate("a.onnx", yq.Dataset(), device=0), "device of evaluate is 0; expected str"),
+        (lambda: yq.evaluate("a.onnx", yq.Dataset(), config=3), "config of evaluate is 3; expected EvalConfig or None"),
+        (lambda: yq.paired_difference(0.5, 0.4), "a of paired_difference is 0.5; expected Evaluation"),
+        (lambda: yq.Dataset().calibration(seed="x"), "seed is 'x'"),
+        (lambda: BuildConfig(calibration_images=0), "calibration_images is 0"),
+        (lambda: BuildConfig(split_above=2), "split_above is 2"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told_in_one_line(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        call()
+
+
+def test_statistics_and_paths_are_not_taken_for_each_other(detector: Detector, data: yq.Dataset) -> None:
+    with pytest.raises(
+        ConfigError, match=r"images of collect_statistics is Dataset\(.*; expected a sequence of ImageRecord"
+    ):
+        yq.collect_statistics(detector, data)
+    with pytest.raises(ConfigError, match=r"statistics of calibrate is Detector\(tiny.pt"):
+        yq.calibrate(detector, detector)
+    with pytest.raises(ConfigError, match="methods to compare are 0; expected at least one"):
+        yq.compare_methods(detector, _none(detector, data), data, methods=[], device="cpu")
+
+
+def _none(detector: Detector, data: yq.Dataset) -> yq.api.CollectedStatistics:
+    return yq.collect_statistics(detector, data.calibration(1), device="cpu")
+
+
+def test_what_a_result_gives_away_is_a_copy(statistics: yq.api.CollectedStatistics) -> None:
+    statistics.to_dict()["ranges"].clear()
+    assert statistics["ranges"]
+
+
+def test_completion_offers_no_helpers() -> None:
+    assert not {"Any", "TYPE_CHECKING", "annotations"} & set(dir(yq))
+
+
+def test_a_detector_is_timed_beside_what_it_became(detector: Detector, calibrated: Detector, tmp_path: Path) -> None:
+    detector.save(tmp_path / "float.safetensors")
+    models = [detector, calibrated, calibrated, tmp_path / "float.safetensors"]
+    items = yq.bench(models, config=BenchConfig(rounds=1, warmup=0), device="cpu")["items"]
+    assert [item["precision"] for item in items] == ["float32", "fake quant", "fake quant", "float32"]
+    names = [Path(item["artifact"]).name for item in items]
+    assert names == ["tiny.pt", "tiny.pt (mse)", "tiny.pt (mse) #2", "float.safetensors"]
+
+
+def test_ranges_are_measured_on_as_many_images_as_asked(tiny_onnx: Path, data: yq.Dataset, tmp_path: Path) -> None:
+    images = yq.Dataset(calibration_source=data.calibration_source)
+    config = BuildConfig(engine="onnxruntime", calibration_images=2)
+    assert "on 2 images" in repr(yq.build_engine(tiny_onnx, tmp_path, config=config, data=images, device="cpu"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from yoloqat.calibration import Statistics
 from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig
+from yoloqat.config.arguments import checked_arguments
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.config.sizes import ImageSize, square_side
 from yoloqat.datasets import ImageRecord
@@ -65,6 +66,7 @@ def _scratch(device: str, progress: Progress) -> Iterator[Run]:
         yield Run(Path(folder), torch_device(device), threads, progress)
 
 
+@checked_arguments
 def load(path: str | Path) -> Detector:
     """Load a detector that runs in torch.
 
@@ -99,6 +101,7 @@ class CollectedStatistics(Result):
     batch: int
 
 
+@checked_arguments
 def collect_statistics(
     detector: Detector,
     images: Sequence[ImageRecord],
@@ -167,6 +170,7 @@ def _quantized(
     )
 
 
+@checked_arguments
 def calibrate(
     detector: Detector,
     statistics: CollectedStatistics,
@@ -200,6 +204,7 @@ def calibrate(
     return ptq.detector
 
 
+@checked_arguments
 def evaluate(
     model: Detector | str | Path,
     data: Dataset,
@@ -233,6 +238,7 @@ def evaluate(
         )
 
 
+@checked_arguments
 def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 1000, seed: int = 0) -> Interval:
     """Return mAP50-95 of ``a`` minus that of ``b`` with its 95 % interval, by a paired bootstrap over the images.
 
@@ -248,6 +254,7 @@ def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 1000, se
     return _paired_difference(a.matches, b.matches, resamples=resamples, seed=seed)
 
 
+@checked_arguments
 def compare_methods(
     detector: Detector,
     statistics: CollectedStatistics,
@@ -287,6 +294,7 @@ def compare_methods(
     return Result(results, tables.comparison_tables(title, results))
 
 
+@checked_arguments
 def rank_sensitivity(
     detector: Detector,
     data: Dataset,
@@ -341,6 +349,7 @@ class FinetuneResult(Result):
     detector: Detector
 
 
+@checked_arguments
 def finetune(
     detector: Detector,
     data: Dataset,
@@ -388,6 +397,7 @@ def finetune(
     return FinetuneResult(results, (tables.training_table(Path(detector.source.path).name, results),), best)
 
 
+@checked_arguments
 def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
     """Find what is wrong with a QDQ ONNX file of any tool, without a GPU.
 
@@ -410,6 +420,7 @@ def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
     return Result(results, (findings_table(str(path), results),))
 
 
+@checked_arguments
 def export_onnx(
     detector: Detector,
     path: str | Path,
@@ -442,6 +453,7 @@ def export_onnx(
         return export_and_check(copy.deepcopy(detector), Path(path), config, run=run, dataset=dataset)
 
 
+@checked_arguments
 def build_engine(
     onnx: str | Path,
     out: str | Path | None = None,
@@ -469,18 +481,20 @@ def build_engine(
         EngineError: It cannot build or run the model.
         YoloqatError: As :func:`evaluate`.
     """
-    onnx, labelled = Path(onnx), data is not None and data.labelled
+    onnx, config, labelled = Path(onnx), config or BuildConfig(), data is not None and data.labelled
+    count = config.calibration_images
     with _scratch(device, progress) as run:
         return build_and_score(
             onnx,
             onnx.absolute().parent if out is None else Path(out),
-            config or BuildConfig(),
+            config,
             run=run,
             dataset=data.validation if data is not None and labelled else None,
-            records=unnamed_images if data is None else data.calibration,
+            records=unnamed_images if data is None else lambda: data.calibration(count),
         )
 
 
+@checked_arguments
 def bench(
     models: Sequence[Detector | str | Path],
     *,

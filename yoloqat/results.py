@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -67,8 +68,8 @@ class Result:
     tables: tuple[Table, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the results as a JSON-able dict: a copy of its first level."""
-        return dict(self.results)
+        """Return a copy of the results, JSON-able."""
+        return copy.deepcopy(self.results)
 
     def __getitem__(self, key: str) -> Any:
         """Return one of the results."""

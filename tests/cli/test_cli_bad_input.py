@@ -210,7 +210,9 @@ class TestData:
 
     def test_with_too_few_calibration_images(self, cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
         ran = cli("compare", tiny_model, "--data", tiny_data.yaml, "--calib-images", 9)
-        refused(ran, "compare", "has 8 images to calibrate on and 9 were asked for", "set --calib-images to 8")
+        refused(
+            ran, "compare", "has 8 images to calibrate on and 9 were asked for", "ask for 8 or less with --calib-images"
+        )
 
     def test_that_does_not_fill_a_batch_to_compare(self, cli: Cli, tiny_checkpoint: Path, own: TinyData) -> None:
         ran = cli("export", tiny_checkpoint, "--data", own.yaml, "--batch", 11)

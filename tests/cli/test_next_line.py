@@ -63,6 +63,13 @@ def test_the_lines_lead_from_the_comparison_to_the_times(
     assert "next: " not in ran.out
 
 
+def test_a_height_and_width_go_on_as_two_numbers(cli: Cli, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    words = following(cli("export", tiny_checkpoint, "--imgsz", 64, 96, out=tmp_path / "export"))
+    place = words.index("--imgsz")
+    assert (words[place : place + 3], words.count("--imgsz")) == (["--imgsz", "64", "96"], 1)
+    assert cli(*words, out=out_of(words)).code == 0
+
+
 def test_the_bench_takes_the_batch_of_the_file(cli: Cli, tiny_checkpoint: Path, tmp_path: Path) -> None:
     built = cli(*following(cli("export", tiny_checkpoint, "--batch", 2, out=tmp_path / "a")), out=tmp_path / "b")
     words = following(built)

@@ -30,7 +30,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch, name):
 
 def test_without_a_cuda_device_only_the_cpu_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match="device is '0'; expected auto, cpu or a CUDA index below 0"):
+    with pytest.raises(ConfigError, match="device is '0'; expected auto or cpu: torch sees no GPU here"):
         torch_device("0")
     assert torch_device("auto") == torch.device("cpu")
 

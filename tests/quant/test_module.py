@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from yoloqat.config import QuantConfig, QuantScheme
-from yoloqat.errors import CalibrationError, ConfigError, ModelError
+from yoloqat.errors import CalibrationError, ConfigError, ExportError, ModelError
 from yoloqat.export import export_module
 from yoloqat.quant import (
     TensorQuantizer,
@@ -201,3 +202,53 @@ def test_a_module_without_ranges_is_not_exported(net: Net, x: torch.Tensor, tmp_
     with pytest.raises(CalibrationError, match=r"quantizer '\w+._input_quantizer' has no amax"):
         export_module(quantize_module(net, x), tmp_path / "net.onnx", x)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_batch_norm_behind_a_transposed_convolution_is_folded(*, groups: int, affine: bool, tmp_path) -> None:
+    generator = torch.Generator().manual_seed(2)
+    norm = nn.BatchNorm2d(8, affine=affine)
+    norm.running_mean.normal_(generator=generator)
+    norm.running_var.uniform_(0.5, 2, generator=generator)
+    up = nn.ConvTranspose2d(8, 8, 3, 2, output_padding=1, groups=groups, bias=affine)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), up, norm, nn.ReLU()).eval()
+    x = torch.rand(2, 3, 4, 4, generator=generator)
+    folded = fold_batch_norms(model, x)
+    assert isinstance(folded[2], nn.Identity)
+    torch.testing.assert_close(folded(x), model(x), atol=1e-5, rtol=1e-5)
+    quantized = calibrate_module(quantize_module(model, x), [x], "max")
+    export_module(quantized, tmp_path / "up.onnx", x)
+    session = onnxruntime.InferenceSession(tmp_path / "up.onnx", providers=["CPUExecutionProvider"])
+    expected = quantized(x).detach().numpy()
+    np.testing.assert_allclose(session.run(None, {"images": x.numpy()})[0], expected, atol=0.02 * expected.max())
+
+
+def test_a_batch_norm_without_statistics_of_its_own_stays(x: torch.Tensor) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    assert torch.equal(fold_batch_norms(model, x)(x), model(x))
+
+
+class Functional(nn.Module):
+    """A batch-norm that is no module, so that only the exporter folds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.register_buffer("mean", torch.ones(4))
+        self.register_buffer("var", torch.full((4,), 4.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.batch_norm(self.conv(x), self.mean, self.var)
+
+
+def test_a_weight_that_the_exporter_changes_is_not_replaced(x: torch.Tensor, tmp_path) -> None:
+    quantized = calibrate_module(quantize_module(Functional(), x), [x], "max")
+    with pytest.raises(ExportError, match="weight of layer 'conv' differs in the graph by up to 0"):
+        export_module(quantized, tmp_path / "model.onnx", x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_dtype_than_float32_is_refused(net: Net, x: torch.Tensor) -> None:
+    with pytest.raises(ConfigError, match=r"example is of torch.float64; expected float32"):
+        quantize_module(net.double(), x.double())

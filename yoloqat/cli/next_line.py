@@ -44,7 +44,8 @@ def next_line(
             (given[name], action.default) if name in given else (getattr(args, name), args.parser.get_default(name))
         )
         if value != usual:
-            words += _words(action.option_strings[-1], value, together=action.nargs is not None)
+            together = action.nargs is not None or isinstance(value, tuple)  # a tuple is a size, H W
+            words += _words(action.option_strings[-1], value, together=together)
     for name in _RUN:
         value = getattr(args, name)
         if value != args.parser.get_default(name):

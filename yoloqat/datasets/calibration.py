@@ -47,7 +47,7 @@ def calibration_images(
         raise DataError(
             f"'{source}' has {len(paths)} images to calibrate on and {count} were asked for",
             expected=f"at least {count}",
-            hint=f"set --calib-images to {len(paths)} or less",
+            hint=f"ask for {len(paths)} or less with --calib-images",
         )
     wanted = min(CANDIDATES * count, len(paths)) if select == "range" else count
     generator = random.Random(seed)  # noqa: S311 - a reproducible choice, no secret
@@ -63,7 +63,7 @@ def calibration_images(
         raise DataError(
             f"only {len(chosen)} of the {len(paths)} images of '{source}' decode and {count} were asked for",
             expected=f"at least {count}",
-            hint=f"restore them, or set --calib-images to {len(chosen)} or less",
+            hint=f"restore them, or ask for {len(chosen)} or less with --calib-images",
         )
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(sorted(chosen), start=1))
 

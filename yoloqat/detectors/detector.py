@@ -61,6 +61,12 @@ class Quantization:
     placement: PlacementPlan
     calibration: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def method(self) -> str:
+        """The calibration method, or that there was none."""
+        kind: str = self.calibration.get("method", {}).get("kind", "not calibrated")
+        return kind
+
 
 @dataclass(repr=False)
 class Detector:
@@ -94,10 +100,8 @@ class Detector:
         about = f"{Path(self.source.path).name}, {self.info.task}, {self.info.classes} classes, {self.imgsz} px"
         if self.quantization is None:
             return f"Detector({about}, float)"
-        config, calibration = self.quantization.config, self.quantization.calibration
-        method = calibration.get("method", {}).get("kind", "not calibrated")
-        bits = config.activations.bits
-        return f"Detector({about}, {len(self.quantization.layers)} layers at {bits} bits, {method})"
+        bits = self.quantization.config.activations.bits
+        return f"Detector({about}, {len(self.quantization.layers)} layers at {bits} bits, {self.quantization.method})"
 
     def save(self, path: str | Path) -> None:
         """Write the detector as a checkpoint, whole or not at all.

@@ -36,7 +36,7 @@ def torch_device(name: str) -> torch.device:
         return torch.device("cuda", int(index))
     raise ConfigError(
         f"device is '{name:.120}'",
-        expected=f"auto, cpu or a CUDA index below {count}",
+        expected=f"auto, cpu or a CUDA index below {count}" if count else "auto or cpu: torch sees no GPU here",
         hint="name a device that is there",
     )
 

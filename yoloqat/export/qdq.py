@@ -19,7 +19,7 @@ from yoloqat.export.layers import name_layers, strip_trace
 from yoloqat.export.metadata import KEY, REQUIRED, set_metadata, yoloqat_metadata
 from yoloqat.export.nms import append_nms
 from yoloqat.export.trace import trace_onnx
-from yoloqat.export.weights import quantize_weights
+from yoloqat.export.weights import check_weights, quantize_weights
 from yoloqat.onnx_graph.file import quantized_nodes
 from yoloqat.onnx_graph.graph import initializers, unname_sizes
 from yoloqat.onnx_graph.operators import CONVOLUTIONS, DEQUANTIZE, QUANTIZE
@@ -126,6 +126,8 @@ def export_qdq(
         OutputError: The file cannot be written.
     """
     traced = trace_onnx(module, example, opset=config.opset, dynamic=config.dynamic)
+    layers = {name: layer for name, layer in module.named_modules() if name in qparams.weights}
+    check_weights(traced, {name: layer.weight.detach().cpu().numpy() for name, layer in layers.items()})
     model, report = quantize_graph(traced, qparams, metadata=metadata, required=required)
     if config.half:
         model = bake_half(model).model

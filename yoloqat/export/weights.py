@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import helper
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from yoloqat.errors import ExportError
 from yoloqat.export.checks import check_weight, integer_tensor, scale_tensor, zero_point_tensor
@@ -56,6 +57,29 @@ def _fitted(
             hint="calibrate its weight along the output channels",
         )
     return replace(qparams, integers=integers), axis
+
+
+def check_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Check that the exporter left the weights of layers as they are, so that integers computed from these may replace them.
+
+    Args:
+        model: A traced graph.
+        weights: The float weight of each layer to quantize.
+
+    Raises:
+        ExportError: A layer is not in the graph, or its weight was changed: the exporter folds batch-norms into layers.
+    """
+    tensors = initializers(model.graph)
+    for name, indices in nodes_of(model, list(weights)).items():
+        node = model.graph.node[indices[0]]
+        found, weight = numpy_helper.to_array(tensors[node.input[1]]), weights[name]
+        fitted = weight.T if _reads_transposed(node) else weight
+        if found.shape == fitted.shape and not np.array_equal(found, fitted):
+            raise ExportError(
+                f"weight of layer '{name}' differs in the graph by up to {np.abs(found - fitted).max():.3g}",
+                expected="the weight that was calibrated: the exporter folds a batch-norm behind the layer into it",
+                hint="fold it before quantizing, as quantize_module does with modules, or leave the layer float",
+            )
 
 
 def quantize_weights(model: onnx.ModelProto, wanted: Mapping[str, TensorQParams]) -> PassResult:

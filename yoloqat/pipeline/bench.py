@@ -65,7 +65,7 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
     """Time models in turn on the same images.
 
     Args:
-        models: Detectors, or the files of any models.
+        models: Detectors, or the files of any models; at least one.
         config: Sizes, counts, mode.
         run: Device, threads, who watches.
 
@@ -73,10 +73,12 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
         The results of ``yoloqat bench``; the speed-up is over the first model.
 
     Raises:
-        ConfigError: A model is named twice, or two differ in image size or batch.
+        ConfigError: There is no model, a file is named twice, or two models differ in image size or batch.
         ModelError: A file cannot be loaded.
     """
-    names = [str(model.source.path if isinstance(model, Detector) else model) for model in models]
+    if not models:
+        raise ConfigError(f"models to time are {len(models)}", expected="at least one", hint="name a model")
+    names = _names(models)
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise ConfigError(f"model '{repeated}' is named twice", expected="different models", hint="name each once")
@@ -127,6 +129,19 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
     return BenchResult(results, (_table(title, items),), scoring.imgsz, {name: m.key for name, m in opened.items()})
 
 
+def _names(models: Sequence[Path | Detector]) -> list[str]:
+    """Return a name for each model; detectors of one file, such as a float one and what it became, get different ones."""
+    names: list[str] = []
+    for model in models:
+        name = str(model.source.path if isinstance(model, Detector) else model)
+        if isinstance(model, Detector):
+            name = name if model.quantization is None else f"{name} ({model.quantization.method})"
+            number = sum(known == name or known.startswith(f"{name} #") for known in names)
+            name = f"{name} #{number + 1}" if number else name
+        names.append(name)
+    return names
+
+
 def _table(title: str, items: Sequence[dict[str, Any]]) -> Table:
     rows = []
     for item in items:
@@ -153,7 +168,7 @@ def precision_of(name: str, model: OpenModel) -> str:
         name: The model's file.
         model: The model, open.
     """
-    predictor = model.predictor
+    path, predictor = Path(name), model.predictor
     if isinstance(predictor, TorchPredictor):
         return "fake quant" if predictor.quantized else "float32"
     if isinstance(predictor, OpenVINOPredictor):
@@ -161,7 +176,7 @@ def precision_of(name: str, model: OpenModel) -> str:
     if isinstance(predictor, TensorRTPredictor):
         layers = predictor.layers
         return layers.precision.label if layers.detailed else "not told"
-    source = load_onnx(Path(name))
+    source = load_onnx(path)
     return "integer twin" if TWIN_KEY in properties(source) else weighted_ops(source).label
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset
+from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, split_halves, subset
 from yoloqat.evaluation.drops import Baseline, drop_results, part_map
 from yoloqat.pipeline.models import check_scoring
@@ -46,9 +47,13 @@ def compare_methods(
         The keys ``baseline``, ``methods``, ``best``, ``confirmed`` and more of the result of ``compare``.
 
     Raises:
-        ConfigError: The image size does not fit the model.
+        ConfigError: There is no method, or the image size does not fit the model.
         DataError: The names of classes and categories do not match, or no object counts.
     """
+    if not methods:
+        raise ConfigError(
+            f"methods to compare are {len(methods)}", expected="at least one", hint="name a method, e.g. mse"
+        )
     check_scoring(ptq.detector.info, dataset, config)
     with quantization_disabled(ptq.detector.module):
         baseline = run.evaluate(

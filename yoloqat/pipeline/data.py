@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from yoloqat.config import CalibrationConfig
+from yoloqat.config.checks import check_seed
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
 from yoloqat.errors import ConfigError, DataError
 
@@ -85,12 +86,13 @@ class Dataset:
         Args:
             count: How many.
             seed: Seeds the choice.
-            select: ``"random"`` or ``"first"``, as :func:`yoloqat.datasets.calibration_images` describes them.
+            select: ``"random"``, ``"first"`` or ``"range"``, as :func:`yoloqat.datasets.calibration_images` describes them.
 
         Raises:
             ConfigError: No images to calibrate on were named, or an argument is out of range.
             DataError: There are too few, or the data set has no training split.
         """
+        check_seed(seed)
         if self.calibration_source is None:
             raise ConfigError(
                 f"calibration images are not named (calibration_images is {self.calibration_source})",

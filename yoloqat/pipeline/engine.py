@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.config import EvalConfig
-from yoloqat.config.checks import check_choice
+from yoloqat.config.checks import check_choice, check_fraction, check_int
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
@@ -36,18 +36,22 @@ class BuildConfig:
         split_above: Of OpenVINO: split a convolution in two where more than this share of its pairs of products can overflow
             on processors without VNNI; 0 makes every sum exact.
         tensorrt: Of TensorRT: what its builder is told.
+        calibration_images: Of ONNX Runtime: on how many images the ranges that the file does not tell are measured.
 
     Raises:
-        ConfigError: There is no such runtime.
+        ConfigError: There is no such runtime, or a value is out of range.
     """
 
     engine: str = ENGINES[0]
     split_above: float = SPLIT_ABOVE
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
+    calibration_images: int = 32
 
     def __post_init__(self) -> None:
-        """Check the runtime's name."""
+        """Check the values."""
         check_choice("engine", self.engine, ENGINES)
+        check_fraction("split_above", self.split_above)
+        check_int("calibration_images", self.calibration_images, 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from yoloqat.config import MethodSpec, QuantConfig
@@ -15,14 +17,33 @@ from yoloqat.quant.calib import HistogramCalibrator
 from yoloqat.quant.contexts import collecting
 from yoloqat.quant.graph.planner import plan_module
 from yoloqat.quant.graph.trace import Ref, trace
+from yoloqat.quant.modules import QUANT_MODULES
 from yoloqat.quant.sharing import share_quantizers
 from yoloqat.quant.swap import activation_quantizers, float_reasons, quantized_layers, swap_layers, swappable_layers
 
-_FUSED = {
+
+def _fuse_transposed(layer: _ConvTransposeNd, norm: Any) -> _ConvTransposeNd:
+    """Return a transposed convolution of any number of groups with the batch-norm behind it folded into it."""
+    fused, groups = copy.deepcopy(layer), layer.groups
+    factor = torch.rsqrt(norm.running_var + norm.eps)
+    factor = factor if norm.weight is None else factor * norm.weight
+    inputs, outputs, *kernel = layer.weight.shape
+    weight = layer.weight.reshape(groups, inputs // groups, outputs, -1) * factor.reshape(groups, 1, outputs, 1)
+    bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+    bias = bias * factor if norm.bias is None else bias * factor + norm.bias
+    fused.weight = nn.Parameter(weight.detach().reshape(inputs, outputs, *kernel), layer.weight.requires_grad)
+    fused.bias = nn.Parameter(bias.detach(), layer.weight.requires_grad)
+    return fused
+
+
+_FUSED: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Conv1d: fuse_conv_bn_eval,
     nn.Conv2d: fuse_conv_bn_eval,
     nn.Conv3d: fuse_conv_bn_eval,
     nn.Linear: fuse_linear_bn_eval,
+    nn.ConvTranspose1d: _fuse_transposed,
+    nn.ConvTranspose2d: _fuse_transposed,
+    nn.ConvTranspose3d: _fuse_transposed,
 }
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -43,19 +64,25 @@ def quantize_module(module: nn.Module, example: Tensor, config: QuantConfig | No
         The copy in evaluation mode.
 
     Raises:
-        ConfigError: No layer is left to quantize.
+        ConfigError: No layer is left to quantize, or the example is not float32.
         ModelError: The module cannot be traced.
         PatternError: A pattern matches no layer.
     """
     config = config or QuantConfig()
+    if example.dtype != torch.float32:
+        raise ConfigError(
+            f"example is of {example.dtype}",
+            expected="float32, which fake quantization computes in",
+            hint="convert both",
+        )
     quantized = fold_batch_norms(module, example)
     floats = float_reasons(quantized, config)
     names = [name for name in swappable_layers(quantized) if name not in floats]
     if not names:
         raise ConfigError(
             f"module {type(module).__name__} has {len(floats)} layers with a quantized form, all of them left float",
-            expected="at least one convolution or linear layer to quantize",
-            hint="ignore fewer layers",
+            expected=f"at least one of {', '.join(kind.__name__ for kind, _ in QUANT_MODULES)} to quantize",
+            hint="ignore fewer layers, or use these classes themselves",
         )
     swap_layers(quantized, names, config)
     plan = plan_module(quantized, trace(quantized, example), config, floats=floats)
@@ -133,14 +160,18 @@ def fold_batch_norms(module: nn.Module, example: Tensor) -> nn.Module:
             uses[node.module] = uses.get(node.module, 0) + 1
     for node in traced.nodes:
         norm = children.get(node.module)
-        if not isinstance(norm, _NORMS) or not isinstance(node.args[0] if node.args else None, Ref):
+        if (
+            not isinstance(norm, _NORMS)
+            or norm.running_mean is None
+            or not isinstance(node.args[0] if node.args else None, Ref)
+        ):
             continue
         source = traced.nodes[node.args[0].index]
         layer = children.get(source.module)
-        fuse = _FUSED.get(type(layer))
+        fuse = None if layer is None else _FUSED.get(type(layer))
         if fuse is None or readers[source.index] != (node.index,) or uses[source.module] != 1:
             continue
-        _replace(folded, source.module, fuse(layer, norm))  # type: ignore[operator]
+        _replace(folded, source.module, fuse(layer, norm))
         _replace(folded, node.module, nn.Identity())
     return folded
 
