@@ -22,7 +22,7 @@ from yoloqat.sensitivity.ranking import bootstrapped, evaluations, measured, ran
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.workers import OneProcess
+from yoloqat.sensitivity.workers import work
 
 FORMER = Path(__file__).parent / "golden" / "former"
 IMAGES = 8
@@ -89,7 +89,7 @@ def test_a_study_that_was_interrupted_goes_on(study: Study, scanner: Scanner) ->
         connection.execute("UPDATE piece SET done = 0, matches = NULL WHERE item = ?", (last,))
     assert study.counts() == (36, 38)
     with torch_threads(1):
-        OneProcess(study, scanner).work()
+        work(study, scanner)
     assert study.counts() == (38, 38)
     for name in scanner.names:
         found = study.results(name)

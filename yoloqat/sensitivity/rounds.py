@@ -117,7 +117,7 @@ def run_rounds(
             break
         done.append(one)
         study.want([BASE, *one.items], one.batches)
-        workers.work()
+        workers()
         posterior = estimate(evidence(study, scanner, done, nmse, seed=seed), first=first)
     assert posterior is not None  # noqa: S101 - the first round ran
     return Rounds(tuple(done), posterior, budget, first)
