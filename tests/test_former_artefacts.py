@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from yoloqat.cli import main
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, load_dataset
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
+from yoloqat.finetuning import EpochRow
 from yoloqat.pipeline.demo import demo_assets
 from yoloqat.sensitivity.proxies import Noise
 from yoloqat.sensitivity.ranking import bootstrapped, evaluations, measured, rank_items
@@ -111,6 +113,13 @@ def test_a_checkpoint_gives_the_same_numbers() -> None:
     assert raw.shape == (1, 7, 16)
     expected = [24.787184, 23.791798, 2.003464, 2.671345, 0.066752, 0.020689, 0.048772]
     assert raw[0, :, 5] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_finetune_curve_is_read_back_into_rows() -> None:
+    """The rows of a training state have the keys of the result's epochs."""
+    results = json.loads((FORMER / "results" / "finetune.json").read_text())["results"]
+    (row,) = [EpochRow(**row) for row in results["epochs"]]
+    assert (row.epoch, asdict(row)) == (1, results["epochs"][0])
 
 
 @pytest.mark.parametrize("path", sorted((FORMER / "results").iterdir()), ids=lambda path: path.stem)

@@ -73,7 +73,7 @@ class ScanOptions:
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """What a scan found.
+    """The results of a scan.
 
     Attributes:
         results: The keys of the result of ``sensitivity``.
