@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from yoloqat.cli import main
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset, load_dataset
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
+from yoloqat.finetuning import EpochRow
 from yoloqat.pipeline.demo import demo_assets
 from yoloqat.sensitivity.proxies import Noise
 from yoloqat.sensitivity.ranking import bootstrapped, evaluations, measured, rank_items
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.workers import OneProcess
+from yoloqat.sensitivity.workers import work
 
 FORMER = Path(__file__).parent / "golden" / "former"
 IMAGES = 8
@@ -89,7 +91,7 @@ def test_a_study_that_was_interrupted_goes_on(study: Study, scanner: Scanner) ->
         connection.execute("UPDATE piece SET done = 0, matches = NULL WHERE item = ?", (last,))
     assert study.counts() == (36, 38)
     with torch_threads(1):
-        OneProcess(study, scanner).work()
+        work(study, scanner)
     assert study.counts() == (38, 38)
     for name in scanner.names:
         found = study.results(name)
@@ -111,6 +113,13 @@ def test_a_checkpoint_gives_the_same_numbers() -> None:
     assert raw.shape == (1, 7, 16)
     expected = [24.787184, 23.791798, 2.003464, 2.671345, 0.066752, 0.020689, 0.048772]
     assert raw[0, :, 5] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_finetune_curve_is_read_back_into_rows() -> None:
+    """The rows of a training state have the keys of the result's epochs."""
+    results = json.loads((FORMER / "results" / "finetune.json").read_text())["results"]
+    (row,) = [EpochRow(**row) for row in results["epochs"]]
+    assert (row.epoch, asdict(row)) == (1, results["epochs"][0])
 
 
 @pytest.mark.parametrize("path", sorted((FORMER / "results").iterdir()), ids=lambda path: path.stem)

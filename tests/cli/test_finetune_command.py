@@ -36,7 +36,10 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, data:
 
 
 def test_the_result_tells_the_curve_and_the_gain(tuned: Path) -> None:
+    former = json.loads((Path(__file__).parents[1] / "golden" / "former" / "results" / "finetune.json").read_text())
     found = result(tuned)
+    assert found.keys() >= former["results"].keys()
+    assert found["epochs"][0].keys() >= former["results"]["epochs"][0].keys()
     assert [row["epoch"] for row in found["epochs"]] == [1, 2]
     assert all(row["loss"] > 0 and 0 <= row["map50_95"] <= 1 for row in found["epochs"])
     scores = [found["start"]["map50_95"], *(row["map50_95"] for row in found["epochs"])]

@@ -20,6 +20,7 @@ from yoloqat.evaluation.image_matches import pack
 from yoloqat.sensitivity import scanner as scanner_module
 
 Cli = Callable[..., Any]
+FORMER = Path(__file__).parents[1] / "golden" / "former" / "results" / "sensitivity.json"
 REQUIRED = {"name", "quantizers", "map50_95", "drop", "effect", "effect_ci95", "tied", "sqnr_db"}
 
 
@@ -38,7 +39,9 @@ def small(tiny_data: TinyData) -> tuple[object, ...]:
 def test_a_checkpoint_is_scanned_and_everything_is_written(cli: Cli, tiny_checkpoint: Path, small) -> None:
     ran = cli("sensitivity", tiny_checkpoint, *small, "--top", 2)
     assert ran.code == 0, ran.err
-    results = ran.result["results"]
+    results, former = ran.result["results"], json.loads(FORMER.read_text())["results"]
+    assert results.keys() >= former.keys()
+    assert results["items"][0].keys() >= former["items"][0].keys()
     assert (results["mode"], results["granularity"], results["evaluated_images"]) == ("leave-one-out", "block", 10)
     assert results["seconds"] > 0
     effects = [item["effect"] for item in results["items"]]

@@ -138,7 +138,7 @@ def test_a_module_without_norms_is_folded_to_itself(detector: Detector) -> None:
     ("scheme", "said"),
     [
         (QuantScheme(axis=None, narrow_range=True), "has one scale for all channels"),
-        (QuantScheme(axis=0, narrow_range=False), "has codes from -128 to 127"),
+        (QuantScheme(axis=0, narrow_range=False), "has integers from -128 to 127"),
     ],
 )
 def test_weights_on_another_grid_are_refused(tiny_model: Path, norms: dict, scheme: QuantScheme, said: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -15,9 +17,11 @@ from tiny_detector import IMGSZ
 from yoloqat.config import EvalConfig
 from yoloqat.errors import CheckFailedError, ConfigError, DataError, DependencyError
 from yoloqat.parallel import processes as processes_module
+from yoloqat.parallel.ray_pool import ray_pool
+from yoloqat.sensitivity import workers as workers_module
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.workers import Job, OneProcess, check_workers, processes, ray_workers
+from yoloqat.sensitivity.workers import Job, check_workers, processes, ray_workers, work
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def expected(job, scanner, tmp_path):
     """What one process finds, alone."""
     study = Study(tmp_path / "alone.db", {})
     study.want(scanner.names, range(len(scanner.batches)))
-    OneProcess(study, scanner).work()
+    work(study, scanner)
     found = contents(study, scanner)
     study.close()
     return found
@@ -67,7 +71,7 @@ def wait_for(condition, seconds=120):
 
 def test_one_process_does_everything_once(study, scanner, expected):
     told = []
-    OneProcess(study, scanner, lambda *state: told.append(state)).work()
+    work(study, scanner, progress=lambda *state: told.append(state))
     assert contents(study, scanner) == expected
     assert study.claims() == study.counts()[1] == 100
     assert told[-1] == ("sensitivity", 100, 100)
@@ -77,7 +81,7 @@ def test_one_process_does_everything_once(study, scanner, expected):
 @pytest.mark.slow
 def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, expected):
     with processes(job, 2, study) as workers:
-        workers.work()
+        workers()
     assert contents(study, scanner) == expected
     assert study.claims() == 100
 
@@ -86,9 +90,9 @@ def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, e
 def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, scanner, expected):
     with processes(job, 1, study) as workers:
         wait_for(lambda: study.counts()[0] > 3)
-        victim = workers.pool.workers[0].process
+        victim = multiprocessing.active_children()[0]
         os.kill(victim.pid, signal.SIGKILL)
-        workers.work()
+        workers()
     assert contents(study, scanner) == expected
 
 
@@ -114,7 +118,7 @@ def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_p
     assert 12 < kept < 100
     before = contents(study, scanner)
     done = []
-    OneProcess(study, scanner, lambda _, number, __: done.append(number)).work()
+    work(study, scanner, progress=lambda _, number, __: done.append(number))
     after = contents(study, scanner)
     assert after == expected
     assert {key: after[key] for key in before} == before
@@ -125,16 +129,17 @@ def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
     missing = replace(dataset.images[0], path=tmp_path / "gone.png")
     broken = replace(job, dataset=replace(dataset, images=(missing, *dataset.images[1:])))
     with processes(broken, 1, study) as workers, pytest.raises(DataError, match=r"gone\.png"):
-        workers.work()
+        workers()
 
 
 def test_workers_that_keep_ending_are_given_up(job, study, monkeypatch):
     monkeypatch.setattr(processes_module, "RESTARTS", 0)
     with processes(job, 1, study) as workers:
-        workers.pool.workers[0].process.kill()
-        workers.pool.workers[0].process.join()
+        (victim,) = multiprocessing.active_children()
+        victim.kill()
+        victim.join()
         with pytest.raises(CheckFailedError, match="worker 0 ended with code -9"):
-            workers.work()
+            workers()
 
 
 def test_workers_must_fit_the_machine():
@@ -153,18 +158,25 @@ def test_without_ray_the_hint_says_what_to_install(job, study, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, study, scanner, expected):
+def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, study, scanner, expected, monkeypatch):
     ray = pytest.importorskip("ray")
-    used, lost = [], []
+    pools, lost = [], []
+
+    @contextmanager
+    def kept(*arguments, **options):
+        with ray_pool(*arguments, **options) as pool:
+            pools.append(pool)
+            yield pool
+
+    monkeypatch.setattr(workers_module, "ray_pool", kept)
 
     def lose_one(step, done, total):
         if done > 20 and not lost:
             lost.append(done)
-            ray.kill(used[0].pool.workers[0], no_restart=False)
+            ray.kill(pools[0].workers[0], no_restart=False)
 
     with ray_workers(job, "local", 2, study, lose_one) as workers:
-        used.append(workers)
-        workers.work()
+        workers()
     assert lost
     assert contents(study, scanner) == expected
     assert study.claims() == 100

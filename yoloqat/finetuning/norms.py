@@ -1,7 +1,7 @@
 """Batch-norms kept through the training: a convolution holds its raw weight again, and the norm that was folded into it follows.
 
 With s = gamma / sqrt(variance + eps) per output channel, the raw weight is the folded one divided by s and its range the folded
-one divided by the absolute value of s, so that fake quantization gives the same codes before the norm as after folding (as in
+one divided by the absolute value of s, so that fake quantization gives the same integers before the norm as after folding (as in
 Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", arXiv:1806.08342, with statistics frozen from
 the start). All weights come from the checkpoint; the float model gives the statistics and the scale alone.
 """
@@ -83,7 +83,7 @@ def foldable(module: nn.Module, norms: Mapping[str, nn.BatchNorm2d]) -> dict[str
 
     Raises:
         ModelError: There is none.
-        ConfigError: A weight's quantizer has another grid than a symmetric one per output channel.
+        ConfigError: A weight's quantizer has another scheme than a symmetric one per output channel.
     """
     layers = {
         name: child
@@ -100,12 +100,14 @@ def foldable(module: nn.Module, norms: Mapping[str, nn.BatchNorm2d]) -> dict[str
         if isinstance(layer, QuantMixin):
             scheme = layer._weight_quantizer.scheme
             if scheme.axis != layer.weight_axis or scheme.low != -scheme.high:
-                grid = (
-                    "one scale for all channels" if scheme.axis is None else f"codes from {scheme.low} to {scheme.high}"
+                found = (
+                    "one scale for all channels"
+                    if scheme.axis is None
+                    else f"integers from {scheme.low} to {scheme.high}"
                 )
                 raise ConfigError(
-                    f"the weight of '{name}' has {grid}",
-                    expected="a scale per output channel with codes that are symmetric about 0, to keep batch-norms",
+                    f"the weight of '{name}' has {found}",
+                    expected="a scale per output channel with integers that are symmetric about 0, to keep batch-norms",
                     hint="calibrate without --per-tensor-weights, or leave --keep-bn out",
                 )
     return layers

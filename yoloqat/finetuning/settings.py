@@ -24,7 +24,7 @@ def check_number(name: str, value: object, *, positive: bool = False) -> None:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each part of the loss counts.
+    """Weights of the parts of the loss.
 
     Attributes:
         task: The detector's own loss on labelled images.

@@ -47,7 +47,7 @@ range may have to shrink by half, where a weight moves by hundredths."""
 
 @dataclass
 class Session:
-    """What the hooks of one training share.
+    """The state that the hooks of one training share.
 
     Attributes:
         detector: What is trained.
@@ -263,7 +263,7 @@ def averaging(steps: int) -> Callable[[int], float]:
     """Return the decay of the weights' average by the number of updates so far.
 
     Ultralytics' own takes 2000 steps to become an average at all, longer than most fine-tunings last. Under fake quantization
-    weights jump to and fro across the steps of their grid, which an average over about one epoch, or ten steps, takes out.
+    weights jump to and fro between neighbouring integers, which an average over about one epoch, or ten steps, takes out.
 
     Args:
         steps: Of the optimizer in an epoch.

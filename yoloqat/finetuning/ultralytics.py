@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "scale": 0.2,
     "plots": False,
 }
-"""What differs from Ultralytics' own defaults, which are for training from scratch; any of it can be passed through."""
+"""Differences from Ultralytics' own defaults, which are for training from scratch; any of it can be passed through."""
 
 OWN = [
     "batch",

@@ -53,7 +53,7 @@ class Parent:
 
 
 Task = Callable[[Parent], None]
-"""What a worker does; it is pickled to get there."""
+"""The work of one worker; it is pickled to get there."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def training_images(source: Path | None, skipped: list[Path] | None = None) -> t
 
 @dataclass(frozen=True)
 class Places:
-    """Where several processes train, and what each of them must load and score by itself.
+    """The devices of several processes that train together, and the inputs that each loads and scores by itself.
 
     Attributes:
         devices: One for each process.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from yoloqat.sensitivity.rounds import Rounds, batches_of, run_rounds
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.workers import Job, OneProcess, Workers, check_workers, processes, ray_workers
+from yoloqat.sensitivity.workers import Job, Workers, check_workers, processes, ray_workers, work
 
 STUDY, TABLE, CHART, IGNORE = "study.db", "items.csv", "effects.png", "ignore.txt"
 
@@ -72,7 +73,7 @@ class ScanOptions:
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """What a scan found.
+    """The results of a scan.
 
     Attributes:
         results: The keys of the result of ``sensitivity``.
@@ -135,7 +136,7 @@ def run_scan(
                 if options.budget is None:
                     rounds = None
                     study.want(scanner.names, range(len(scanner.batches)))
-                    workers.work()
+                    workers()
                 else:
                     rounds = run_rounds(
                         study,
@@ -190,7 +191,7 @@ def _workers(job: Job, options: ScanOptions, study: Study, scanner: Scanner, pro
         with processes(job, options.workers, study, progress) as workers:
             yield workers
     else:
-        yield OneProcess(study, scanner, progress)
+        yield partial(work, study, scanner, progress=progress)
 
 
 def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:

@@ -1,1 +1,1 @@
-"""What each quantizer costs in mAP: exact scans by replay, adaptive scans, proxies, and the study that keeps them."""
+"""The mAP that each quantizer costs: exact scans by replay, adaptive scans, proxies, and the study that keeps the results."""

@@ -1,4 +1,4 @@
-r"""Where to spend a budget of images so that the most sensitive items are found.
+r"""Spending a budget of images so that the most sensitive items are found.
 
 In a first round every item runs on the same few images. Then, round by round, only the items go on of which it is undecided
 whether they belong to the first k: those that surely do are accepted, those that surely do not are rejected (successive
@@ -39,7 +39,7 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent, in forwards of one image.
+    """The forwards of one image that may be spent.
 
     Attributes:
         share: Of the cost of one full forward per item and image.
@@ -71,7 +71,7 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known of the items so far; every array has one entry per item.
+    """Measurements of the items so far; every array has one entry per item.
 
     Attributes:
         names: The items.
@@ -91,7 +91,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What the evidence and the prior say; every array has one entry per item.
+    """Estimates from the evidence and the prior; every array has one entry per item.
 
     Attributes:
         names: The items.
@@ -169,7 +169,7 @@ def _prior(
 
 @dataclass(frozen=True)
 class Round:
-    """What one round runs.
+    """The items and batches of one round.
 
     Attributes:
         items: The items.

@@ -116,10 +116,10 @@ def _places(modules: list[str], site: Node, quantizer: int) -> Iterator[tuple[st
 
 @dataclass(frozen=True)
 class Switch:
-    """What becomes of an edge.
+    """How an edge is switched.
 
     Attributes:
-        bits: Width of the codes, with the range as it is; None switches the edge off.
+        bits: Bit width, with the range as it is; None switches the edge off.
     """
 
     bits: int | None = None

@@ -24,7 +24,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What an item does to the metric.
+    """The effect of an item on the metric.
 
     Attributes:
         value: The metric of the item on its images; None where they hold no object.
@@ -74,7 +74,7 @@ def with_least_error(effects: Sequence[Effect]) -> list[Effect]:
 
 
 class Measured:
-    """What the results of the base model and of items say, on whichever batches they have in common.
+    """Effects of items against the base model, on the batches that both have results of.
 
     Args:
         truth: What was matched with.

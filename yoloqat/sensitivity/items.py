@@ -1,4 +1,4 @@
-"""What is switched together, and which edges are switched in each model of a scan: the base, its opposite and the items."""
+"""The items of a scan, switched one after the other, and the edges switched in each model: base, its opposite and items."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _LEAST = 1e-30
 
 @dataclass(frozen=True)
 class Noise:
-    """What quantization does to the tensors of an edge or of an item.
+    """The quantization noise of the tensors of an edge or of an item.
 
     Attributes:
         nmse: Normalised squared error, the sum over x of (q(x) - x)^2 divided by that of x^2, of the float model's tensor x
@@ -54,7 +54,7 @@ def edge_noise(
         edges: The edges.
         images: Shape (batch, 3, height, width), float32 in [0, 1].
         classes: Number of classes.
-        bits: Width of the codes; None leaves each its own.
+        bits: Bit width; None leaves each its own.
     """
     traced = executor.traced
     of_node = {index: name for name, nodes in placeholders(list(edges), traced, executor).items() for index in nodes}

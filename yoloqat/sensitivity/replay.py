@@ -22,12 +22,12 @@ from yoloqat.quant.graph.trace import CONSTANT, GETITEM, PARAMETER
 from yoloqat.sensitivity.edges import Edge, Switch, placeholders, switched_quantizer
 
 Switches = Mapping[str, Switch]
-"""What becomes of which edge, by its name; an edge that is not named stays as it is."""
+"""The switch of each edge by its name; an edge that is not named stays as it is."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
-    """What is run for one item.
+    """The nodes that are run for one item.
 
     Attributes:
         nodes: Positions of the nodes to run, in order.

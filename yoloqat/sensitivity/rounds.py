@@ -26,7 +26,7 @@ _FAINTEST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
-    """What an adaptive scan did.
+    """The rounds of an adaptive scan and their outcome.
 
     Attributes:
         rounds: The rounds in order.
@@ -42,7 +42,7 @@ class Rounds:
 
     @property
     def spent(self) -> float:
-        """What was spent, in forwards of one image."""
+        """The forwards of one image that were spent."""
         return math.fsum(one.cost for one in self.rounds)
 
 
@@ -117,7 +117,7 @@ def run_rounds(
             break
         done.append(one)
         study.want([BASE, *one.items], one.batches)
-        workers.work()
+        workers()
         posterior = estimate(evidence(study, scanner, done, nmse, seed=seed), first=first)
     assert posterior is not None  # noqa: S101 - the first round ran
     return Rounds(tuple(done), posterior, budget, first)

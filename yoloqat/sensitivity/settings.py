@@ -1,10 +1,10 @@
-"""What a scan switches, and what it measures."""
+"""Settings of a scan: the quantizers that it switches and the metric that it measures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from yoloqat.config.checks import check_int
+from yoloqat.config.checks import check_choice, check_int
 from yoloqat.errors import ConfigError
 
 LEAVE_ONE_OUT, ONE_AT_A_TIME = "leave-one-out", "one-at-a-time"
@@ -16,14 +16,14 @@ GRANULARITIES = (LAYER, QUANTIZER, BLOCK, GROUP)
 
 @dataclass(frozen=True)
 class ScanConfig:
-    """What a scan switches, and what it measures.
+    """The quantizers that a scan switches and the metric that it measures.
 
     Attributes:
         mode: ``"leave-one-out"``: everything is quantized but the quantizer under test; ``"one-at-a-time"``: nothing is.
         granularity: What is switched together: the edges of a ``"layer"``, all users of a ``"quantizer"``, a ``"block"``
             at the top level, or a ``"group"`` of :attr:`groups`.
         groups: For the granularity ``"group"``: texts ``NAME=PATTERN,PATTERN``.
-        bits: Width of the codes of the quantizer under test. None: its own width one-at-a-time, off in leave-one-out.
+        bits: Bit width of the quantizer under test. None: its own width one-at-a-time, off in leave-one-out.
         metric: A number of the evaluator, as :meth:`yoloqat.evaluation.metric.Metric.parse` reads it.
 
     Raises:
@@ -38,9 +38,8 @@ class ScanConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name, value, known in (("mode", self.mode, MODES), ("granularity", self.granularity, GRANULARITIES)):
-            if value not in known:
-                raise ConfigError(f"{name} is {value!r}", expected=f"one of {', '.join(known)}", hint="choose one")
+        check_choice("mode", self.mode, MODES)
+        check_choice("granularity", self.granularity, GRANULARITIES)
         if (self.granularity == GROUP) != bool(self.groups):
             raise ConfigError(
                 f"granularity is {self.granularity!r} with {len(self.groups)} groups",

@@ -29,7 +29,7 @@ WAIT_SECONDS = 120.0
 """How long another process may hold the file."""
 
 _FOREIGN = ("no such table", "no such column", "has no column", "may not be modified", "views may not be indexed")
-"""What SQLite says of a database whose tables are not these."""
+"""Parts of SQLite's messages about a database whose tables are not these."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS input (name TEXT PRIMARY KEY, value TEXT NOT NULL);

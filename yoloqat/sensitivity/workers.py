@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -18,7 +18,7 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.errors import ConfigError, YoloqatError
 from yoloqat.parallel.processes import Parent, ProcessPool
-from yoloqat.parallel.ray_pool import RayPool, ray_pool
+from yoloqat.parallel.ray_pool import ray_pool
 from yoloqat.progress import Progress, silent
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
@@ -105,69 +105,27 @@ def check_workers(workers: int, *, device: str, threads: int, cores: int, device
         )
 
 
-class Workers(Protocol):
-    """Does whatever a study has on its list."""
-
-    def work(self) -> None:
-        """Return when nothing on the list is left to do.
-
-        Raises:
-            YoloqatError: A worker met one.
-        """
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class OneProcess:
-    """This process.
-
-    Attributes:
-        study: What is to be done.
-        scanner: Does it.
-        progress: Notified of what is done.
-    """
-
-    study: Study
-    scanner: Scanner
-    progress: Progress = silent
-
-    def work(self) -> None:
-        """Return when nothing on the list is left to do."""
-        work(self.study, self.scanner, progress=self.progress)
-
-
-@dataclass(frozen=True, eq=False)
-class Processes:
-    """Local processes that share a study.
-
-    Attributes:
-        pool: The processes.
-        study: The same study, open here to watch it.
-        progress: Notified of what is done.
-    """
-
-    pool: ProcessPool
-    study: Study
-    progress: Progress
-
-    def work(self) -> None:
-        """Return when nothing on the list is left to do."""
-        while True:
-            done, total = self.study.counts()
-            self.progress(STEP, done, total)
-            if done == total:
-                return
-            self.pool.check()
-            time.sleep(WAIT_SECONDS)
+Workers = Callable[[], None]
+"""Do whatever a study has on its list, and return when nothing is left to do; an error of any worker is raised."""
 
 
 @contextmanager
-def processes(job: Job, workers: int, study: Study, progress: Progress = silent) -> Iterator[Processes]:
-    """Give local processes that work on a study until the context ends."""
+def processes(job: Job, workers: int, study: Study, progress: Progress = silent) -> Iterator[Workers]:
+    """Give local processes that share a study, which is open here to watch it, until the context ends."""
     with ProcessPool(hint="scan without --workers to see why") as pool:
         for number in range(workers):
             pool.start(partial(_serve, job, "cpu" if job.device == "cpu" else f"cuda:{number}"))
-        yield Processes(pool, study, progress)
+
+        def watch() -> None:
+            while True:
+                done, total = study.counts()
+                progress(STEP, done, total)
+                if done == total:
+                    return
+                pool.check()
+                time.sleep(WAIT_SECONDS)
+
+        yield watch
 
 
 def _serve(job: Job, device: str, parent: Parent) -> None:
@@ -179,38 +137,6 @@ def _serve(job: Job, device: str, parent: Parent) -> None:
             work(study, scanner, wanted=parent.alive)
             time.sleep(WAIT_SECONDS)
         study.close()
-
-
-@dataclass(frozen=True, eq=False)
-class RayWorkers:
-    """Workers of a cluster; this process alone writes into the study.
-
-    Attributes:
-        pool: The workers.
-        study: What is to be done.
-        progress: Notified of what is done.
-    """
-
-    pool: RayPool
-    study: Study
-    progress: Progress
-
-    def work(self) -> None:
-        """Return when nothing on the list is left to do."""
-        with heartbeat(self.study):
-            while True:
-                while self.pool.idle:
-                    claimed = self.study.claim(workers=len(self.pool.workers), most=MOST_PIECES)
-                    if claimed is None:
-                        break
-                    self.pool.submit(*claimed)
-                done, total = self.study.counts()
-                self.progress(STEP, done, total)
-                if done == total:
-                    return
-                for (batch, _), found in self.pool.results(WAIT_SECONDS):
-                    for name, result in found:
-                        self.study.finish(name, batch, result)
 
 
 class _RemoteScan:
@@ -229,10 +155,8 @@ class _RemoteScan:
 
 
 @contextmanager
-def ray_workers(
-    job: Job, address: str, workers: int, study: Study, progress: Progress = silent
-) -> Iterator[RayWorkers]:
-    """Give the workers of a cluster until the context ends.
+def ray_workers(job: Job, address: str, workers: int, study: Study, progress: Progress = silent) -> Iterator[Workers]:
+    """Give the workers of a cluster until the context ends; this process alone writes into the study.
 
     Args:
         job: The scan; its paths must be readable on every machine of the cluster.
@@ -247,7 +171,24 @@ def ray_workers(
     """
     gpus = 1 if job.device.startswith("cuda") else 0
     with ray_pool(_RemoteScan(job), address, workers, cores=job.threads, gpus=gpus) as pool:
-        yield RayWorkers(pool, study, progress)
+
+        def hand_out() -> None:
+            with heartbeat(study):
+                while True:
+                    while pool.idle:
+                        claimed = study.claim(workers=workers, most=MOST_PIECES)
+                        if claimed is None:
+                            break
+                        pool.submit(*claimed)
+                    done, total = study.counts()
+                    progress(STEP, done, total)
+                    if done == total:
+                        return
+                    for (batch, _), found in pool.results(WAIT_SECONDS):
+                        for name, result in found:
+                            study.finish(name, batch, result)
+
+        yield hand_out
 
 
 @contextmanager
