@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -52,6 +53,14 @@ def expected(job, scanner, tmp_path):
     return found
 
 
+@pytest.fixture
+def imported_once(monkeypatch):
+    """Workers begin as copies of a process that has imported everything; two processes show that fresh ones do as well."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["yoloqat.sensitivity.crew", "ultralytics.nn.tasks"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
 def contents(study, scanner):
     return {
         (name, chunk): (finding.matches, finding.head_error, finding.changed, finding.detections)
@@ -85,6 +94,7 @@ def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, e
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("imported_once")
 def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, scanner, expected):
     with processes(job, 1, study) as crew:
         wait_for(lambda: study.counts()[0] > 3)
@@ -123,6 +133,7 @@ def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_p
     assert done[0] == kept  # nothing that was finished was begun again
 
 
+@pytest.mark.usefixtures("imported_once")
 def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
     missing = replace(dataset.images[0], path=tmp_path / "gone.png")
     broken = replace(job, dataset=replace(dataset, images=(missing, *dataset.images[1:])))
@@ -130,6 +141,7 @@ def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
         crew.do()
 
 
+@pytest.mark.usefixtures("imported_once")
 def test_workers_that_keep_ending_are_given_up(job, study, monkeypatch):
     monkeypatch.setattr(crew_module, "_RESTARTS", 0)
     with processes(job, 1, study) as crew:
