@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +35,18 @@ def calibrated(detector: Detector, config: QuantConfig) -> Detector:
     return detector
 
 
+@pytest.fixture(scope="module")
+def quantized(tiny_model, tmp_path_factory) -> Path:
+    """A checkpoint of the small detector, quantized; not to be changed by a test."""
+    path = tmp_path_factory.mktemp("quantized") / "model.safetensors"
+    save_checkpoint(calibrated(load_detector(tiny_model), QuantConfig()), path)
+    return path
+
+
 @pytest.fixture
-def saved(tmp_path, tiny) -> Path:
-    """A checkpoint of the small detector, quantized."""
-    save_checkpoint(calibrated(tiny, QuantConfig()), tmp_path / "model.safetensors")
-    return tmp_path / "model.safetensors"
+def saved(tmp_path, quantized) -> Path:
+    """A checkpoint of the small detector, quantized, the test's own."""
+    return Path(shutil.copy(quantized, tmp_path / "model.safetensors"))
 
 
 def rewritten(path: Path, *, metadata: dict[str, str] | None = None, **changes) -> Path:

@@ -5,11 +5,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from yoloqat.cli import main
 from yoloqat.config import MethodSpec
 from yoloqat.errors import ModelError
 from yoloqat.pipeline import demo as module
+
+VALIDATION_IMAGES = 80
 
 
 def test_the_embedded_files_are_found():
@@ -26,8 +29,16 @@ def test_an_installation_without_them_is_told(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_way(tmp_path, monkeypatch, capsys):
-    # the demo's own weights on its own images, fewer methods and rounds of timing
+    # the demo's own weights on its own images, fewer of them, and fewer methods and rounds of timing
+    weights, data = module.demo_assets()
+    images = sorted((data.parent / "images" / "val").iterdir())[:VALIDATION_IMAGES]
+    (tmp_path / "val.txt").write_text("\n".join(map(str, images)))
+    content = {"train": str(data.parent / "images" / "train"), "val": "val.txt"}
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(yaml.safe_load(data.read_text()) | {"path": "."} | content))
+    monkeypatch.setattr(module, "demo_assets", lambda: (weights, tmp_path / "few.yaml"))
     monkeypatch.setattr(module, "BENCH_ROUNDS", 3)
+    monkeypatch.setattr(module, "CALIBRATION_IMAGES", 32)
+    monkeypatch.setattr(module, "HARD_METHODS", (MethodSpec("max"),))
     monkeypatch.setattr(module, "DEFAULT_METHODS", (MethodSpec("max"), MethodSpec("mse")))
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--threads", "1"]) == 0

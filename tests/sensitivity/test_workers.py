@@ -54,6 +54,14 @@ def expected(job, scanner, tmp_path):
     return found
 
 
+@pytest.fixture
+def imported_once(monkeypatch):
+    """Workers begin as copies of a process that has imported everything; two processes show that fresh ones do as well."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["yoloqat.sensitivity.crew", "ultralytics.nn.tasks"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
 def contents(study, scanner):
     return {
         (name, batch): (result.matches, result.head_error, result.changed, result.detections)
@@ -87,6 +95,7 @@ def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, e
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("imported_once")
 def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, scanner, expected):
     with processes(job, 1, study) as workers:
         wait_for(lambda: study.counts()[0] > 3)
@@ -125,6 +134,7 @@ def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_p
     assert done[0] == kept  # nothing that was finished was begun again
 
 
+@pytest.mark.usefixtures("imported_once")
 def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
     missing = replace(dataset.images[0], path=tmp_path / "gone.png")
     broken = replace(job, dataset=replace(dataset, images=(missing, *dataset.images[1:])))
@@ -132,6 +142,7 @@ def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
         workers()
 
 
+@pytest.mark.usefixtures("imported_once")
 def test_workers_that_keep_ending_are_given_up(job, study, monkeypatch):
     monkeypatch.setattr(processes_module, "RESTARTS", 0)
     with processes(job, 1, study) as workers:
