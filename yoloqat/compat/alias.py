@@ -60,7 +60,7 @@ def uninstall() -> None:
 
 @contextmanager
 def installed() -> Iterator[bool]:
-    """Install for a while; gives what :func:`install` returns."""
+    """Install inside the block; yields the result of :func:`install`."""
     before = is_installed()
     try:
         yield install()

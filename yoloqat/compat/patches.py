@@ -1,4 +1,4 @@
-"""Attributes changed for a while on modules and classes that are not ours alone."""
+"""Temporary changes of attributes on modules and classes of other packages."""
 
 from __future__ import annotations
 

@@ -344,7 +344,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             inputs = self.clip(inputs)
         return self._quantize(inputs) if self._if_quant else inputs
 
-    def grid(self) -> tuple[Tensor, Tensor] | None:
+    def qparams(self) -> tuple[Tensor, Tensor] | None:
         """Return scale and zero-point in the form engines use; None while the range is dynamic.
 
         Raises:
