@@ -67,7 +67,7 @@ def _pads_zeros(node: Node) -> bool:
 
 
 def carried(node: Node) -> tuple[int, ...]:
-    """Return the positions of the inputs whose scale ``node`` carries to its output; most operators carry none.
+    """Return the positions of the inputs whose integers ``node`` passes on unchanged; most operators pass on none.
 
     Concatenation, slices, maximum pools, nearest upsampling and changes of shape only move values. Padded
     zeros are the integer 0 in every symmetric scheme. An average pool computes new values and carries nothing.
@@ -82,7 +82,7 @@ def carried(node: Node) -> tuple[int, ...]:
 
 
 class UnionFind:
-    """Disjoint sets of the integers from 0 to ``size - 1``; each set is known by its least member."""
+    """Disjoint sets of the integers from 0 to ``size - 1``; its least member identifies a set."""
 
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))

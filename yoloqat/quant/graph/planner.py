@@ -88,7 +88,7 @@ def _tensor_names(traced: Traced) -> dict[int, str]:
 
 
 def _lone_skips(traced: Traced) -> dict[str, str]:
-    """Return the locations of skips whose quantizer would win nothing, with the reason.
+    """Return the locations of skips whose quantizer would not help, each with the reason.
 
     An engine fuses an Add into the convolution before it, and reads the skip in integers there; where a float layer or
     another operation comes before the Add, there is nothing to fuse it into.
