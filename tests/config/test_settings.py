@@ -60,7 +60,7 @@ def test_what_is_not_true_or_false_is_named(value):
         (lambda: QuantScheme(symmetric="no"), "symmetric is 'no'"),
         (lambda: QuantScheme(unsigned=1), "unsigned is 1"),
         (lambda: QuantScheme(narrow_range=None), "narrow_range is None"),
-        (lambda: QuantScheme(unsigned=True, narrow_range=True), "narrow_range is True with unsigned codes"),
+        (lambda: QuantScheme(unsigned=True, narrow_range=True), "narrow_range is True with unsigned integers"),
         (lambda: QuantConfig(ignore=("a", "")), "ignore pattern is ''"),
         (lambda: QuantConfig(ignore=(3,)), "ignore pattern is 3"),
         (lambda: QuantConfig(ignore="model.22"), "ignore is 'model.22'"),

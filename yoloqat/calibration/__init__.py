@@ -1,4 +1,4 @@
-"""Images to statistics, statistics to the ranges of every method, from one pass."""
+"""Calibration: one pass over the images gives statistics, from which every method computes its ranges."""
 
 from yoloqat.calibration.collect import collect_stages, collect_statistics
 from yoloqat.calibration.per_layer import Choice, choose_methods

@@ -119,7 +119,7 @@ def save_statistics(statistics: Statistics, path: Path, made_of: dict[str, Any])
 
 
 def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    """Return in words where two descriptions differ."""
+    """Return the differences of two descriptions in words."""
     found = []
     for name, value in ours.items():
         other = theirs.get(name)

@@ -31,7 +31,7 @@ CANDIDATES = tuple(method for method in DEFAULT_METHODS if method.kind != PER_LA
 
 @dataclass(frozen=True)
 class _Ranges:
-    """The distinct ranges of one quantizer, and which of them each method gives."""
+    """The distinct ranges of one quantizer, and the index of each method's range."""
 
     ends: list[tuple[Tensor | None, Tensor | None]]
     of_method: list[int]

@@ -28,7 +28,7 @@ def image_ranges(
     imgsz: ImageSize,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
-    """Return the largest absolute value that each image brings to each quantizer of activations in the float model.
+    """Return the largest absolute value of each image at each activation quantizer in the float model.
 
     Args:
         detector: A quantized detector; it is not changed.

@@ -1,4 +1,4 @@
-"""Ranges of weights by other methods than max."""
+"""Ranges of weights by max or mse."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ fatal = _LOGGER.critical
 
 
 def set_verbosity(v: int | str) -> None:
-    """Log this and everything graver.
+    """Log messages of this level and above.
 
     Args:
         v: One of the constants of this module, or its name.
@@ -43,7 +43,7 @@ def set_verbosity(v: int | str) -> None:
 
 
 def get_verbosity() -> int:
-    """Return the constant that :func:`set_verbosity` was given, or what stands for the logger's level."""
+    """Return the constant that :func:`set_verbosity` was given, or the constant for the logger's level."""
     level = _LOGGER.getEffectiveLevel()
     return next((verbosity for verbosity, value in _LEVELS.items() if value <= level), DEBUG)
 
@@ -53,6 +53,6 @@ def use_absl_handler() -> None:
 
 
 def log_first_n(level: int, msg: str, n: int, *args: Any) -> None:
-    """Log a message; ``n`` is not counted."""
+    """Log a message at every call; ``n`` has no effect."""
     del n
     _LOGGER.log(_LEVELS.get(level, logging.INFO), msg, *args)

@@ -1,4 +1,4 @@
-"""``import pytorch_quantization`` answered by this namespace, where NVIDIA's package is absent."""
+"""Make ``import pytorch_quantization`` resolve to this namespace where NVIDIA's package is absent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_installed() -> bool:
 
 
 def uninstall() -> None:
-    """Undo :func:`install`, and take back what scripts changed: layers of ``torch.nn``, class defaults, export switches."""
+    """Undo :func:`install`, and undo the changes of scripts: layers of ``torch.nn``, class defaults, export switches."""
     if not is_installed():
         return
     package = sys.modules[NAME]
@@ -60,7 +60,7 @@ def uninstall() -> None:
 
 @contextmanager
 def installed() -> Iterator[bool]:
-    """Install for a while; gives what :func:`install` returns."""
+    """Install inside the block; yields the result of :func:`install`."""
     before = is_installed()
     try:
         yield install()

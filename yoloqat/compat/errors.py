@@ -9,32 +9,32 @@ from yoloqat.errors import CalibrationError, ConfigError
 
 
 class ArgumentTypeError(ConfigError, TypeError):
-    """An argument is of a kind, or has a name, that the interface does not take."""
+    """An argument has a type or a name that the interface does not accept."""
 
 
 class ArgumentValueError(ConfigError, ValueError):
-    """An argument has a value that it cannot have."""
+    """An argument has an invalid value."""
 
 
 class ArgumentIndexError(ConfigError, IndexError):
-    """An axis is named that the tensor does not have."""
+    """The tensor has no such axis."""
 
 
 class MissingAttributeError(ConfigError, AttributeError):
-    """A name is looked up where it is not."""
+    """A name does not exist where it is looked up."""
 
 
 class UnsupportedError(ConfigError, NotImplementedError):
-    """An argument asks for what NVIDIA's package does not do either."""
+    """An argument asks for a feature that NVIDIA's package lacks too."""
 
 
 class StateError(CalibrationError, RuntimeError):
-    """A quantizer or calibrator was asked for something it cannot do yet, or given what does not fit its state."""
+    """A call does not fit the state of a quantizer or calibrator."""
 
 
 @contextmanager
 def as_runtime_errors() -> Iterator[None]:
-    """Turn the core's calibration errors into the kind that is a RuntimeError too.
+    """Convert the core's calibration errors to a class that is also a RuntimeError.
 
     Raises:
         StateError: The core raised a CalibrationError; the text is the same.

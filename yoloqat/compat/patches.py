@@ -1,4 +1,4 @@
-"""Attributes changed for a while on modules and classes that are not ours alone."""
+"""Temporary changes of attributes on modules and classes of other packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MISSING = object()
 
 
 class Patches:
-    """Sets attributes and remembers, once per attribute, what was there before.
+    """Sets attributes and records the first value of each.
 
     NVIDIA's interface patches ``torch.nn`` and keeps defaults on classes. Every such change goes through an instance of this
     class, so that it can be taken back in full however often it was made.
@@ -24,7 +24,7 @@ class Patches:
         setattr(owner, name, value)
 
     def restore(self) -> None:
-        """Take back every change."""
+        """Undo every change."""
         for (_, name), (owner, before) in self._before.items():
             if before is _MISSING:
                 delattr(owner, name)

@@ -22,7 +22,7 @@ class CalibrationConfig:
         method: How amax is found from what was collected.
         images: Number of calibration images, taken from the training split.
         seed: Seeds the choice of the images.
-        bins: Histogram bins per site, a power of two.
+        bins: Histogram bins per quantizer, a power of two.
         select: How the images are chosen, one of :data:`SELECTIONS`.
         sample: Count about every so-many-th element of large tensors; 1 counts all.
         weight_method: How the amax of weights is found, one of :data:`WEIGHT_METHODS`.

@@ -8,21 +8,21 @@ from yoloqat.config.checks import check_bool, check_int
 from yoloqat.errors import ConfigError
 
 BITS = (2, 16)
-"""The narrowest and the widest codes."""
+"""Smallest and largest bit width."""
 
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """How the values of one site become integers: bits, symmetric or affine, per tensor or per channel.
+    """Quantization scheme of one tensor: bits, symmetric or affine, per tensor or per channel.
 
     The default is what TensorRT takes for activations: 8 bits, signed, symmetric, one scale for the whole tensor.
 
     Attributes:
-        bits: Width of the integer codes, 2 to 16.
+        bits: Bit width, 2 to 16.
         symmetric: True for a zero-point of 0; False (affine) is for CPU engines only, TensorRT refuses it.
         axis: The channel axis that has a scale per index, or None for one scale per tensor.
-        unsigned: Codes from 0 to 2^bits - 1 instead of signed ones; needs non-negative values when symmetric.
-        narrow_range: Leave out the lowest code, so that the range is symmetric about zero.
+        unsigned: Integers from 0 to 2^bits - 1 instead of signed ones; needs non-negative values when symmetric.
+        narrow_range: Leave out the lowest integer, so that the range is symmetric about zero.
 
     Raises:
         ConfigError: A value is out of range, or the combination has no meaning.
@@ -44,19 +44,19 @@ class QuantScheme:
             check_int("axis", self.axis, 0, 7)
         if self.narrow_range and self.unsigned:
             raise ConfigError(
-                f"narrow_range is {self.narrow_range} with unsigned codes",
-                expected="narrow_range only with signed codes",
+                f"narrow_range is {self.narrow_range} with unsigned integers",
+                expected="narrow_range only with signed integers",
                 hint="leave one of the two out",
             )
 
     @property
     def low(self) -> int:
-        """The lowest code."""
+        """The smallest integer (qmin)."""
         if self.unsigned:
             return 0
         return -(1 << (self.bits - 1)) + int(self.narrow_range)
 
     @property
     def high(self) -> int:
-        """The highest code; `amax` maps to it."""
+        """The largest integer (qmax); `amax` maps to it."""
         return (1 << self.bits) - 1 if self.unsigned else (1 << (self.bits - 1)) - 1

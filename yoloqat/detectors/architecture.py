@@ -1,7 +1,7 @@
-"""Architecture descriptions in model files, checked against a closed vocabulary before anything is built of them.
+"""Architecture descriptions in model files, checked against a closed vocabulary before a model is built.
 
-A description is data from strangers that Ultralytics would evaluate: names of layers become calls, texts become code. What
-:func:`checked` returns is made anew of words from fixed lists, of numbers within bounds, and of nothing else.
+A description is data from strangers that Ultralytics would evaluate: names of layers become calls, texts become code.
+:func:`checked` rebuilds it from words of fixed lists and numbers within bounds alone.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Vocabulary:
 
 
 def refuse(what: str, *, expected: str, hint: str = "pass the checkpoint of an unchanged YOLO") -> NoReturn:
-    """Raise the error of a description that is not built.
+    """Raise the error of a refused description.
 
     Raises:
         ModelError: Always.
@@ -190,7 +190,7 @@ def _source(value: Any, where: str, index: int) -> int:
 
 
 def _entry(entry: Any, index: int, kinds: frozenset[str], words: frozenset[str]) -> list[Any]:
-    """Return ``[from, repeats, layer, arguments]``, made anew."""
+    """Return a checked copy of ``[from, repeats, layer, arguments]``."""
     where = f"layer {index}"
     parts = _list(entry, where)
     if len(parts) != 4:
@@ -252,7 +252,7 @@ def _anchors(value: Any) -> Any:
 
 
 def _settings(yaml: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a description says beside its layers; keys without a meaning for inference are left out."""
+    """Return a description's entries other than layers, without the keys that inference does not need."""
     made: dict[str, Any] = {}
     for key in ("depth_multiple", "width_multiple"):
         if key in yaml:
@@ -285,12 +285,12 @@ def _settings(yaml: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked(architecture: Any, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return an architecture made anew of the words and numbers that a family's vocabulary has.
+    """Return a copy of an architecture, rebuilt from the words and numbers of a family's vocabulary.
 
     Args:
-        architecture: From a model file, of either kind: the description ``yaml``, ``channels`` and ``classes``, and what
-            else the vocabulary requires.
-        vocabulary: Of the family.
+        architecture: From a model file, of either kind: the description ``yaml``, ``channels``, ``classes`` and the
+            other keys that the vocabulary requires.
+        vocabulary: The family's vocabulary.
 
     Raises:
         ModelError: Anything in it is outside the vocabulary, e.g. a path in place of the description.

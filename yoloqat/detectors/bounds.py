@@ -35,7 +35,7 @@ def _watch(_module: nn.Module, _inputs: Any, output: Any) -> None:
 
 
 def check_size(layers: nn.Module, channels: int) -> None:
-    """Check that neither the weights nor what the layers before the head return are absurdly large.
+    """Check the sizes of the weights and of the outputs of the layers before the head.
 
     Args:
         layers: Ultralytics' sequence of layers, on the device ``meta``; the head is the last.

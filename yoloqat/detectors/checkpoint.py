@@ -91,7 +91,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def load_checkpoint(path: Path) -> Detector:
-    """Load what :func:`save_checkpoint` wrote.
+    """Load a checkpoint that :func:`save_checkpoint` wrote.
 
     Raises:
         ModelError: The file is no yoloqat checkpoint, or its tensors do not fit its architecture.

@@ -124,7 +124,7 @@ def _quantization(path: str, value: object) -> Quantization:
 
 
 def check_tensors(path: str, tensors: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Check the tensors of a checkpoint against the module that they are for; which there are, `load_state_dict` checks.
+    """Check the tensors of a checkpoint against its module; `load_state_dict` checks their names.
 
     Args:
         path: The file, named in errors.

@@ -1,4 +1,4 @@
-"""Pickles read as data: what they name is stood in for, never imported, and nothing that they call runs."""
+"""Read pickles as data: stand-ins replace the classes and functions they name; nothing is imported or called."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PLAIN: dict[tuple[str, str], Any] = {
 
 
 class Inert:
-    """Stands in for an instance of a class that is not imported, and for whatever a pickled call would return.
+    """Stand-in for an instance of a class that is not imported, and for the result of a pickled call.
 
     It keeps what the pickle gives it and does nothing else; called, it gives another of its kind.
 
@@ -62,37 +62,37 @@ class Inert:
     state: Any
 
     def __new__(cls, *_arguments: Any, **_keywords: Any) -> Inert:
-        """Make a stand-in, whatever the arguments."""
+        """Make a stand-in and ignore the arguments."""
         made: Inert = object.__new__(cls)
         made.state = None
         return made
 
     def __init__(self, *_arguments: Any, **_keywords: Any) -> None:
-        """Take no notice of the arguments."""
+        """Ignore the arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Keep the state as it is."""
+        """Store the state unchanged."""
         self.state = state
 
     def __call__(self, *_arguments: Any) -> Inert:
-        """Stand in for a call."""
+        """Return a stand-in for the result of a call."""
         return Inert()
 
     def __setitem__(self, _key: Any, _value: Any) -> None:
-        """Drop what a stand-in for a mapping would hold."""
+        """Discard the items of a mapping."""
 
     def append(self, _value: Any) -> None:
-        """Drop what a stand-in for a list would hold."""
+        """Discard the items of a list."""
 
     def extend(self, _values: Any) -> None:
-        """Drop what a stand-in for a list would hold."""
+        """Discard the items of a list."""
 
     def add(self, _value: Any) -> None:
-        """Drop what a stand-in for a set would hold."""
+        """Discard the items of a set."""
 
 
 class Held:
-    """A tensor out of a pickle's reach: it cannot be given state, as a bare tensor could.
+    """A tensor whose state a pickle cannot set, unlike that of a plain tensor.
 
     Attributes:
         tensor: The tensor; a storage is one with a single dimension.
@@ -162,7 +162,7 @@ class InertUnpickler(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a global; the real one only for plain containers."""
+        """Return the stand-in for a global, or the real class for plain containers."""
         key = (module, name)
         if key in _PLAIN:
             return _PLAIN[key]

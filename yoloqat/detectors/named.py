@@ -1,4 +1,4 @@
-"""Weights that are known by their name alone, such as ``yolov8n.pt``: Ultralytics fetches its own."""
+"""Weights known by name, such as ``yolov8n.pt``, which Ultralytics downloads."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def fetch_named(name: str) -> Path:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what the innermost of a chain of errors says: the outer ones repeat it at length."""
+    """Return the message of the innermost of chained errors; the outer ones repeat it at length."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def download(name: str, folder: Path) -> Path:
-    """Have Ultralytics fetch weights into ``folder``; return the file, which is elsewhere where it had them already.
+    """Let Ultralytics fetch weights into ``folder``; return the file, which lies elsewhere if Ultralytics had it already.
 
     The first connection that fails ends it: once it counts as offline, Ultralytics neither asks other servers for a network
     nor waits to try again.

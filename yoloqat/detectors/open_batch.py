@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def open_batch(module: nn.Module) -> Iterator[None]:
-    """Let the heads of Ultralytics build their anchors at every forward for a while.
+    """Let the heads of Ultralytics rebuild their anchors at every forward inside the block.
 
     They keep them from the last forward of the same shape; to compare the shapes, a trace would fix the batch size.
     """

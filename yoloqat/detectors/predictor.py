@@ -43,7 +43,7 @@ def torch_device(name: str) -> torch.device:
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[int]:
-    """Use ``threads`` threads inside torch's operators for a while; None leaves the number as it is.
+    """Use ``threads`` threads inside torch's operators within the block; None changes nothing.
 
     Yields:
         The number in force.
@@ -74,7 +74,7 @@ def forward_parts(shape: tuple[int, ...], device: torch.device) -> list[slice]:
 
 
 class TorchPredictor:
-    """Runs a detector in torch, as its quantizers are switched at the time of each call.
+    """Runs a detector in torch, with the quantizer switches at the time of each call.
 
     On a CPU a batch goes through in parts of at most :data:`CPU_PIXELS`, always cut in the same places.
 

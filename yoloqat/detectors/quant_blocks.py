@@ -10,7 +10,7 @@ from yoloqat.quant import QuantBlock
 
 
 def block_forms(family: str) -> Mapping[type[nn.Module], type[QuantBlock]]:
-    """Return which blocks of a family have a form with quantizers; none where the family is unknown."""
+    """Map each block type of a family to its type with quantizers; empty for an unknown family."""
     if family == "ultralytics":
         from yoloqat.detectors.ultralytics_quant_blocks import FORMS  # imports Ultralytics
 

@@ -22,7 +22,7 @@ _ABSENT = object()
 
 
 class Recorded:
-    """Reads one checkpoint's tree of stand-ins within bounds: a few bytes of a pickle can stand for any number of values.
+    """Reads one checkpoint's tree of stand-ins within limits: a few bytes of a pickle can describe any number of values.
 
     Args:
         known: Maps ``"package.Class"`` to the class that is made for it, or None where there is none.

@@ -56,7 +56,7 @@ def batch_norms(path: Path) -> dict[str, nn.BatchNorm2d]:
 
 @contextmanager
 def _activation_kept() -> Iterator[None]:
-    """Bring back the default activation of Ultralytics, which a description that fails to be built leaves changed."""
+    """Restore the default activation of Ultralytics, which a failed build leaves changed."""
     block = ultralytics_module("nn.modules.conv").Conv
     kept = block.default_act
     try:
@@ -153,7 +153,7 @@ def _prepare(module: nn.Module) -> nn.Module:
 
 
 def _head_layers(module: nn.Module) -> dict[str, str]:
-    """Return the head's layers that stay float by default, with the reason."""
+    """Return the head's layers that stay float by default, each with the reason."""
     head_name = f"model.{len(module.model) - 1}"  # type: ignore[arg-type]
     head = module.get_submodule(head_name)
     kept: dict[str, str] = {}

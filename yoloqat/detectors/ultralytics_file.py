@@ -1,4 +1,4 @@
-"""Ultralytics' own checkpoints, read as data: their modules are made anew of known classes, nothing pickled is run."""
+"""Ultralytics' own checkpoints, read as data: their modules are rebuilt from known classes and no pickled code runs."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ QUIET = {
 
 @contextmanager
 def environment_kept(**changes: str) -> Iterator[None]:
-    """Set environment variables for a while and bring back everything that was, whatever happens in between."""
+    """Set environment variables inside the block and restore the whole environment afterwards."""
     kept = dict(os.environ)
     os.environ.update(changes)
     try:

@@ -21,7 +21,7 @@ class Cut:
         layers: Names of the nodes that read it through this quantizer.
         quantizer: Name of the QuantizeLinear.
         feed: Name of the graph input that the QuantizeLinear reads: the values as the quantized layers see them.
-        raw: Name of the graph input for those who read the tensor unquantized (a residual, a concat); None without any.
+        raw: Name of the graph input for readers of the unquantized tensor (a residual, a concat); None without any.
         integers: Name of the graph output with the integers of the tensor that the graph computed.
     """
 
@@ -51,10 +51,10 @@ def _value_info(graph: onnx.GraphProto, tensor: str, name: str) -> onnx.ValueInf
 
 
 def cut_at_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Cut]]:
-    """Make every quantized activation a graph input, and an output with the integers of what the graph computed for it.
+    """Make every quantized activation a graph input, and add an output with the integers that the graph computes for it.
 
     Fed with torch's own tensors, the cut graph tests each piece between quantizers by itself. A quantizer is fed apart from
-    the other readers of its tensor, so that it can get values that are on its grid already: a value half way between two
+    the other readers of its tensor, so that it can get values that are already fake-quantized: a value half way between two
     integers, which two runtimes may round apart, then counts once, in the integers of the tensor, and does not reach the next
     piece. The outputs of the graph stay.
 

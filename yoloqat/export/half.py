@@ -1,4 +1,4 @@
-"""The pass that bakes FP16 into a graph: engines without precision flags then run it as it is written."""
+"""The pass that bakes FP16 into a graph: engines without precision flags then run it in FP16."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ANCHORS = frozenset({QUANTIZE, *LAYER_OPS})
 
 
 def _tail(graph: onnx.GraphProto) -> set[int]:
-    """Return the positions of the nodes after the last layers: none of what they make reaches a layer or a quantizer."""
+    """Return the positions of the nodes after the last layers: none of their outputs reaches a layer or a quantizer."""
     readers = consumers(graph.node)
     tail: set[int] = set()
     reaching: set[str] = set()
@@ -54,7 +54,7 @@ def _clamped(scale: NDArray[Any]) -> NDArray[np.float16]:
 def _requantized(
     integers: NDArray[np.int8], scale: NDArray[np.float32], half: NDArray[np.float16], axis: int
 ) -> NDArray[np.int8]:
-    """Return integers on the new scale where that had to be raised; the others stay as they are."""
+    """Return integers rescaled where the scale was raised, and unchanged elsewhere."""
     shape = [1] * integers.ndim
     if scale.ndim:
         shape[axis] = -1
@@ -95,7 +95,7 @@ class _Baker:
         return result
 
     def scale(self, node: onnx.NodeProto) -> None:
-        """Give a quantizer an FP16 scale, and its weight integers that fit it."""
+        """Give a quantizer an FP16 scale, and rescale its weight integers to it."""
         name = node.input[1]
         if name not in self.floats:
             raise ExportError(
@@ -143,7 +143,7 @@ class _Baker:
 
 
 def _retype(node: onnx.NodeProto) -> None:
-    """Turn the FP32 that a node's attributes name into FP16."""
+    """Change FP32 in a node's attributes to FP16."""
     for entry in node.attribute:
         if node.op_type == "Cast" and entry.name == "to" and entry.i == TensorProto.FLOAT:
             entry.i = TensorProto.FLOAT16
@@ -160,7 +160,7 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def bake_half(model: onnx.ModelProto) -> PassResult:
-    """Let everything up to the last layers compute in FP16; images and outputs stay FP32.
+    """Compute everything up to the last layers in FP16; images and outputs stay FP32.
 
     What comes after the last layers, the decoding of boxes, stays FP32: FP16 knows pixels beyond 512 only in halves. Scales
     become FP16 too. One below the least normal FP16 number is raised to it and its integers are computed anew; one above the

@@ -1,4 +1,4 @@
-"""The pass that writes a graph of opset 18 in an older one."""
+"""The pass that rewrites a graph of opset 18 in an older opset."""
 
 from __future__ import annotations
 

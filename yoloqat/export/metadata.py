@@ -1,4 +1,4 @@
-"""The metadata by which runtimes and Ultralytics know what a file detects."""
+"""Metadata of an exported file, for runtimes and Ultralytics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ultralytics_metadata(
 
     Ultralytics loads such a file as any export of its own: it reads ``stride``, ``batch`` and ``channels`` as integers,
     ``imgsz``, ``names``, ``args`` and ``end2end`` as Python literals, and ``task`` as text. Its ``dynamic`` means that height and
-    width are open too: it would feed rectangles. An open batch alone it knows not, and feeds as many images as ``batch`` says.
+    width are open too: it would feed rectangles. It has no notion of an open batch alone, and feeds ``batch`` images.
 
     Args:
         info: Names, stride, task and whether the head suppresses by itself.
@@ -75,7 +75,7 @@ def yoloqat_metadata(*, locations: Sequence[str], quantizers: Mapping[str, str],
 
 
 def named_quantizers(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the name of each quantizer of an activation, to its location, as :func:`yoloqat_metadata` wrote it; else nothing."""
+    """Map each activation quantizer's name to its location by the file's own metadata; empty where it has none."""
     text = properties(model).get(KEY, "{}")
     try:
         return {str(name): str(location) for name, location in json.loads(text).get("quantizers", {}).items()}

@@ -1,4 +1,4 @@
-"""Any quantized torch module as QDQ ONNX."""
+"""Export any quantized torch module as QDQ ONNX."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ AXES_INPUT = 3
 
 
 def name_padded_axes(model: onnx.ModelProto) -> PassResult:
-    """Write a constant Pad that a MaxPool reads with the axes that it pads.
+    """Give each constant Pad before a MaxPool the explicit axes that it pads.
 
     Requires:
         A graph of opset 18 or newer.

@@ -1,4 +1,4 @@
-"""A float torch module as an ONNX graph, before any pass touches it."""
+"""Trace a torch module as an ONNX graph, before any pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporter's warnings and log lines for the length of the block."""
+    """Suppress the exporter's warnings and log lines inside the block."""
     names = [
         name
         for name in logging.root.manager.loggerDict

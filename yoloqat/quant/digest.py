@@ -1,4 +1,4 @@
-"""A digest of everything that decides what a module computes."""
+"""A digest of a module's tensors and quantizer settings."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def fake_quant_scaled(x: Tensor, inverse: Tensor, scheme: QuantScheme) -> Tensor
 
 
 def _being_traced() -> bool:
-    """Return whether operators are recorded (torch.export, torch.compile, torch.jit.trace): then a range must stay a tensor."""
+    """Return whether torch records operators (export, compile, jit.trace): then a range must stay a tensor."""
     return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
@@ -100,7 +100,7 @@ class _FakeQuant(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, scheme: QuantScheme) -> Tensor:
-        """Fake-quantize ``x`` and keep what the gradient needs."""
+        """Fake-quantize ``x`` and save the tensors that the gradient needs."""
         on_cpu, inside = _one_range_on_cpu(x, amax), None
         if _fuses(x, amax, scheme):
             mask = ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
@@ -179,7 +179,7 @@ class _FakeQuantAffine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
-        """Fake-quantize ``x`` and keep what the gradient needs."""
+        """Fake-quantize ``x`` and save the tensors that the gradient needs."""
         ctx.save_for_backward(x, low, high)
         scale, zero_point = affine_qparams(low, high, scheme)
         return fake_quant_by_qparams(x, scale, zero_point, scheme)

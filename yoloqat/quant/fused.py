@@ -71,7 +71,7 @@ def fuses(device: torch.device, reference: Reference) -> bool:
 
 
 def fusible(x: Tensor, amax: Tensor, scheme: QuantScheme) -> bool:
-    """Return whether the shapes, layouts and dtypes are those of :func:`fake_quant_fused`, wherever the tensors lie."""
+    """Return whether the shapes, layouts and dtypes are those that :func:`fake_quant_fused` accepts, on any device."""
     ranges = amax.numel()
     # with the channels last the first axis still is the outermost
     outermost = ranges == 1 or (amax.dim() == x.dim() and amax.shape[0] == ranges)

@@ -1,4 +1,4 @@
-"""Quantization of any torch module: batch-norms folded, layers swapped, scales shared as the traced data flow says."""
+"""Quantization of any torch module: batch-norms folded, layers swapped, scales shared along the traced data flow."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def calibrate_module(module: nn.Module, batches: Iterable[Tensor], method: str |
 
 
 def fold_batch_norms(module: nn.Module, example: Tensor) -> nn.Module:
-    """Return a copy of a module in evaluation mode, each batch-norm folded into the layer that it alone follows.
+    """Return a copy of a module in evaluation mode, with each batch-norm folded into the layer whose only reader it is.
 
     Args:
         module: Not changed.

@@ -17,7 +17,7 @@ from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A fake-quantized weight and everything it was computed from."""
+    """A cached fake-quantized weight and the inputs it was computed from."""
 
     weight: Tensor
     data: Tensor
@@ -32,7 +32,7 @@ _Form = TypeVar("_Form", bound=nn.Module)
 
 
 def adopted(form: type[_Form], module: nn.Module) -> _Form:
-    """Return an instance of ``form``, a subclass of the module's own class, that shares all that ``module`` holds.
+    """Return an instance of ``form``, a subclass of the module's own class, that shares the attributes of ``module``.
 
     It takes over all attributes, including those that users set on the module; the dicts of parameters, buffers, submodules
     and hooks are copied so that what is registered on the new instance appears there alone.
@@ -85,7 +85,7 @@ class QuantMixin(nn.Module):
         self._weight_quantizer.amax = reduce_amax(self.weight, axis=self._weight_quantizer.scheme.axis)
 
     def quantized_weight(self) -> Tensor:
-        """Return the weight as the layer uses it, computed anew only when the weight or its amax changed."""
+        """Return the fake-quantized weight, recomputed only when the weight or its amax changed."""
         quantizer, weight = self._weight_quantizer, self.weight
         amax = quantizer.amax
         idle = quantizer._disabled or not quantizer._if_quant or quantizer._placeholder is not None
@@ -112,7 +112,7 @@ class QuantMixin(nn.Module):
         return kept.result
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept weight out of copies and pickles."""
+        """Leave the cached weight out of copies and pickles."""
         return {**self.__dict__, "_quantized_weight": None}
 
 

@@ -38,7 +38,7 @@ def locate_quantizer(module: nn.Module, location: str) -> tuple[nn.Module, str, 
 
 
 def share_quantizers(module: nn.Module, aliases: Mapping[str, str]) -> None:
-    """Let locations use the quantizer of another location.
+    """Let locations share the quantizer of another location.
 
     The quantizer stays registered at its owner, so that a state dict, a device move and ``named_modules`` meet it once;
     copies and pickles of the whole model keep it shared.

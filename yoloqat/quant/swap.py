@@ -37,7 +37,7 @@ def _group_reason(layer: nn.Module, config: QuantConfig) -> str | None:
 def float_reasons(
     module: nn.Module, config: QuantConfig, *, keep_float: Collection[str] | Mapping[str, str] = ()
 ) -> dict[str, str]:
-    """Return the layers that have a quantized form and stay float nevertheless, each with the reason.
+    """Return the layers that have a quantized form but stay float, each with the reason.
 
     Args:
         module: A float model.
@@ -66,7 +66,7 @@ def float_reasons(
 def select_layers(
     module: nn.Module, config: QuantConfig, *, keep_float: Collection[str] | Mapping[str, str] = ()
 ) -> list[str]:
-    """Return the names of the layers to quantize: all that have a quantized form but those of :func:`float_reasons`.
+    """Return the names of the layers to quantize: all with a quantized form except those of :func:`float_reasons`.
 
     Raises:
         PatternError: An ignore pattern matches no layer.
@@ -132,7 +132,7 @@ def quantizers(module: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
 
 
 def activation_quantizers(module: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
-    """Yield the quantizers of activations with their qualified names, one that several locations share once, at its owner."""
+    """Yield the quantizers of activations with their qualified names, a shared one once, at its owner."""
     weights = {id(layer._weight_quantizer) for _, layer in quantized_layers(module)}
     for name, quantizer in quantizers(module):
         if id(quantizer) not in weights:

@@ -1,4 +1,4 @@
-"""The Triton kernel of fake quantization; imported where a GPU is to run it, see :mod:`yoloqat.quant.fused`.
+"""The Triton kernel of fake quantization; imported only to run it on a GPU, see :mod:`yoloqat.quant.fused`.
 
 Triton reads the arguments' annotations as part of the kernel, so that it has none but its own.
 """

@@ -90,15 +90,15 @@ def sets(groups: UnionFind, *members: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("merge", "wanted"),
+    ("sharing", "wanted"),
     [("graph", [[3, 5], [7, 10]]), ("block", [[3, 5], [7], [10]]), ("tensor", [[3], [5], [7], [10]])],
 )
-def test_a_scale_reaches_as_far_as_it_is_asked(merge, wanted):
-    assert sets(scale_groups(neck(), merge=merge), 3, 5, 7, 10) == wanted
+def test_a_scale_reaches_as_far_as_it_is_asked(sharing, wanted):
+    assert sets(scale_groups(neck(), sharing=sharing), 3, 5, 7, 10) == wanted
 
 
 def test_a_tensor_that_is_kept_apart_leaves_its_neighbours_together_no_longer():
-    assert sets(scale_groups(neck(), apart={10}), 3, 5, 7, 9, 10) == [[3, 5], [7], [9], [10]]
+    assert sets(scale_groups(neck(), unshared={10}), 3, 5, 7, 9, 10) == [[3, 5], [7], [9], [10]]
 
 
 def test_a_layer_that_runs_twice_joins_its_tensors():
@@ -108,7 +108,7 @@ def test_a_layer_that_runs_twice_joins_its_tensors():
         node(2, "aten.silu.default", Ref(1)),
         location(3, 2, "head._input_quantizer"),
     ]
-    assert sets(scale_groups(Traced(tuple(nodes), (3,), {}), merge="tensor"), 0, 2) == [[0, 2]]
+    assert sets(scale_groups(Traced(tuple(nodes), (3,), {}), sharing="tensor"), 0, 2) == [[0, 2]]
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=40))

@@ -79,7 +79,7 @@ class ScaledQuantDescriptor:
 
     @property
     def scheme(self) -> QuantScheme:
-        """As much of the description as a scheme of the core holds; see :func:`quantizer_scheme`."""
+        """The core's scheme for these settings, as far as it can express them; see :func:`quantizer_scheme`."""
         return quantizer_scheme(self._num_bits, self._axis, unsigned=self._unsigned, narrow_range=self._narrow_range)
 
     @property
@@ -104,7 +104,7 @@ class ScaledQuantDescriptor:
 
     @property
     def amax(self) -> NDArray[np.float32] | None:
-        """The range known beforehand."""
+        """The fixed range, or None."""
         return self._amax
 
     @property
@@ -196,7 +196,7 @@ def integer_scheme(num_bits: Any, **settings: bool) -> QuantScheme:
 
 
 def quantizer_scheme(num_bits: Any, axis: Axis, *, unsigned: bool, narrow_range: bool) -> QuantScheme:
-    """Return the scheme under which the core knows a quantizer: of FP8 the sign alone, of several axes none.
+    """Return the core's scheme of a quantizer; of FP8 it holds the sign alone, of several axes none.
 
     Raises:
         ArgumentTypeError: ``num_bits`` is neither a whole number nor (4, 3).

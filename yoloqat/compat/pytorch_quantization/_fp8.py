@@ -27,7 +27,7 @@ class _ScaledE4M3(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor) -> Tensor:
-        """Round ``x``; what is below half precision becomes 0, also where amax is."""
+        """Round ``x``; values below half precision become 0, also where amax is."""
         ctx.save_for_backward(x, amax)
         scale = LARGEST / amax.float()
         rounded = fake_e4m3fy(x.float() * scale) / scale

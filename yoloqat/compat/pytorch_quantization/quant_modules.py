@@ -119,7 +119,7 @@ def deactivate() -> None:
 
 @contextmanager
 def enable_onnx_export() -> Iterator[None]:
-    """Quantize by torch's own operators for a while, which ``torch.onnx`` exports as QuantizeLinear and DequantizeLinear."""
+    """Quantize by torch's own operators inside the block, which ``torch.onnx`` exports as QuantizeLinear and DequantizeLinear."""
     before = quant_nn.TensorQuantizer._enable_onnx_export
     quant_nn.TensorQuantizer._enable_onnx_export = True
     try:

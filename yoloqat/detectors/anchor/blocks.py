@@ -1,4 +1,4 @@
-"""Blocks of several convolutions that YOLOv5 and YOLOv7 are made of.
+"""Blocks of several convolutions of YOLOv5 and YOLOv7.
 
 The names of classes and attributes are those that their checkpoints record, so that tensors fit by name.
 """
@@ -93,7 +93,7 @@ class SPP(nn.Module):
 
 
 class SPPF(nn.Module):
-    """The same as :class:`SPP` with three times one pooling, one behind the other."""
+    """Equal to :class:`SPP`, computed by one pooling applied three times in a row."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 5, *, act: str) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from yoloqat.detectors.anchor.model import AnchorModel
 
 
 def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the convolution that does what one without a bias and a batch-norm behind it do."""
+    """Return weight and bias of a bias-free convolution folded with the batch-norm behind it."""
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     result: tuple[Tensor, Tensor] = fuse_conv_bn_weights(weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
     return result
@@ -31,7 +31,7 @@ def _layers(branch: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
 
 
 def _identity_kernel(like: Tensor) -> Tensor:
-    """Return the kernel, shaped like another, of the convolution that changes nothing."""
+    """Return the kernel of an identity convolution, shaped like a given kernel."""
     kernel = torch.zeros_like(like)
     outputs, inputs, height, width = like.shape
     channels = torch.arange(outputs)
@@ -40,7 +40,7 @@ def _identity_kernel(like: Tensor) -> Tensor:
 
 
 def reparametrized(block: RepConv) -> nn.Conv2d:
-    """Return the one convolution that computes what the branches of a RepConv do (arXiv:2101.03697, section 3.3).
+    """Return one convolution equal to all branches of a RepConv (arXiv:2101.03697, section 3.3).
 
     Args:
         block: In evaluation mode, not folded yet.
@@ -88,7 +88,7 @@ def _fold_head(head: Detect) -> None:
 
 
 def fold(model: AnchorModel) -> AnchorModel:
-    """Fold a model in place, and leave out the layers that its head does not depend on.
+    """Fold a model in place and drop the layers that its head does not depend on.
 
     Args:
         model: As its checkpoint has it.

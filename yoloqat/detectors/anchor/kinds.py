@@ -1,4 +1,4 @@
-"""The layers that a model YAML may name: how each is made, what it does to channels and size, what of it is quantized."""
+"""The layers that a model YAML may name: their construction, channels, size and quantized parts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _upsample(*, size: None = None, scale_factor: float, mode: str = "nearest") 
 
 
 def _ignored(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Return ``make`` without the number of repeats, which some blocks accept and do not use."""
+    """Return ``make`` without the number of repeats, which some blocks accept but ignore."""
 
     def made(*arguments: Any, repeats: int = 1, **settings: Any) -> nn.Module:  # noqa: ARG001
         return make(*arguments, **settings)

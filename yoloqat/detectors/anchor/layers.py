@@ -1,4 +1,4 @@
-"""Layers without inner structure that YOLOv5 and YOLOv7 are made of.
+"""Layers without inner structure of YOLOv5 and YOLOv7.
 
 The names of classes and attributes are those that their checkpoints record, so that tensors fit by name.
 """

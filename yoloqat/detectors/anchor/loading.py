@@ -48,7 +48,7 @@ def _skeleton(architecture: dict[str, Any]) -> AnchorModel:
 
 
 def build(architecture: dict[str, Any]) -> AnchorModel:
-    """Build a module from its description, all of its tensors zero: weights are to be loaded.
+    """Build a module from its description, with all tensors zero, ready to load weights.
 
     Args:
         architecture: Keys ``yaml`` (the model dict of the original code), ``channels``, ``classes`` and ``act``, the
@@ -94,7 +94,7 @@ def detector_from_module(
 
 
 def _recorded_act(layers: Node) -> str:
-    """Return the activation of the first `Conv` whose YAML entry need not name it."""
+    """Return the activation of the first `Conv` that uses the model's default."""
     for _, node in layers.walk():
         if node.kind == "Conv" and "act" in node.children:
             act = node.children["act"]

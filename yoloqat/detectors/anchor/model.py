@@ -39,7 +39,7 @@ class AnchorModel(nn.Module):
         return head
 
     def levels(self, images: Tensor) -> list[Tensor]:
-        """Return what the head reads of ``images``, finest level first."""
+        """Return the head's inputs for ``images``, finest level first."""
         outputs: dict[int, Tensor] = {-1: images}
         last = len(self.model) - 1
         for index in self.live:

@@ -1,4 +1,4 @@
-"""From the YAML description that a checkpoint carries to its layers."""
+"""Parse the YAML description in a checkpoint into layers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def read_layers(yaml: dict[str, Any]) -> list[Layer]:
 
 
 def anchors_per_level(yaml: dict[str, Any]) -> int:
-    """Return the number of anchors per level: of the list of their sizes, or given as such."""
+    """Return the number of anchors per level: from the list of their sizes or given directly."""
     anchors = yaml["anchors"]
     return len(anchors[0]) // 2 if isinstance(anchors, list) else int(anchors)
 

@@ -1,4 +1,4 @@
-"""A model as the graph of its tensors, in which every quantizer can be seen."""
+"""A model as a graph of tensors and quantizers."""
 
 from yoloqat.quant.graph.execute import Executor
 from yoloqat.quant.graph.placeholders import quantizer_placeholders

@@ -49,7 +49,7 @@ class Executor:
         return _filled(node.args, values), _filled(node.kwargs, values)
 
     def run_node(self, node: Node, values: dict[int, Any], images: Tensor | None = None) -> Any:
-        """Return the value of one node; nothing is changed.
+        """Return the value of one node; the module and ``values`` stay unchanged.
 
         Args:
             node: The node.

@@ -67,7 +67,7 @@ def _pads_zeros(node: Node) -> bool:
 
 
 def carried(node: Node) -> tuple[int, ...]:
-    """Return the positions of the inputs whose scale ``node`` carries to its output; most operators carry none.
+    """Return the positions of the inputs whose integers ``node`` passes on unchanged; most operators pass on none.
 
     Concatenation, slices, maximum pools, nearest upsampling and changes of shape only move values. Padded
     zeros are the integer 0 in every symmetric scheme. An average pool computes new values and carries nothing.
@@ -82,7 +82,7 @@ def carried(node: Node) -> tuple[int, ...]:
 
 
 class UnionFind:
-    """Disjoint sets of the integers from 0 to ``size - 1``; each set is known by its least member."""
+    """Disjoint sets of the integers from 0 to ``size - 1``; its least member identifies a set."""
 
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))
@@ -107,22 +107,22 @@ def _block(node: Node) -> str:
     return ".".join(node.module.split(".")[:2])
 
 
-def joints(traced: Traced, *, merge: str) -> Iterator[tuple[int, int]]:
+def shared_pairs(traced: Traced, *, sharing: str) -> Iterator[tuple[int, int]]:
     """Yield the pairs of tensors, as positions, between which a scale is carried.
 
     Args:
         traced: The graph.
-        merge: ``"graph"``: everywhere; ``"block"``: only inside the blocks of the model; ``"tensor"``: nowhere.
+        sharing: ``"graph"``: everywhere; ``"block"``: only inside the blocks of the model; ``"tensor"``: nowhere.
     """
-    if merge == "tensor":
+    if sharing == "tensor":
         return
     for node in traced.nodes:
         for read in carried(node):
-            if merge == "graph" or _block(node) == _block(traced.nodes[read]):
+            if sharing == "graph" or _block(node) == _block(traced.nodes[read]):
                 yield read, node.index
 
 
-def scale_groups(traced: Traced, *, merge: str = "graph", apart: Collection[int] = ()) -> UnionFind:
+def scale_groups(traced: Traced, *, sharing: str = "graph", unshared: Collection[int] = ()) -> UnionFind:
     """Return the sets of tensors, by position, that share a scale.
 
     A quantizer that is applied to several tensors joins them: it has one scale. So does an Add whose inputs are both
@@ -130,12 +130,12 @@ def scale_groups(traced: Traced, *, merge: str = "graph", apart: Collection[int]
 
     Args:
         traced: A graph traced with its quantizers.
-        merge: Reach of scale sharing, see :func:`joints`.
-        apart: Tensors that share no scale with any other.
+        sharing: Reach of scale sharing, see :func:`shared_pairs`.
+        unshared: Tensors that share no scale with any other.
     """
     groups = UnionFind(len(traced.nodes))
-    for first, second in joints(traced, merge=merge):
-        if first not in apart and second not in apart:
+    for first, second in shared_pairs(traced, sharing=sharing):
+        if first not in unshared and second not in unshared:
             groups.union(first, second)
     by_quantizer: dict[str, int] = {}
     for node in traced.nodes:

@@ -82,7 +82,7 @@ class PlacementPlan:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PlacementPlan:
-        """Make a plan from what :meth:`to_dict` returned.
+        """Make a plan from the dict of :meth:`to_dict`.
 
         Raises:
             ModelError: The dict is of another version or damaged.

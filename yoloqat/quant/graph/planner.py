@@ -30,24 +30,24 @@ def make_plan(
 ) -> PlacementPlan:
     """Plan which quantizers share a scale.
 
-    Every tensor with a quantized reader has one scale. Tensors between which integers pass unchanged have the same one, as
-    far as ``config.merge`` goes: then an engine computes each tensor in integers once, and needs no requantization at a
-    concat.
+    Every tensor with a quantized reader has one scale. Tensors between which integers pass unchanged share it, as far as
+    scale sharing (``config.merge``) reaches: then an engine computes each tensor in integers once and needs no requantization
+    at a concat.
 
     Args:
-        traced: The graph of a model in which every location has its own quantizer yet.
+        traced: The graph of a model in which every location still has its own quantizer.
         config: Gives the recipes.
         floats: Layers that stay float by choice, with the reason.
         weights: Names of the quantizers of weights, which are not planned.
 
     Raises:
-        PatternError: A pattern of ``config.unmerge`` matches no location.
+        PatternError: A pattern of ``config.unmerge`` (locations that share no scale) matches no location.
     """
     alone = _lone_skips(traced) if config.adds == "residual" else {}
     locations = [node for node in traced.placeholders() if node.target not in weights and node.target not in alone]
     named = match_layers(config.unmerge, [str(node.target) for node in locations], option="unmerge")
-    apart = {node.args[0].index for node in locations if node.target in named}
-    groups = scale_groups(traced, merge=config.merge, apart=apart)
+    unshared = {node.args[0].index for node in locations if node.target in named}
+    groups = scale_groups(traced, sharing=config.merge, unshared=unshared)
     names = _tensor_names(traced)
     tensors: dict[int, list[str]] = {}
     for node in locations:
@@ -88,7 +88,7 @@ def _tensor_names(traced: Traced) -> dict[int, str]:
 
 
 def _lone_skips(traced: Traced) -> dict[str, str]:
-    """Return the locations of skips whose quantizer would win nothing, with the reason.
+    """Return the locations of skips whose quantizer would not help, each with the reason.
 
     An engine fuses an Add into the convolution before it, and reads the skip in integers there; where a float layer or
     another operation comes before the Add, there is nothing to fuse it into.

@@ -10,7 +10,7 @@ __all__ = ["_Calibrator"]
 
 
 class _Calibrator:
-    """Collects statistics of tensors, from which amax comes.
+    """Collects statistics of tensors and computes amax from them.
 
     Args:
         num_bits: Bit width that amax is for.
@@ -24,7 +24,7 @@ class _Calibrator:
         self._unsigned = unsigned
 
     def collect(self, x: Tensor) -> None:
-        """Update the maximum with ``x``.
+        """Collect statistics of ``x``.
 
         Raises:
             NotImplementedError: The class derived from this one does not say how.
@@ -32,7 +32,7 @@ class _Calibrator:
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Forget everything collected.
+        """Clear the statistics.
 
         Raises:
             NotImplementedError: The class derived from this one does not say how.
@@ -48,5 +48,5 @@ class _Calibrator:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        """Return the name of the class and what it was made with."""
+        """Return the name of the class and its settings."""
         return f"{type(self).__name__}(num_bits={self._num_bits}, axis={self._axis}, unsigned={self._unsigned})"

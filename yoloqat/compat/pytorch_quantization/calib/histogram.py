@@ -27,7 +27,7 @@ _EXACT = 1 << 24
 
 
 class HistogramCalibrator(_Calibrator):
-    """Collects a histogram of absolute values in the bins that NVIDIA's class uses; one that is set is added to.
+    """Collects a histogram of absolute values in the bins of NVIDIA's class; it adds to a histogram that was set.
 
     The first batch with a value other than 0 sets the width of the bins: ``num_bins`` from 0 to its largest value. Later
     batches append bins of that width.
@@ -73,7 +73,7 @@ class HistogramCalibrator(_Calibrator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything collected, and a histogram that was set."""
+        """Clear the statistics and a histogram that was set."""
         self._calib_hist: Any = None
         self._calib_bin_edges: Any = None
 
@@ -170,13 +170,13 @@ class HistogramCalibrator(_Calibrator):
         return torch.tensor(max(found, float(edges[1])))  # a range of 0 would erase the tensor
 
     def __repr__(self) -> str:
-        """Return what it was made with, and how many values it holds."""
+        """Return its settings and the number of collected values."""
         counts, _ = self._arrays()
         return f"{super().__repr__()[:-1]}, {0 if counts is None else counts.sum()} values)"
 
 
 def _grown(counts: Tensor, edges: Tensor, largest: float) -> tuple[Tensor, Tensor]:
-    """Append bins up to ``largest``, at first adding neighbouring bins together where they would become too many."""
+    """Append bins up to ``largest``, after adding neighbouring bins together where there would be too many."""
     width, top = edges[1] - edges[0], torch.tensor(largest)
     while top / width > MOST_BINS:
         width = width * 2
@@ -190,7 +190,7 @@ def _grown(counts: Tensor, edges: Tensor, largest: float) -> tuple[Tensor, Tenso
 
 
 def _counted(values: Tensor, edges: Tensor) -> Tensor:
-    """Return how many of ``values`` lie in each bin, int64 on the host."""
+    """Return the number of ``values`` in each bin, int64 on the host."""
     bins = len(edges) - 1
     if edges[-1] <= 0:
         counts = torch.zeros(bins, dtype=torch.int64)

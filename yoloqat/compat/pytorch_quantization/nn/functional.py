@@ -26,7 +26,7 @@ class ClipFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Split the gradient between what is inside and the bounds.
+        """Pass the gradient to ``x`` inside the range and to the bounds outside.
 
         Raises:
             ArgumentValueError: A bound that is learned has more than one element.

@@ -16,13 +16,13 @@ from yoloqat.quant.modules import QuantMixin as CoreQuantMixin
 
 
 def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part the descriptors from the arguments of torch's own layer."""
+    """Split the descriptors from the arguments of torch's own layer."""
     mine = {name: value for name, value in kwargs.items() if name in ("quant_desc_input", "quant_desc_weight")}
     return mine, {name: value for name, value in kwargs.items() if name not in mine}
 
 
 class InputLayer(QuantInputMixin):
-    """Goes before one of torch's layers without weight: its arguments, and ``quant_desc_input``."""
+    """Mixin for torch's layers without weight: their arguments, and ``quant_desc_input``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         mine, its = _split(kwargs)
@@ -30,12 +30,12 @@ class InputLayer(QuantInputMixin):
         self.init_quantizer(pop_quant_desc_in_kwargs(type(self), input_only=True, **mine))
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002 - the name of torch's own argument
-        """Quantize the input and go on as torch's layer does."""
+        """Quantize the input and run torch's layer."""
         return super().forward(self._input_quantizer(input))  # type: ignore[misc]
 
 
 class WeightLayer(QuantMixin):
-    """Goes before one of the core's layers: arguments of torch's layer, ``quant_desc_input`` and ``quant_desc_weight``."""
+    """Mixin for the core's layers: arguments of torch's layer, ``quant_desc_input`` and ``quant_desc_weight``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         mine, its = _split(kwargs)
@@ -43,7 +43,7 @@ class WeightLayer(QuantMixin):
         self.init_quantizer(*pop_quant_desc_in_kwargs(type(self), **mine))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over also what NVIDIA's own class pickled, which keeps no quantized weight."""
+        """Load also the state of NVIDIA's own class, which caches no quantized weight."""
         super().__setstate__({"_quantized_weight": None, **state})  # type: ignore[misc]
 
     def calibrate_weight(self) -> None:
@@ -52,7 +52,7 @@ class WeightLayer(QuantMixin):
         quantizer.amax = reduce_amax(weight, axis=quantizer.axis)
 
     def quantized_weight(self) -> Tensor:
-        """Return the weight as the layer uses it; an exporter must see the quantizer, not a kept result."""
+        """Return the weight as the layer uses it; an exporter must see the quantizer, not a cached result."""
         quantizer = self._weight_quantizer
         if getattr(quantizer, "native", False):
             exported: Tensor = quantizer(self.weight)  # type: ignore[attr-defined]

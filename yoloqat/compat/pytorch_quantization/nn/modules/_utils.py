@@ -16,7 +16,7 @@ __all__ = ["QuantInputMixin", "QuantMixin", "pop_quant_desc_in_kwargs"]
 
 
 class _InputQuantized:
-    """The side that both mixins share."""
+    """Base of both mixins: the input quantizer."""
 
     default_quant_desc_input: ClassVar[QuantDescriptor] = QUANT_DESC_8BIT_PER_TENSOR
 
@@ -24,7 +24,7 @@ class _InputQuantized:
 
     @classmethod
     def set_default_quant_desc_input(cls, value: QuantDescriptor) -> None:
-        """Describe the inputs of all layers of this class made from now on; a copy is kept.
+        """Set the default input descriptor of new layers of this class; it is copied.
 
         Raises:
             ArgumentValueError: ``value`` is no descriptor.
@@ -49,7 +49,7 @@ class _InputQuantized:
 
 
 class QuantInputMixin(_InputQuantized):
-    """For layers that quantize their input alone.
+    """Mixin for layers that quantize their input alone.
 
     Attributes:
         default_quant_desc_input: Descriptor of the input where a layer is made without one.
@@ -65,7 +65,7 @@ class QuantInputMixin(_InputQuantized):
 
 
 class QuantMixin(_InputQuantized):
-    """For layers that quantize their input and their weight.
+    """Mixin for layers that quantize their input and their weight.
 
     Attributes:
         default_quant_desc_input: Descriptor of the input where a layer is made without one.
@@ -78,7 +78,7 @@ class QuantMixin(_InputQuantized):
 
     @classmethod
     def set_default_quant_desc_weight(cls, value: QuantDescriptor) -> None:
-        """Describe the weights of all layers of this class made from now on; a copy is kept.
+        """Set the default weight descriptor of new layers of this class; it is copied.
 
         Raises:
             ArgumentValueError: ``value`` is no descriptor.

@@ -97,7 +97,7 @@ class TensorQuantizer(CoreTensorQuantizer):
             super().__delattr__(name)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over also what NVIDIA's own class pickled."""
+        """Load also the pickled state of NVIDIA's own class."""
         state = state if "scheme" in state else own_state(state)
         before = {"_num_bits": state["scheme"].bits, "_axis": state["scheme"].axis}  # of pickles without these
         super().__setstate__(before | state)  # type: ignore[no-untyped-call]
