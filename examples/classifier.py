@@ -133,12 +133,12 @@ def main(directory: Path) -> dict[str, float]:
         print(line)
 
     head = tuned.get_submodule("head")
-    numbers = module_qparams(tuned)
-    site, weights = numbers.activations["head._input_quantizer"], numbers.weights["head"]
+    qparams = module_qparams(tuned)
+    inputs, weights = qparams.activations["head._input_quantizer"], qparams.weights["head"]
     with torch.inference_mode():
         x = tuned.down(tuned.stem(pixels[test]) + tuned.body(tuned.stem(pixels[test]))).flatten(1)
     by_hand = linear_in_integers(
-        x.numpy(), head, scales=(float(site.scale), weights.scale), zero_point=int(site.zero_point)
+        x.numpy(), head, scales=(float(inputs.scale), weights.scale), zero_point=int(inputs.zero_point)
     )
     found["integers by hand, gap"] = float(np.abs(by_hand - scores["QFloat, fine-tuned"]).max())
     print(f"the last layer in integers by hand: largest difference from QFloat {found['integers by hand, gap']:.2e}")

@@ -28,7 +28,7 @@ class ModelInfo:
         names: Class index to class name, dense from 0.
         stride: Largest stride in pixels; both image sides must be multiples of it.
         task: Ultralytics task name, ``"detect"``, ``"segment"``, ...
-        end2end: True when the head does its own suppression and no NMS must follow.
+        end2end: True when the head does its own NMS, so that none must follow.
         imgsz: Fixed (height, width) in pixels, or None when any multiple of the stride is taken.
         batch: Fixed batch size, or None when any is taken.
         channels: Of the images: 1 is grey, 3 is RGB, more are as the image files have them.

@@ -39,7 +39,7 @@ def run(model: onnx.ModelProto, raw: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [4 + CLASSES, 4 + CLASSES + 2])
 @pytest.mark.parametrize(("conf", "iou", "max_det"), [(0.001, 0.7, 300), (0.4, 0.3, 20), (0.9, 0.5, 5)])
-def test_detections_are_those_of_the_suppression_outside(channels, conf, iou, max_det):
+def test_detections_are_those_of_nms_outside(channels, conf, iou, max_det):
     raw = predictions(channels)
     model = append_nms(passing(channels), classes=CLASSES, conf=conf, iou=iou, max_det=max_det).model
     found = run(model, raw)

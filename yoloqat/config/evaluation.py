@@ -16,7 +16,7 @@ class EvalConfig:
         imgsz: Side of the square letterbox in pixels, or (height, width) of another.
         batch: Images per forward.
         conf: Detections of at most this confidence are dropped.
-        nms_iou: Boxes of one class that overlap more than this are suppressed.
+        nms_iou: Boxes of one class that overlap more than this are removed by NMS.
         max_det: Detections kept per image.
         rect: Letterbox to the smallest rectangle of each batch instead of the square.
 

@@ -25,7 +25,7 @@ class ExportConfig:
         opset: Version of the standard ONNX operators, 13 to 23.
         dynamic: Leave the batch size open; height and width stay fixed.
         half: FP16 where nothing is quantized, with FP32 images and outputs.
-        nms: Suppress boxes in the graph: the output is (batch, max_det, 6) instead of every anchor.
+        nms: Append NMS to the graph: the output is (batch, max_det, 6) instead of every anchor.
         nms_conf: Score that a box must exceed, with ``nms``.
         nms_iou: Overlap above which the less confident of two boxes of a class is dropped, with ``nms``.
         max_det: Detections per image, with ``nms``.

@@ -35,7 +35,7 @@ def non_max_suppression(
         conf: Scores of at most this are dropped.
         iou: Of two boxes of one class that overlap more than this, the less confident one is dropped.
         max_det: Detections kept per image.
-        end2end: The head did its own suppression; only ``conf`` and ``max_det`` apply.
+        end2end: The head does its own NMS; only ``conf`` and ``max_det`` apply.
 
     Returns:
         Per image a float32 array (detections, 6) of x1, y1, x2, y2, score, class, by falling score (``end2end``: in the
@@ -48,7 +48,7 @@ def non_max_suppression(
         if end2end:
             kept = [image[image[:, 4] > conf][:max_det, :6] for image in tensor]
         else:
-            kept = [_suppressed(image[: 4 + classes], conf, iou)[:max_det] for image in tensor]
+            kept = [_after_nms(image[: 4 + classes], conf, iou)[:max_det] for image in tensor]
         return [image.cpu().numpy() for image in kept]
 
 
@@ -64,7 +64,7 @@ def _candidates(image: torch.Tensor, conf: float) -> torch.Tensor:
     return pairs
 
 
-def _suppressed(image: torch.Tensor, conf: float, iou: float) -> torch.Tensor:
+def _after_nms(image: torch.Tensor, conf: float, iou: float) -> torch.Tensor:
     pairs = _candidates(image, conf)
     moved = pairs[:, :4] + pairs[:, 5:6] * CLASS_OFFSET
     kept: torch.Tensor = pairs[torchvision.ops.nms(moved, pairs[:, 4], iou)]

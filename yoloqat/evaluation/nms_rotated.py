@@ -1,4 +1,4 @@
-"""Suppression of rotated boxes, and the upright boxes around what is left."""
+"""NMS of rotated boxes, and the upright boxes around the remaining ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rotated_nms(
     """Turn raw outputs of a rotated-box model into detections with upright boxes around the rotated ones.
 
     Overlap is the probabilistic IoU of Ultralytics (Llerena et al., Gaussian Bounding Boxes and Probabilistic
-    Intersection-over-Union, 2021), suppression its fast NMS (Bolya et al., YOLACT, 2019).
+    Intersection-over-Union, 2021), and NMS is its fast NMS (Bolya et al., YOLACT, 2019).
 
     Args:
         raw: (batch, 4 + classes + 1, anchors): centre x, centre y, width, height in pixels, a score per class, the angle in
@@ -28,7 +28,7 @@ def rotated_nms(
         conf: Scores of at most this are dropped.
         iou: Of two boxes of one class that overlap more than this, the less confident one is dropped.
         max_det: Detections kept per image.
-        end2end: The head did its own suppression.
+        end2end: The head does its own NMS.
 
     Returns:
         Per image a float32 array (detections, 6) of x1, y1, x2, y2, score, class, by falling score.
@@ -38,7 +38,7 @@ def rotated_nms(
         if end2end:
             rows = [image[image[:, 4] > conf][:max_det] for image in tensor]
         else:
-            rows = [_suppressed(image, classes, conf, iou)[:max_det] for image in tensor]
+            rows = [_after_nms(image, classes, conf, iou)[:max_det] for image in tensor]
         return [torch.cat((upright(row[:, :4], row[:, 6]), row[:, 4:6]), dim=1).cpu().numpy() for row in rows]
 
 
@@ -58,7 +58,7 @@ def upright(boxes: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     return torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), dim=1)
 
 
-def _suppressed(image: torch.Tensor, classes: int, conf: float, iou: float) -> torch.Tensor:
+def _after_nms(image: torch.Tensor, classes: int, conf: float, iou: float) -> torch.Tensor:
     rows = image[:, image[4 : 4 + classes].amax(0) > conf].T
     box, label = torch.where(rows[:, 4 : 4 + classes] > conf)
     scores = rows[box, 4 + label]

@@ -1,4 +1,4 @@
-"""A predictor on a data set: forward, suppression, boxes back to the image, COCO metrics."""
+"""A predictor on a data set: forward, NMS, boxes back to the image, COCO metrics."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def evaluate(
         predictor: The model, in whatever runtime.
         dataset: Images and labels; categories are matched with the model's classes as
             :func:`yoloqat.datasets.match_categories` does.
-        config: Image size, batch and suppression.
+        config: Image size, batch and NMS settings.
         progress: Told of every finished batch.
         store: Keeps finished chunks, so that the same call after an interruption goes on where it stopped.
 
@@ -219,7 +219,7 @@ def suppressed(
         raw: The first of a model's raw outputs, without what filled the batch up.
         batch: Where the images lie on their canvases.
         info: The model's classes and head.
-        config: How to suppress.
+        config: NMS settings.
 
     Returns:
         Per image x1, y1, x2, y2 in pixels of the image file, score, class; shape (detections, 6), float32.

@@ -32,8 +32,8 @@ def ultralytics_metadata(
     width are open too: it would feed rectangles. It has no notion of an open batch alone, and feeds ``batch`` images.
 
     Args:
-        info: Names, stride, task and whether the head suppresses by itself.
-        config: Image size and batch size of the input, and whether boxes are suppressed in the graph.
+        info: Names, stride, task and whether the head does its own NMS.
+        config: Image size and batch size of the input, and whether the graph contains NMS.
         description: One line for humans.
         channels: Channels of the input images.
     """

@@ -48,10 +48,10 @@ nms (float[n, c, a] {raw}) => (float[n, d, 6] {out}) {{
 
 
 def append_nms(model: onnx.ModelProto, *, classes: int, conf: float, iou: float, max_det: int) -> PassResult:
-    """Replace the first output, all anchors, by the detections that remain after suppression.
+    """Replace the first output, all anchors, by the detections that remain after NMS.
 
-    Each class is suppressed by itself, and a box may keep several classes. The result has the same form as that of heads
-    which suppress by themselves: (batch, max_det, 6 + extra) of x1, y1, x2, y2, score, class and the further channels,
+    NMS runs per class, and a box may keep several classes. The result has the same form as that of heads
+    with their own NMS: (batch, max_det, 6 + extra) of x1, y1, x2, y2, score, class and the further channels,
     by falling score; rows beyond the last detection have the score 0.
 
     Requires:
@@ -69,7 +69,7 @@ def append_nms(model: onnx.ModelProto, *, classes: int, conf: float, iou: float,
         raise ExportError(
             f"the first output has the shape {dims}",
             expected=f"(batch, {4 + classes}, anchors)",
-            hint="export a detector whose head leaves suppression to others",
+            hint="export a detector whose head does no NMS",
         )
     result = copy_of(model)
     graph = result.graph

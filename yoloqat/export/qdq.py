@@ -113,10 +113,10 @@ def export_qdq(
         qparams: Qparams of the quantizers that leave placeholders and of the weights to quantize.
         example: Images that fix the shape, (batch, channels, height, width), float32.
         path: The file to write.
-        config: Opset, batch, FP16 and suppression.
+        config: Opset, batch, FP16 and NMS.
         metadata: Properties of the file, see :func:`yoloqat.export.ultralytics_metadata`.
         required: Keys that ``metadata`` must have.
-        classes: Number of classes, for suppression.
+        classes: Number of classes, for NMS.
 
     Returns:
         Counts of convolutions and the readers that share a quantizer.
