@@ -6,8 +6,9 @@ import warnings
 import pytest
 from rich.console import Console, Group
 
-from yoloqat.cli.terminal import lines_progress, progress_bars, shown_warnings
+from yoloqat.cli.terminal import lines_progress, progress_bars, shown, shown_warnings
 from yoloqat.errors import warn
+from yoloqat.results import Table
 
 
 def test_each_warning_of_ours_is_one_line_and_others_are_left_alone() -> None:
@@ -62,3 +63,13 @@ def test_a_bar_stays_on_its_line_with_its_note_below() -> None:
     assert "1/100" in text[0]
     assert text[1].startswith("  model.0.cv1.conv +0.0123")
     assert all(len(line) <= 80 for line in text)
+
+
+@pytest.mark.parametrize("width", [80, 10])
+def test_what_would_command_the_terminal_is_shown(width: int) -> None:
+    screen = Console(file=io.StringIO(), width=width)
+    screen.print(shown(Table("lint", ("node", "n"), (("a\x1b]0;x\x07[red]\x9bb", "1"),)), width))
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    shown_text = text.replace("\n", "")
+    assert "a\u241b]0;x\u2407[red]\ufffdb" in shown_text
+    assert all(character.isprintable() or character == "\n" for character in text)

@@ -24,6 +24,9 @@ from yoloqat.results import Table
 EVERY = 30.0
 """Seconds between two lines of a long step where no bar can be drawn."""
 
+_CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
+_CONTROL |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+"""Characters that command a terminal, to those that show them: names in a model file may hold any."""
 _SENTENCE, _BETWEEN = 20, 3
 """Characters from which a cell of words is a sentence, which may be broken; and those between two columns."""
 
@@ -174,6 +177,11 @@ def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic
     return progress
 
 
+def visible(text: str) -> str:
+    """Return a text with the characters made visible that would command a terminal; lines and tabs stay."""
+    return text.translate(_CONTROL)
+
+
 def shown(table: Table, width: int) -> RenderableType:
     """Return a table as a terminal of a width shows it: numbers and names are never broken, only sentences are.
 
@@ -183,6 +191,13 @@ def shown(table: Table, width: int) -> RenderableType:
         table: What to show.
         width: Of the terminal, in characters.
     """
+    table = Table(
+        visible(table.title),
+        tuple(map(visible, table.columns)),
+        tuple(tuple(map(visible, row)) for row in table.rows),
+        visible(table.caption),
+        table.left,
+    )
     widths = [max(map(len, cells)) for cells in zip(table.columns, *table.rows, strict=True)]
     sentences = {index for index in table.left if widths[index] > _SENTENCE}
     least = sum(_SENTENCE if index in sentences else size for index, size in enumerate(widths))
