@@ -252,3 +252,15 @@ def test_a_weight_that_the_exporter_changes_is_not_replaced(x: torch.Tensor, tmp
 def test_another_dtype_than_float32_is_refused(net: Net, x: torch.Tensor) -> None:
     with pytest.raises(ConfigError, match=r"example is of torch.float64; expected float32"):
         quantize_module(net.double(), x.double())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_layers_that_share_a_weight_are_refused(whole: bool) -> None:
+    class Tied(nn.Sequential):
+        def __init__(self) -> None:
+            first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+            second.weight = first.weight
+            super().__init__(first, nn.ReLU(), first if whole else second)
+
+    with pytest.raises(ConfigError, match=r"layers '0' and '2' share one weight; expected a weight for each layer"):
+        quantize_module(Tied().eval(), torch.zeros(4, 8))

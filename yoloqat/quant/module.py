@@ -64,7 +64,7 @@ def quantize_module(module: nn.Module, example: Tensor, config: QuantConfig | No
         The copy in evaluation mode.
 
     Raises:
-        ConfigError: No layer is left to quantize, or the example is not float32.
+        ConfigError: No layer is left to quantize, two layers share one weight, or the example is not float32.
         ModelError: The module cannot be traced.
         PatternError: A pattern matches no layer.
     """
@@ -84,12 +84,27 @@ def quantize_module(module: nn.Module, example: Tensor, config: QuantConfig | No
             expected=f"at least one of {', '.join(kind.__name__ for kind, _ in QUANT_MODULES)} to quantize",
             hint="ignore fewer layers, or use these classes themselves",
         )
+    _check_untied(quantized, names)
     swap_layers(quantized, names, config)
     plan = plan_module(quantized, trace(quantized, example), config, floats=floats)
     share_quantizers(quantized, plan.aliases)
     for _, layer in quantized_layers(quantized):
         layer.calibrate_weight()
     return quantized
+
+
+def _check_untied(module: nn.Module, names: list[str]) -> None:
+    """Refuse what the exporter would merge into one layer of one name."""
+    first = {id(module.get_submodule(name).weight): name for name in reversed(names)}
+    kinds = tuple(kind for kind, _ in QUANT_MODULES)
+    for name, layer in module.named_modules(remove_duplicate=False):
+        owner = first.get(id(layer.weight)) if isinstance(layer, kinds) else None
+        if owner is not None and owner != name:
+            raise ConfigError(
+                f"layers '{owner}' and '{name}' share one weight",
+                expected="a weight for each layer to quantize",
+                hint="give one of them a copy, or leave both float",
+            )
 
 
 def calibrate_module(module: nn.Module, batches: Iterable[Tensor], method: str | MethodSpec = "mse") -> nn.Module:
