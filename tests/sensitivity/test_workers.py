@@ -58,7 +58,7 @@ def expected(job, scanner, tmp_path):
 def imported_once(monkeypatch):
     """Workers begin as copies of a process that has imported everything; two processes show that fresh ones do as well."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["yoloqat.sensitivity.crew", "ultralytics.nn.tasks"])
+    context.set_forkserver_preload(["yoloqat.sensitivity.workers", "ultralytics.nn.tasks"])
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
 
 
