@@ -40,7 +40,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def arm(step_named: str) -> None:
         @contextmanager
-        def bars(console: object) -> Iterator[Progress]:
+        def bars(console: object, *, times: bool = False) -> Iterator[Progress]:
             def progress(step: str, done: int, total: int) -> None:
                 if step == step_named:
                     raise KeyboardInterrupt

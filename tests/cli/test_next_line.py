@@ -59,7 +59,7 @@ def test_the_lines_lead_from_the_comparison_to_the_times(
         assert ran.code == 0, ran.err
         now = asked(ran)
         assert {name: now[name] for name in kept} == {name: first[name] for name in kept}
-    assert [item["batch"] for item in ran.result["results"]["items"]] == [1, 1]
+    assert [item["batch"] for item in ran.result["results"]["items"]] == [1, 1, 1]
     assert "next: " not in ran.out
 
 
@@ -75,7 +75,7 @@ def test_the_bench_takes_the_batch_of_the_file(cli: Cli, tiny_checkpoint: Path, 
     words = following(built)
     assert words[-2:] == ["--out", str(tmp_path / "b-bench")]
     ran = cli(*words, "--rounds", 1, out=tmp_path / "c")
-    assert [item["batch"] for item in ran.result["results"]["items"]] == [2, 2]
+    assert [item["batch"] for item in ran.result["results"]["items"]] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("options", [("--bits", 6), ("--bits", 4, "--affine")])

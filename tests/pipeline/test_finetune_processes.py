@@ -145,7 +145,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, at: tuple[str, int], act: Callable[
     """Do something when a step is told of."""
 
     @contextmanager
-    def bars(console: object) -> Iterator[Progress]:
+    def bars(console: object, *, times: bool = False) -> Iterator[Progress]:
         def progress(step: str, done: int, total: int) -> None:
             if (step, done) == at:
                 act()

@@ -13,10 +13,11 @@ from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.errors import DataError
 from yoloqat.evaluation import evaluate, mean_average_precision, split_halves, subset
-from yoloqat.pipeline.compare import compare_methods, methods_taken
+from yoloqat.pipeline.compare import compare_methods
 from yoloqat.pipeline.curve import settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import methods_taken
 from yoloqat.quant import activation_quantizers, quantization_disabled
 
 METHODS = [MethodSpec("max"), MethodSpec("percentile", 99.9), MethodSpec("percentile", 99.0)]

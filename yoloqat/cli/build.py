@@ -1,11 +1,11 @@
 """Build an INT8 engine from a QDQ ONNX file.
 
 Writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
-the engine is scored, beside the float model it came from. --engine onnxruntime writes DIR/model_ort.onnx, a twin whose
-every tensor between quantized layers has codes, as ONNX Runtime's integer kernels want it; the ranges that the file does
-not tell are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with the GPU that
-will run it; elsewhere it leaves DIR/model.onnx and DIR/build_engine.sh to run there. --triton and --deepstream write what those
-servers need beside it.
+the engine is scored, beside the float model it came from. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent
+graph whose every tensor between quantized layers holds integers, as ONNX Runtime's integer kernels want it; ranges that
+the file does not hold are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with
+the GPU that will run it; elsewhere it leaves DIR/model.onnx and DIR/build_engine.sh to run there. --triton and
+--deepstream write what those servers need beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
 from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
-from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, TWIN, BuildConfig, build_and_score
+from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, ORT_MODEL, BuildConfig, build_and_score
 from yoloqat.pipeline.models import onnx_info, path_key
 from yoloqat.pipeline.run import Run
 
@@ -106,4 +106,4 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     return Outcome(settings, found.to_dict(), inputs, found.tables, [found.path.name], lines)
 
 
-COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, TWIN, ENGINE))
+COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, ORT_MODEL, ENGINE))

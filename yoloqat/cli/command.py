@@ -27,7 +27,7 @@ class Outcome:
         files: Files it wrote beside ``result.json``, relative to the output directory.
         next: What to type next, one line each.
         failed: A check that the user asked for did not pass; the command ends with code 1.
-        notes: What a person is told below the tables, one line each.
+        notes: Lines shown below the tables.
     """
 
     config: dict[str, Any]

@@ -3,7 +3,7 @@
 Trains the weights under fake quantization on Ultralytics' own trainer, by the task's loss on labelled images and by
 distillation from the float model, and scores every epoch by COCO mAP. Writes DIR/best.safetensors and DIR/last.safetensors.
 With --supervise it trains by distillation alone, layer by layer, on images that need no labels: for YOLOv5, YOLOv7 and end-to-end
-detectors too. An interrupted run goes on, to the same losses, when the same line is typed again.
+detectors too. An interrupted run goes on, to the same losses, when the same line is run again.
 """
 
 from __future__ import annotations

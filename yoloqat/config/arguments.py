@@ -1,4 +1,4 @@
-"""Arguments of the public functions, checked against their annotations: a wrong one is told in one line."""
+"""Arguments of the public functions, checked against their annotations: a wrong one raises a one-line error."""
 
 from __future__ import annotations
 

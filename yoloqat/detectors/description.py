@@ -26,7 +26,7 @@ from yoloqat.metadata import (
 from yoloqat.quant import quantized_layers, quantizers
 from yoloqat.quant.graph import PlacementPlan
 
-MEND = "calibrate the float model again"
+HINT = "calibrate the float model again"
 REQUIRED = ("family", "architecture", "names", "imgsz", "source", "quantization")
 _ENDS = ("_amax", "_low")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -65,10 +65,10 @@ def read_description(path: str, data: Mapping[str, Any]) -> Description:
     missing = [key for key in REQUIRED if key not in data]
     if missing:
         raise ModelError(
-            f"the metadata of '{path}' lacks {', '.join(missing)}", expected="those of a checkpoint", hint=MEND
+            f"the metadata of '{path}' lacks {', '.join(missing)}", expected="those of a checkpoint", hint=HINT
         )
-    names = checked_names(path, data["names"], hint=MEND)
-    height, width = checked_sides(path, data["imgsz"], hint=MEND)
+    names = checked_names(path, data["names"], hint=HINT)
+    height, width = checked_sides(path, data["imgsz"], hint=HINT)
     return Description(
         _architecture(path, data, classes=len(names)),
         names,
@@ -80,7 +80,7 @@ def read_description(path: str, data: Mapping[str, Any]) -> Description:
 
 def _dict(path: str, key: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise unfit(path, key, value, expected="a JSON object", hint=MEND)
+        raise unfit(path, key, value, expected="a JSON object", hint=HINT)
     return value
 
 
@@ -89,23 +89,23 @@ def _texts(path: str, key: str, value: object, wanted: tuple[str, ...]) -> dict[
     for name in wanted:
         text = found.get(name)
         if not isinstance(text, str) or not writable(text):
-            raise unfit(path, f"{key}.{name}", text, expected="a text that can be written", hint=MEND)
+            raise unfit(path, f"{key}.{name}", text, expected="a text that can be written", hint=HINT)
     return {name: found[name] for name in wanted}
 
 
 def _architecture(path: str, data: Mapping[str, Any], *, classes: int) -> dict[str, Any]:
     found = _dict(path, "architecture", data["architecture"])
     _dict(path, "architecture.yaml", found.get("yaml"))
-    checked_whole(path, "architecture.channels", found.get("channels"), MAX_CHANNELS, hint=MEND)
+    checked_whole(path, "architecture.channels", found.get("channels"), MAX_CHANNELS, hint=HINT)
     if found.get("classes") != classes or isinstance(found["classes"], bool):
         expected = f"{classes}, one for each name"
-        raise unfit(path, "architecture.classes", found.get("classes"), expected=expected, hint=MEND)
+        raise unfit(path, "architecture.classes", found.get("classes"), expected=expected, hint=HINT)
     task = found.get("task", "detect" if "act" in found else None)  # the families that have an entry `act` only detect
     if not isinstance(task, str) or task not in TASKS or data.get("task", task) != task:
         stated = data["task"] if task in TASKS else task
-        raise unfit(path, "architecture.task", stated, expected=f"one of {', '.join(TASKS)}, as 'task' says", hint=MEND)
+        raise unfit(path, "architecture.task", stated, expected=f"one of {', '.join(TASKS)}, as 'task' says", hint=HINT)
     if "stride" in data:
-        checked_whole(path, "stride", data["stride"], MAX_SIDE, hint=MEND)
+        checked_whole(path, "stride", data["stride"], MAX_SIDE, hint=HINT)
     return found
 
 
@@ -113,14 +113,14 @@ def _quantization(path: str, value: object) -> Quantization:
     found = _dict(path, "quantization", value)
     layers = found.get("layers")
     if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
-        raise unfit(path, "quantization.layers", layers, expected="a list of layer names", hint=MEND)
+        raise unfit(path, "quantization.layers", layers, expected="a list of layer names", hint=HINT)
     calibration = _dict(path, "quantization.calibration", found.get("calibration"))
     placement = _dict(path, "quantization.placement", found.get("placement"))
     try:
         config = from_dict(QuantConfig, _dict(path, "quantization.config", found.get("config")))
         return Quantization(config, tuple(layers), PlacementPlan.from_dict(placement), calibration)
     except YoloqatError as error:
-        raise ModelError(f"'{path}' cannot be used: {error.what}", expected=error.expected, hint=MEND) from error
+        raise ModelError(f"'{path}' cannot be used: {error.what}", expected=error.expected, hint=HINT) from error
 
 
 def check_tensors(path: str, tensors: Mapping[str, Tensor], module: nn.Module) -> None:
@@ -160,4 +160,4 @@ def check_tensors(path: str, tensors: Mapping[str, Tensor], module: nn.Module) -
 
 
 def _refuse(path: str, name: str, what: str, expected: str) -> None:
-    raise ModelError(f"tensor '{name:.120}' of '{path}' {what}", expected=expected, hint=MEND)
+    raise ModelError(f"tensor '{name:.120}' of '{path}' {what}", expected=expected, hint=HINT)

@@ -16,7 +16,7 @@ from yoloqat.engines import OpenVINOPredictor, bench
 from yoloqat.engines.cores import pinned
 from yoloqat.engines.latency import Mode
 from yoloqat.engines.onnx_precision import weighted_ops
-from yoloqat.engines.ort_build import KEY as TWIN_KEY
+from yoloqat.engines.ort_build import KEY as ORT_KEY
 from yoloqat.engines.tensorrt import TensorRTPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.scoring import check_fit
@@ -177,7 +177,7 @@ def precision_of(name: str, model: OpenModel) -> str:
         layers = predictor.layers
         return layers.precision.label if layers.detailed else "not told"
     source = load_onnx(path)
-    return "integer twin" if TWIN_KEY in properties(source) else weighted_ops(source).label
+    return "integer twin" if ORT_KEY in properties(source) else weighted_ops(source).label
 
 
 def _common_size(models: Mapping[str, OpenModel]) -> ImageSize:

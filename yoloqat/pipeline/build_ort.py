@@ -1,4 +1,4 @@
-"""The integer twin of an ONNX file for ONNX Runtime, its ranges measured on calibration images."""
+"""The equivalent graph of an ONNX file for ONNX Runtime's integer kernels, its ranges measured on calibration images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from yoloqat.pipeline.run import Run
 from yoloqat.predictor import Images
 
 
-def build_twin(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], *, run: Run) -> OrtBuild:
-    """Write the integer twin of a QDQ ONNX file.
+def measured_build(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], *, run: Run) -> OrtBuild:
+    """Write the equivalent graph of a QDQ ONNX file.
 
     Args:
         onnx_path: The file; where its size is open, images of 640 pixels are taken.
@@ -27,8 +27,8 @@ def build_twin(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], 
         ModelError: The file cannot be read, or quantizes nothing.
         CalibrationError: There are fewer images than one batch.
         DataError: An image does not decode.
-        EngineError: ONNX Runtime cannot load the twin.
-        OutputError: The twin cannot be written.
+        EngineError: ONNX Runtime cannot load the file.
+        OutputError: The file cannot be written.
     """
     info = onnx_info(onnx_path)
     batch, imgsz = info.batch or 1, info.imgsz or 640
@@ -45,8 +45,8 @@ def build_twin(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], 
     return build_onnxruntime(onnx_path, out_path, images(), threads=run.threads)
 
 
-def twin_results(build: OrtBuild) -> dict[str, Any]:
-    """Return the result keys of a twin: those of every engine, its operators and the ranges that were measured."""
+def measured_results(build: OrtBuild) -> dict[str, Any]:
+    """Return the result keys of such a file: those of every engine, its operators and the ranges that were measured."""
     return build.precision.results() | {
         "operators": dict(sorted(build.operators.items())),
         "measured_ranges": {name: list(span) for name, span in build.measured.items()},

@@ -16,14 +16,14 @@ from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.build import build_results, float_source, score_engine
-from yoloqat.pipeline.build_ort import build_twin, twin_results
+from yoloqat.pipeline.build_ort import measured_build, measured_results
 from yoloqat.pipeline.build_tensorrt import build_engine_file
 from yoloqat.pipeline.models import check_scoring, onnx_info
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import Predictor
 from yoloqat.results import Result, Table, interval, number, signed
 
-OPENVINO, TWIN, ENGINE = "model_openvino", "model_ort.onnx", "model.engine"
+OPENVINO, ORT_MODEL, ENGINE = "model_openvino", "model_ort.onnx", "model.engine"
 ENGINES = ("openvino", "onnxruntime", "tensorrt")
 
 
@@ -35,7 +35,7 @@ class BuildConfig:
         engine: The runtime, one of :data:`ENGINES`.
         split_above: Of OpenVINO: split a convolution in two where more than this share of its pairs of products can overflow
             on processors without VNNI; 0 makes every sum exact.
-        tensorrt: Of TensorRT: what its builder is told.
+        tensorrt: Of TensorRT: options of its builder.
         calibration_images: Of ONNX Runtime: on how many images the ranges that the file does not tell are measured.
 
     Raises:
@@ -105,9 +105,11 @@ def _openvino(work: _Work) -> _Built:
 
 def _onnxruntime(work: _Work) -> _Built:
     records = work.records()
-    built = build_twin(work.onnx, work.out / TWIN, records, run=work.run)
+    built = measured_build(work.onnx, work.out / ORT_MODEL, records, run=work.run)
     rows = [("ranges measured", f"{len(built.measured)} on {len(records)} images")]
-    return _Built(TWIN, OnnxPredictor(work.out / TWIN, threads=work.run.threads), twin_results(built), rows)
+    return _Built(
+        ORT_MODEL, OnnxPredictor(work.out / ORT_MODEL, threads=work.run.threads), measured_results(built), rows
+    )
 
 
 def _load_both() -> Any:

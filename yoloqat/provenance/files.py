@@ -94,7 +94,7 @@ def scratch_directory(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _scratch_beside(path: Path) -> Iterator[Path]:
-    """Make a scratch directory beside ``path``; what goes wrong inside is told as a failure to write ``path``."""
+    """Make a scratch directory beside ``path``; an error inside is raised as a failure to write ``path``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_directory(path.parent) as folder:

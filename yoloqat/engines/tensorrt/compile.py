@@ -42,7 +42,7 @@ def parse(trt: Any, builder: Any, recorder: Any, path: Path) -> tuple[Any, Any]:
     """Return the strongly typed network of an ONNX file, and the parser, which owns the weights and must outlive it.
 
     Raises:
-        ModelError: TensorRT cannot parse it; every error is told, with the node it is about.
+        ModelError: TensorRT cannot parse it; every error is named, with its node.
     """
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, recorder)
@@ -107,7 +107,7 @@ def serialise(trt: Any, builder: Any, network: Any, config: Any, *, recorder: An
     """Build the network and return the plan as `IHostMemory`.
 
     Raises:
-        EngineError: TensorRT builds none; what it logged is told.
+        EngineError: TensorRT builds none; the message holds its log.
         KeyboardInterrupt: The user interrupted the build.
     """
     monitor = make_monitor(trt, progress)
