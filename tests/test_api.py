@@ -115,7 +115,7 @@ def test_nothing_that_goes_in_is_changed(
     before = state_digest(detector.module), state_digest(calibrated.module)
     formats = [value.stride() for value in calibrated.module.state_dict().values()]
     yq.evaluate(calibrated, data, device="cpu")
-    compared = yq.compare_methods(detector, statistics, data, methods=["max", "mse"], device="cpu")
+    compared = yq.compare_methods(detector, statistics, data, methods=["max", "mse", "max"], device="cpu")
     assert [row["method"] for row in compared["methods"]] == ["max", "mse"]
     assert "float" in repr(compared)
     ranked = yq.rank_sensitivity(calibrated, data, scan=ScanConfig(granularity="block"), device="cpu")

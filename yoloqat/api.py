@@ -284,7 +284,7 @@ def compare_methods(
     Raises:
         YoloqatError: As :func:`calibrate` and :func:`evaluate`.
     """
-    specs = [MethodSpec.parse(method) if isinstance(method, str) else method for method in methods]
+    specs = list(dict.fromkeys(MethodSpec.parse(m) if isinstance(m, str) else m for m in methods))
     config = config or EvalConfig(imgsz=statistics.imgsz)
     with _scratch(device, progress) as run:
         ptq = _quantized(detector, statistics, quant, run, specs)

@@ -62,7 +62,9 @@ def read_model(source: str, data: str | bytes) -> Any:
         return import_openvino().Core().read_model(data)
     except RuntimeError as error:
         raise ModelError(
-            f"OpenVINO cannot read '{source}' ({error})", expected="an ONNX file or its own IR", hint="export it again"
+            f"OpenVINO cannot read '{source}' ({error!s:.300})",
+            expected="an ONNX file or its own IR",
+            hint="export it again",
         ) from error
 
 

@@ -50,7 +50,9 @@ def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None
         return import_openvino().Core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise EngineError(
-            f"OpenVINO cannot compile the model ({error})", expected="a model for its CPU", hint="export it again"
+            f"OpenVINO cannot compile the model ({error!s:.300})",
+            expected="a model for its CPU",
+            hint="export it again",
         ) from error
 
 
@@ -61,7 +63,7 @@ def _told(images: Images) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise EngineError(
-            f"OpenVINO cannot run the model on images of shape {images.shape} ({error})",
+            f"OpenVINO cannot run the model on images of shape {images.shape} ({error!s:.300})",
             expected="images that fit the model",
             hint="export the model again",
         ) from error
