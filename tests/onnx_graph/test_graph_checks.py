@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from broken_onnx import set_value
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from yoloqat.errors import ModelError
 from yoloqat.onnx_graph.file import load_onnx
@@ -115,3 +115,23 @@ def test_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     with pytest.raises(ModelError, match=re.escape(f"'{tmp_path}/pipe.onnx' is no regular file")):
         load_onnx(tmp_path / "pipe.onnx")
+
+
+def test_an_opset_that_is_not_known(refused):
+    refused(
+        r"has operators of opset 999; expected at most \d+, the last that onnx",
+        change=lambda m: setattr(m.opset_import[0], "version", 999),
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite(tmp_path, value):
+    weight = numpy_helper.from_array(np.full((1, 3, 1, 1), value, np.float32), "w")
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, n, 4, 4]) for name, n in (("x", 3), ("y", 1))
+    ]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ModelError, match=r"tensor 'w' of Conv 'conv' in '.*m\.onnx' holds NaN or infinity"):
+        load_onnx(tmp_path / "m.onnx")

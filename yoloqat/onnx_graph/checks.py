@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from yoloqat.errors import ModelError
 from yoloqat.onnx_graph.graph import constants, copy_of
-from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZERS
+from yoloqat.onnx_graph.operators import DEQUANTIZE, LAYER_OPS, QUANTIZERS, opset_of
 
 _EXPECTED, _HINT = "a valid ONNX graph", "export the model again"
 
@@ -27,13 +27,23 @@ def check_graph(model: onnx.ModelProto, source: str) -> None:
 
     Raises:
         ModelError: An operator is unknown, or has too few or too many inputs; a node reads what no node before it makes, as in
-            a cycle; a tensor has not as many values as its shape; or a scale is not finite, or of a QuantizeLinear not above 0.
+            a cycle; a tensor has not as many values as its shape; a scale is not finite, or of a QuantizeLinear not above 0; a
+            weight or bias is not finite; or the operators are of a later opset than the installed onnx knows.
     """
+    opset, known = opset_of(model) or 0, onnx.defs.onnx_opset_version()
+    if opset > known:
+        raise ModelError(
+            f"'{source}' has operators of opset {opset}",
+            expected=f"at most {known}, the last that onnx {onnx.__version__} knows",
+            hint="export it with a lower opset, or install a later onnx",
+        )
     try:
         onnx.checker.check_model(_with_shapes(model))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(f"the graph of '{source}' is not valid ({error})", expected=_EXPECTED, hint=_HINT) from error
-    _check_scales(model, _arrays(model.graph, source), source)
+    arrays = _arrays(model.graph, source)
+    _check_scales(model, arrays, source)
+    _check_layers(model, arrays, source)
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -74,3 +84,19 @@ def _check_scales(model: onnx.ModelProto, arrays: Mapping[str, NDArray[np.generi
                 expected="finite scales above 0",
                 hint="calibrate the model again and export it",
             )
+
+
+def _check_layers(model: onnx.ModelProto, arrays: Mapping[str, NDArray[np.generic]], source: str) -> None:
+    for node in model.graph.node:
+        for name in node.input[1:] if node.op_type in LAYER_OPS else ():
+            values = arrays.get(name)
+            if (
+                values is not None
+                and values.dtype.kind == "f"
+                and not np.isfinite(values.astype(np.float64, copy=False)).all()
+            ):
+                raise ModelError(
+                    f"tensor '{name}' of {node.op_type} '{node.name}' in '{source}' holds NaN or infinity",
+                    expected="finite weights",
+                    hint="look at the training, or export the model again",
+                )
