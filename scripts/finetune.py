@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--method", default="mse", help="calibration method (default: %(default)s)")
     parser.add_argument("--calib-images", default="64", help="images to calibrate on (default: %(default)s)")
     parser.add_argument(
-        "--bits", default="8", help="width of the codes; only 8 bits are exported (default: %(default)s)"
+        "--bits", default="8", help="bits of weights and activations; only 8 bits are exported (default: %(default)s)"
     )
     parser.add_argument("--ignore", action="append", default=[], help="leave layers float, as for `yoloqat calibrate`")
     parser.add_argument("--threads", help="threads inside an operator (default: all cores)")

@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=3, metavar="K", help="items to leave float (default: %(default)s)")
     for option in _SCAN_ALONE:
         parser.add_argument(option, action="append", default=[], help=f"as for `yoloqat sensitivity {option}`")
-    parser.add_argument("--base-bits", help="width of the codes of everything (default: 8)")
+    parser.add_argument("--base-bits", help="bits of the calibrated model (default: 8)")
     args, rest = parser.parse_known_args(argv)
     alone = [
         text

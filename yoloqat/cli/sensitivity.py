@@ -1,7 +1,7 @@
 """Rank layers, quantizers or blocks by what they cost in COCO mAP, with intervals.
 
-In the default mode leave-one-out everything is quantized but the site under test, and the effect is the mAP won back; in
-one-at-a-time nothing else is quantized, and the effect is the mAP lost. Only what lies behind the switched site is computed
+In the default mode leave-one-out everything is quantized but the quantizers under test, and the effect is the mAP won back; in
+one-at-a-time nothing else is quantized, and the effect is the mAP lost. Only what lies behind the switched quantizers is computed
 again, so that a scan costs less than half of one evaluation per item and gives the same numbers to the last bit.
 
 Every finished piece is kept in DIR/study.db: the same line goes on after any interruption, and several processes may run it
