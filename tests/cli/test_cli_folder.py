@@ -65,7 +65,7 @@ def refused(ran: Any, *parts: str) -> None:
         (["--curve", "1,3", "--threads", "2"], "made with --threads 1; expected 2, as"),
         (
             ["--bits", "6", "--affine"],
-            "made with --curve '1,3'; expected none, as this run has, and 2 more settings differ",
+            "made with --curve '1,3'; expected none, as this run has; --bits, --affine differ too",
         ),
     ],
 )
@@ -117,7 +117,10 @@ def test_the_content_of_the_model_and_of_pattern_files_counts(
     refused(cli(*own, out=out), '--ignore [{"path": ', "float.txt", "as this run has")
     patterns.write_text("model.0\n")
     save_module(make_module(seed=1), model)
-    refused(cli(*own, out=out), f"made with MODEL '{model}' when its content was another; expected that of now")
+    refused(cli(*own, out=out), f"made with MODEL '{model}' before that file changed; expected the file as it is now")
+    lost = str(tmp_path / "lost.pt")
+    other = [lost if word == str(model) else word for word in own]
+    refused(cli(*other, out=out), f"expected '{lost}' (which does not exist), as this run has")
 
 
 def test_overwrite_removes_what_the_former_command_wrote_and_nothing_else(

@@ -118,7 +118,8 @@ def _check_same(out: Path, args: argparse.Namespace, command: Command | LightCom
     differing += [(name, theirs[name], None) for name in unknown if theirs[name] not in (None, False, [])]
     if differing:
         name, their, our = differing[0]
-        more = f", and {len(differing) - 1} more settings differ" if differing[1:] else ""
+        others = ", ".join(name for name, *_ in differing[1:])
+        more = f"; {others} {'differ' if differing[2:] else 'differs'} too" if others else ""
         told, asked = _shown(their, our)
         raise _other(out, f"holds results made with {name} {told}", f"{asked}, as this run has{more}")
 
@@ -133,7 +134,9 @@ def _shown(theirs: Any, ours: Any) -> tuple[str, str]:
     texts = [value["path"] if isinstance(value, dict) and "path" in value else value for value in (theirs, ours)]
     shown = ["none" if text is None else repr(text) if isinstance(text, str) else json.dumps(text) for text in texts]
     if shown[0] == shown[1]:
-        shown = [f"{shown[0]} when its content was another", "that of now"]
+        shown = [f"{shown[0]} before that file changed", "the file as it is now"]
+    elif isinstance(ours, dict) and ours.get("sha256") is None and not os.path.lexists(ours["path"]):
+        shown[1] += " (which does not exist)"
     return shown[0], shown[1]
 
 

@@ -87,8 +87,8 @@ def export_and_check(
         results |= found
         counts = " and ".join(str(count) for count in found["thread_counts"])
         rows += [
-            ("largest difference of an integer in steps, node by node", f"{found['node_max_steps']}"),
-            ("integers that differ, node by node", f"{100 * found['node_flip_share']:.4f} %"),
+            ("largest node-by-node difference, steps", f"{found['node_max_steps']}"),
+            ("integers that differ node by node", f"{100 * found['node_flip_share']:.4f} %"),
             ("mAP50-95 QFloat", number(found["map_qfloat"])),
             ("mAP50-95 ONNX Runtime", number(found["map_onnx"])),
             (

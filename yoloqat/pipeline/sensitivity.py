@@ -326,7 +326,7 @@ def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path, *,
 
 def ignore_list(ranking: Sequence[RankedItem]) -> str:
     """Return the layers of some items, one per line, in the form that ``--ignore @FILE`` takes."""
-    lines = [f"# the {len(ranking)} items of the largest effect, the largest first"]
+    lines = [f"# the first {len(ranking)} items of the ranking"]
     for entry in ranking:
         low, high = entry.interval
         lines.append(f"# {entry.item.name}: effect {entry.estimate:+.5f} [{low:+.5f}, {high:+.5f}]")

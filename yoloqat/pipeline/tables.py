@@ -87,6 +87,9 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
     rest = f"; the others would need {needed['median']} images (median)" if needed and needed["median"] else ""
     proxies = ", ".join(f"{name} {value:+.2f}" for name, value in summary["proxies"].items() if value is not None)
     decided = f"{summary['differ_from_zero']} of {summary['items']} items differ from zero{rest}"
+    hidden = len(results["items"]) - len(rows)
+    if hidden > 0:
+        decided += f"\n{hidden} more items are in items.csv"
     return Table(
         f"{title}, {results['mode']}, {results['evaluated_images']} images, effect on {results['metric']}",
         (results["granularity"], "rank", "effect", "95 % interval", "images", "tied", "SQNR dB"),
