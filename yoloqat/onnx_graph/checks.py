@@ -90,11 +90,7 @@ def _check_layers(model: onnx.ModelProto, arrays: Mapping[str, NDArray[np.generi
     for node in model.graph.node:
         for name in node.input[1:] if node.op_type in LAYER_OPS else ():
             values = arrays.get(name)
-            if (
-                values is not None
-                and values.dtype.kind == "f"
-                and not np.isfinite(values.astype(np.float64, copy=False)).all()
-            ):
+            if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise ModelError(
                     f"tensor '{name}' of {node.op_type} '{node.name}' in '{source}' holds NaN or infinity",
                     expected="finite weights",
