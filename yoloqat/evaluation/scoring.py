@@ -206,7 +206,7 @@ def _run(predictor: Predictor, plans: list[BatchPlan], config: EvalConfig) -> It
     info = predictor.info
     with closing(read_batches(plans)) as batches:
         for batch in batches:
-            raw = predictor(_filled(batch.images, info.batch))[0][: len(batch.records)]
+            raw = predictor(filled(batch.images, info.batch))[0][: len(batch.records)]
             yield suppressed(raw, batch, info, config)
 
 
@@ -238,7 +238,7 @@ def suppressed(
     return kept
 
 
-def _filled(images: Images, batch: int | None) -> Images:
+def filled(images: Images, batch: int | None) -> Images:
     """Fill a last, smaller batch up with grey images for a model whose batch is fixed."""
     if batch is None or len(images) == batch:
         return images

@@ -1,0 +1,202 @@
+"""A float model's raw outputs on some images, that any number of models are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import Batch, DetectionDataset, ImageRecord, plan_batches, read_batches
+from yoloqat.errors import DataError
+from yoloqat.evaluation.detections import Detections
+from yoloqat.evaluation.fidelity import BELIEVED, BOX, NOISE, SHIFT, Mean, Measures, mean, measure
+from yoloqat.evaluation.interval import LEVEL, Resampling, bootstrap
+from yoloqat.evaluation.matching import Matches
+from yoloqat.evaluation.scoring import check_fit, filled, score, suppressed
+from yoloqat.predictor import Predictor, RawOutputs
+from yoloqat.progress import Progress, silent
+from yoloqat.results import Table, number
+
+FIDELITY_MAP = "fidelity_map"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fidelity:
+    """How far a model is from the float model.
+
+    Attributes:
+        measures: Of :func:`yoloqat.evaluation.fidelity.measure`, by image.
+        image_ids: The images, in the order of the measures.
+        matches: The model's detections against the float model's above :data:`~yoloqat.evaluation.fidelity.BELIEVED`, for
+            fidelity mAP; None where that was not asked for, or where the float model detects nothing.
+        fidelity_map: mAP50-95 of these; None where there is none.
+    """
+
+    measures: Measures
+    image_ids: tuple[int, ...]
+    matches: Matches | None = None
+    fidelity_map: float | None = None
+
+    @property
+    def d(self) -> Mean:
+        """The noise d with its interval."""
+        return mean(self.measures[NOISE])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every measure with its 95 % interval as a JSON-able dict, and ``fidelity_images``."""
+        found: dict[str, Any] = {"fidelity_images": len(self.image_ids)}
+        for name, values in self.measures.items():
+            found |= mean(values).to_dict(name)
+        if self.matches is not None:
+            ends = np.percentile(
+                bootstrap(self.matches, Resampling(len(self.image_ids))), [50.0 - LEVEL / 2, 50.0 + LEVEL / 2]
+            )
+            found |= {FIDELITY_MAP: self.fidelity_map, f"{FIDELITY_MAP}_ci95": [float(end) for end in ends]}
+        return found
+
+    def table(self, title: str = "") -> Table:
+        """Return the measures as a table.
+
+        Args:
+            title: What was compared.
+        """
+        found = self.to_dict()
+        rows = []
+        for name in [*self.measures, *([FIDELITY_MAP] if self.matches is not None else [])]:
+            ends = found[f"{name}_ci95"]
+            shown = "-" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]"
+            rows.append((name, number(found[name]), shown))
+        worse = f"{NOISE} and disagreements: lower is better; {FIDELITY_MAP}: higher is; {SHIFT}: 0 is best"
+        images = f"{len(self.image_ids)} images"
+        return Table(
+            f"{title}, {images}" if title else images, ("measure", "value", "95 % interval"), tuple(rows), worse
+        )
+
+    def __repr__(self) -> str:
+        """Return the table as text."""
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
+
+
+class Reference:
+    """Keeps a float model's raw outputs and the images' batches.
+
+    The outputs of 64 images at 640 pixels take 180 MB for 80 classes.
+
+    Args:
+        predictor: The float model.
+        images: What both models run on; labels are not needed.
+        config: Image size, batch and NMS settings; always the letterbox, never rectangular batches.
+        detections: Whether fidelity mAP is measured too, which needs NMS.
+        progress: Told of every finished batch.
+
+    Raises:
+        ConfigError: The image size does not fit the model.
+        DataError: There is no image, or one does not decode.
+        ModelError: The outputs have an unfit shape, or hold NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        images: Sequence[ImageRecord],
+        config: EvalConfig,
+        *,
+        detections: bool = True,
+        progress: Progress = silent,
+    ) -> None:
+        if not images:
+            raise DataError("there are 0 images to compare models on", expected="at least one", hint="name images")
+        check_fit(predictor.info, config)
+        self.info, self.images = predictor.info, tuple(images)
+        self.batch = predictor.info.batch or config.batch
+        self._config = config
+        self._outputs: list[RawOutputs] = []
+        rows: list[NDArray[np.float32]] = []
+        ids: list[int] = []
+        for batch in self.batches():
+            raw = _raw(predictor, batch)
+            self._outputs.append([np.array(output) for output in raw])
+            if detections:
+                rows += suppressed(raw[0], batch, self.info, config)
+            ids += [record.image_id for record in batch.records]
+            progress("fidelity", len(ids), len(images))
+        self.image_ids = tuple(ids)
+        self._labels = _labels(self.images, Detections.of_images(ids, rows), self.info.names) if detections else None
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches of letterboxed images."""
+        plans = plan_batches(self.images, self._config.imgsz, self.batch, channels=self.info.channels)
+        with closing(read_batches(plans)) as batches:
+            yield from batches
+
+    def __iter__(self) -> Iterator[RawOutputs]:
+        """Yield the float model's raw outputs batch by batch."""
+        return iter(self._outputs)
+
+    def compare(self, predictor: Predictor, *, progress: Progress = silent) -> Fidelity:
+        """Run a model on the same images and measure how far it is from the float model.
+
+        Args:
+            predictor: The model, in whatever runtime.
+            progress: Told of every finished batch.
+
+        Raises:
+            ConfigError: The image size does not fit the model.
+            ModelError: The model has other outputs than the float model, or they hold NaN or infinity.
+        """
+        check_fit(predictor.info, self._config)
+        parts: list[Measures] = []
+        rows: list[NDArray[np.float32]] = []
+        done = 0
+        for batch, floating in zip(self.batches(), self._outputs, strict=True):
+            raw = _raw(predictor, batch)
+            if self._labels is not None:
+                rows += suppressed(raw[0], batch, predictor.info, self._config)
+            parts.append(measure(floating, raw, self.info, end2end=predictor.info.end2end))
+            done += len(batch.records)
+            progress("fidelity", done, len(self.images))
+        measures = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if self._labels is None or not self._labels.annotations["annotations"]:
+            return Fidelity(measures, self.image_ids)
+        found = score(self._labels, Detections.of_images(self.image_ids, rows), predictor.info.names)
+        return Fidelity(measures, self.image_ids, found.matches, found.metrics.map50_95)
+
+
+def _raw(predictor: Predictor, batch: Batch) -> RawOutputs:
+    outputs = predictor(filled(batch.images, predictor.info.batch))
+    return [output[: len(batch.records)] for output in outputs]
+
+
+def _labels(images: Sequence[ImageRecord], detections: Detections, names: dict[int, str]) -> DetectionDataset:
+    """Return a data set whose objects are the float model's detections that it believes in."""
+    sure = np.flatnonzero(detections.scores > BELIEVED)
+    corners, ids = detections.boxes[sure].astype(np.float64), detections.image_ids[sure]
+    boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
+    annotations = [
+        {
+            "id": number,
+            "image_id": int(image),
+            "category_id": int(label),
+            "bbox": box.tolist(),
+            "area": float(box[2] * box[3]),
+            "iscrowd": 0,
+        }
+        for number, (image, label, box) in enumerate(zip(ids, detections.classes[sure], boxes, strict=True), start=1)
+    ]
+    content = {
+        "images": [{"id": record.image_id, "width": record.width, "height": record.height} for record in images],
+        "annotations": annotations,
+        "categories": [{"id": index, "name": name} for index, name in names.items()],
+    }
+    return DetectionDataset(tuple(images), names, content, "the float model's detections", by_index=True)
+
+
+__all__ = ["BOX", "FIDELITY_MAP", "NOISE", "SHIFT", "Fidelity", "Mean", "Reference", "mean"]
