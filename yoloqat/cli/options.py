@@ -12,7 +12,8 @@ from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfi
 from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
 from yoloqat.config.quantization import ADDS, MERGES
 from yoloqat.config.sizes import ImageSize
-from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
+from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, comparison_images, load_dataset, spread
+from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.detectors import Detector
 from yoloqat.detectors.detector import Quantization
 from yoloqat.errors import ConfigError
@@ -26,7 +27,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a validation set."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", type=Path, metavar="YAML", help="data set YAML of Ultralytics")
-    group.add_argument("--images", type=Path, metavar="DIR", help="images of a COCO json, instead of --data")
+    group.add_argument(
+        "--images", type=Path, metavar="DIR", help="images of a COCO json, or alone where labels are not needed"
+    )
     group.add_argument("--annotations", type=Path, metavar="JSON", help="that COCO json")
     group.add_argument(
         "--skip-bad-images",
@@ -56,6 +59,18 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     add_field(group, EvalConfig, "batch", "images per forward")
     add_field(group, EvalConfig, "nms_iou", "IoU above which NMS drops the less confident of two boxes")
     add_field(group, EvalConfig, "rect", "rectangular batches instead of the square letterbox")
+
+
+def add_fidelity(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that says on how many images models are compared by their raw outputs."""
+    group = parser.add_argument_group("fidelity")
+    group.add_argument(
+        "--fidelity-images",
+        type=int,
+        default=COMPARED,
+        metavar="N",
+        help="images on which the noise is measured; no labels are needed (default: %(default)s)",
+    )
 
 
 def add_histograms(parser: argparse.ArgumentParser) -> None:
@@ -179,6 +194,9 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
         ConfigError: Neither a YAML nor a directory to take them from was named.
     """
     source = args.calib_images_dir or args.data
+    held_out = source is None and unlabelled(args)
+    if held_out:
+        source = args.images
     if source is None:
         raise ConfigError(
             f"calibration images are not named (--calib-images-dir is {args.calib_images_dir})",
@@ -186,17 +204,40 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
             hint="add --calib-images-dir DIR",
         )
     return calibration_images(
-        source, args.calib_images, args.seed, select=args.calib_select, skipped=skipped_images(args)
+        source,
+        args.calib_images,
+        args.seed,
+        select=args.calib_select,
+        skipped=skipped_images(args),
+        held_out=held_out,
     )
 
 
+def unlabelled(args: argparse.Namespace) -> bool:
+    """Return whether images were named without labels."""
+    return args.data is None and args.images is not None and args.annotations is None
+
+
+def comparison_records(args: argparse.Namespace, dataset: DetectionDataset | None) -> tuple[ImageRecord, ...]:
+    """Return the images to compare models on: of the validation set, or those without labels that do not calibrate.
+
+    Raises:
+        ConfigError: The number of images is no positive whole number.
+        DataError: There are too few images, or none were named.
+    """
+    if dataset is not None:
+        return spread(dataset.images, args.fidelity_images)
+    held_out = getattr(args, "calib_images_dir", None) is None
+    return comparison_images(args.images, args.fidelity_images, held_out=held_out, skipped=skipped_images(args))
+
+
 def dataset(args: argparse.Namespace) -> DetectionDataset | None:
-    """Return the validation set, or None where none was named.
+    """Return the validation set, or None where none was named, or images without labels.
 
     Raises:
         DataError: It cannot be loaded.
     """
-    if args.data is None and args.images is None and args.annotations is None:
+    if unlabelled(args) or (args.data is None and args.images is None and args.annotations is None):
         return None
     return required_dataset(args)
 

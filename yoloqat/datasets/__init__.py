@@ -7,6 +7,7 @@ from yoloqat.datasets.letterbox import Letterboxed, letterbox
 from yoloqat.datasets.loading import load_dataset
 from yoloqat.datasets.records import DetectionDataset, ImageRecord
 from yoloqat.datasets.task_labels import task_labels
+from yoloqat.datasets.unlabelled import comparison_images, spread
 
 __all__ = [
     "Batch",
@@ -15,11 +16,13 @@ __all__ = [
     "ImageRecord",
     "Letterboxed",
     "calibration_images",
+    "comparison_images",
     "letterbox",
     "load_dataset",
     "match_categories",
     "plan_batches",
     "read_batches",
+    "spread",
     "task_labels",
     "warn_of_names",
 ]

@@ -12,6 +12,7 @@ from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.records import ImageRecord
 from yoloqat.datasets.splits import distinct, split_images
+from yoloqat.datasets.unlabelled import halves
 from yoloqat.errors import DataError
 
 CANDIDATES = 4
@@ -19,7 +20,13 @@ CANDIDATES = 4
 
 
 def calibration_images(
-    source: Path, count: int, seed: int = 0, *, select: str = "random", skipped: list[Path] | None = None
+    source: Path,
+    count: int,
+    seed: int = 0,
+    *,
+    select: str = "random",
+    skipped: list[Path] | None = None,
+    held_out: bool = False,
 ) -> tuple[ImageRecord, ...]:
     """Choose ``count`` images from a data set's training split, or from a directory.
 
@@ -32,6 +39,7 @@ def calibration_images(
         select: ``"random"``; ``"first"`` for the first by path; ``"range"`` for the random candidates of a choice by what
             they bring to the activations, :data:`CANDIDATES` times as many where there are so many.
         skipped: Takes the images that do not decode, in whose place others are chosen; None takes the choice unread.
+        held_out: Leave out the half of a directory that :func:`yoloqat.datasets.comparison_images` takes.
 
     Returns:
         The chosen images, sorted by path, with image ids from 1.
@@ -42,10 +50,11 @@ def calibration_images(
     """
     check_int("calib-images", count, 1)
     check_choice("calib-select", select, SELECTIONS)
-    paths = find_images(source) if os.path.isdir(source) else _training_images(source)  # noqa: PTH112 - never fails
+    paths = halves(source)[0] if held_out else _offered(source)
     if len(paths) < count:
+        half = " (the other half measures what that costs)" if held_out else ""
         raise DataError(
-            f"'{source}' has {len(paths)} images to calibrate on and {count} were asked for",
+            f"'{source}' has {len(paths)} images to calibrate on{half} and {count} were asked for",
             expected=f"at least {count}",
             hint=f"ask for {len(paths)} or less with --calib-images",
         )
@@ -66,6 +75,10 @@ def calibration_images(
             hint=f"restore them, or ask for {len(chosen)} or less with --calib-images",
         )
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(sorted(chosen), start=1))
+
+
+def _offered(source: Path) -> list[Path]:
+    return find_images(source) if os.path.isdir(source) else _training_images(source)  # noqa: PTH112 - never fails
 
 
 def _training_images(path: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from yoloqat.config import CalibrationConfig
 from yoloqat.config.checks import check_seed
-from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, load_dataset
+from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, comparison_images, load_dataset, spread
+from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.errors import ConfigError, DataError
 
 
@@ -55,7 +56,7 @@ class Dataset:
 
     @classmethod
     def from_images(cls, directory: str | Path) -> Dataset:
-        """Take images without labels, to calibrate on."""
+        """Take images without labels: one half to calibrate on, the other to measure what that costs."""
         return cls(images=Path(directory), calibration_source=Path(directory))
 
     @property
@@ -99,4 +100,19 @@ class Dataset:
                 expected="a directory of images, because validation images are not calibrated on unless you name them",
                 hint="pass calibration_images",
             )
-        return calibration_images(self.calibration_source, count, seed, select=select)
+        held_out = not self.labelled and self.images == self.calibration_source
+        return calibration_images(self.calibration_source, count, seed, select=select, held_out=held_out)
+
+    def comparison(self, count: int = COMPARED) -> tuple[ImageRecord, ...]:
+        """Return images to compare models on by their raw outputs, which needs no labels; none that calibrates.
+
+        Args:
+            count: How many, evenly spread over the validation images; all where there are fewer.
+
+        Raises:
+            ConfigError: ``count`` is not a positive whole number.
+            DataError: There are too few images.
+        """
+        if self.labelled or self.images is None:
+            return spread(self.validation.images, count)
+        return comparison_images(self.images, count, held_out=self.images == self.calibration_source)
