@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
     code = main(["compare", *rest, *methods, "--out", str(args.out / "compare")])
     if code:
         return code
-    best = json.loads((args.out / "compare" / "result.json").read_text(encoding="utf-8"))["results"]["best"]
+    best = json.loads((args.out / "compare" / "result.json").read_text(encoding="utf-8"))["results"]["recommended"]
     return main(["calibrate", *rest, "--method", best, "--out", str(args.out / "calibrate")])
 
 

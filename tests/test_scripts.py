@@ -51,7 +51,7 @@ def test_compare_calibration_calibrates_by_the_winner(tiny_model, tiny_data, tmp
     arguments = ["--data", str(tiny_data.yaml), "--imgsz", "64", "--calib-images", "4", "--threads", "1"]
     run = script("compare_calibration", monkeypatch).run
     assert run([str(tiny_model), *arguments, "--methods", "max,mse", "--out", str(tmp_path)]) == 0
-    best = json.loads((tmp_path / "compare" / "result.json").read_text())["results"]["best"]
+    best = json.loads((tmp_path / "compare" / "result.json").read_text())["results"]["recommended"]
     calibrated = json.loads((tmp_path / "calibrate" / "result.json").read_text())["results"]
     assert calibrated["method"] == best
     assert calibrated["map_qfloat"] is not None

@@ -19,6 +19,7 @@ from yoloqat.config.arguments import checked_arguments
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.config.sizes import ImageSize, square_side
 from yoloqat.datasets import ImageRecord
+from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint, torch_device, torch_threads
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Interval
@@ -263,18 +264,20 @@ def compare_methods(
     methods: Sequence[str | MethodSpec] = DEFAULT_METHODS,
     quant: QuantConfig | None = None,
     config: EvalConfig | None = None,
+    fidelity_images: int = COMPARED,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Result:
-    """Score every calibration method, computed from one collection, beside the float model.
+    """Compare calibration methods, computed from one collection, by their noise and, with labels, by their mAP.
 
     Args:
         detector: The float detector that the statistics were collected on; not changed.
         statistics: From :func:`collect_statistics`.
-        data: With labels.
+        data: With labels, or images alone, which give the noise.
         methods: What to compare.
         quant: As in :func:`calibrate`.
         config: How to score; None takes the defaults at the image size of the statistics.
+        fidelity_images: On how many images the noise is measured.
         device: Where it runs.
         progress: Told of every finished step.
 
@@ -284,11 +287,13 @@ def compare_methods(
     Raises:
         YoloqatError: As :func:`calibrate` and :func:`evaluate`.
     """
-    specs = list(dict.fromkeys(MethodSpec.parse(m) if isinstance(m, str) else m for m in methods))
+    specs = [MethodSpec.parse(method) if isinstance(method, str) else method for method in methods]
     config = config or EvalConfig(imgsz=statistics.imgsz)
     with _scratch(device, progress) as run:
         ptq = _quantized(detector, statistics, quant, run, specs)
-        results = _compare_methods(ptq, data.validation, specs, config, run=run, seed=statistics.config.seed)
+        dataset, images = data.validation if data.labelled else None, data.comparison(fidelity_images)
+        seed = statistics.config.seed
+        results = _compare_methods(ptq, dataset, specs, config, run=run, images=images, seed=seed)
     bits = (quant or statistics.quant).activations.bits
     title = f"{Path(detector.source.path).name}, {len(ptq.layers)} layers at {bits} bits"
     return Result(results, tables.comparison_tables(title, results))

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forwards import CONFIG, Forwards
+from forwards import CONFIG, Forwards, without_seconds
 from tiny_detector import VALIDATION_IMAGES, TinyData
 
 from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.errors import DataError
-from yoloqat.evaluation import evaluate, mean_average_precision, split_halves, subset
+from yoloqat.evaluation import evaluate, mean_average_precision, paired_difference, split_halves, subset
+from yoloqat.evaluation.reference import Reference
 from yoloqat.pipeline.compare import compare_methods
 from yoloqat.pipeline.curve import settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.tables import methods_taken
+from yoloqat.pipeline.tables import comparison_tables, methods_taken
 from yoloqat.quant import activation_quantizers, quantization_disabled
 
 METHODS = [MethodSpec("max"), MethodSpec("percentile", 99.9), MethodSpec("percentile", 99.0)]
@@ -51,7 +52,8 @@ def test_one_pass_collects_for_all_methods(make_run: MakeRun, make_ptq: MakePtq,
     forwards = Forwards(ptq)
     compare_methods(ptq, dataset, METHODS, CONFIG, run=make_run())
     assert forwards.collecting == 2  # 4 images by 2
-    assert forwards.others == (1 + len(METHODS)) * VALIDATION_IMAGES / CONFIG.batch
+    each_twice = 2 * VALIDATION_IMAGES / CONFIG.batch  # for the mAP and for the noise
+    assert forwards.others == (1 + len(METHODS)) * each_twice
 
 
 def test_rows_are_what_each_method_alone_gives(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
@@ -68,18 +70,24 @@ def test_a_winner_is_chosen_on_one_half_and_measured_on_the_other(
     found = compare_methods(make_ptq(make_run()), dataset, METHODS, CONFIG, run=make_run(), seed=3)
     first, second = split_halves(VALIDATION_IMAGES, 3)
     ptq = make_ptq(make_run("again"))
-    matches = {}
+    matches, noises = {}, {}
     with quantization_disabled(ptq.detector.module):
         floating = evaluate(ptq.predictor, dataset, CONFIG).matches
+        reference = Reference(ptq.predictor, dataset.images, CONFIG)
     for method in METHODS:
         ptq.apply(method)
         matches[str(method)] = evaluate(ptq.predictor, dataset, CONFIG).matches
+        noises[str(method)] = reference.compare(ptq.predictor).measures["d"]
 
     def part(name: str, half: np.ndarray) -> float:
         return float(mean_average_precision(subset(matches[name], half))[0])
 
-    best = max(matches, key=lambda name: part(name, first))
+    highest = max(matches, key=lambda name: part(name, first))
+    halved = {name: subset(own, first) for name, own in matches.items()}
+    level = [name for name in halved if paired_difference(halved[highest], halved[name], seed=3).low <= 0]
+    best = min(level, key=lambda name: noises[name][first].mean())
     assert found["confirmed"]["method"] == best
+    assert found["confirmed"]["d"] == pytest.approx(noises[best][second].mean())
     assert found["confirmed"]["images"] == second.sum() == 5
     expected = float(mean_average_precision(subset(floating, second))[0]) - part(best, second)
     assert found["confirmed"]["drop"] == pytest.approx(expected, abs=1e-12)
@@ -188,3 +196,54 @@ def test_one_image_has_drops_but_no_intervals(make_run: MakeRun, make_ptq: MakeP
     assert row["drop_ci95"] is None
     assert row["drop_ci95_reason"] == "one image does not tell how images differ"
     assert found["confirmed"] is None
+
+
+def test_the_least_noise_of_those_that_map_ties_is_recommended(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    methods = [*METHODS, MethodSpec("percentile", 20.0)]
+    found = compare_methods(make_ptq(make_run()), dataset, methods, CONFIG, run=make_run())
+    rows = {str(method): row for method, row in zip(methods, found["methods"], strict=True)}
+    level = [found["best"], *found["tied"]]
+    assert found["recommended"] == min(level, key=lambda name: rows[name]["d"])
+    assert rows["percentile-20"]["d"] > 0.3 > rows[found["recommended"]]["d"] > 0
+    assert rows[found["recommended"]]["d_behind_recommended"] == 0.0
+    low, high = rows["percentile-20"]["d_behind_recommended_ci95"]
+    assert 0 < low < rows["percentile-20"]["d_behind_recommended"] < high
+    assert found["separated"]["pairs"] == 6
+    assert 3 <= found["separated"]["by_noise"] <= 6, "at least the erasing method is told from all others"
+    for row in rows.values():
+        assert row["d_ci95"][0] <= row["d"] <= row["d_ci95"][1]
+
+
+def test_images_without_labels_suffice(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
+    images = dataset.images[:6]
+    labelled = compare_methods(make_ptq(make_run()), dataset, METHODS, CONFIG, run=make_run(), images=images)
+    run = make_run("unlabelled")
+    found = compare_methods(make_ptq(run), None, METHODS, CONFIG, run=run, images=images)
+    assert found["baseline"] is None
+    assert [row["map50_95"] for row in found["methods"]] == [None] * 3
+    assert [row["d"] for row in found["methods"]] == [row["d"] for row in labelled["methods"]]
+    assert found["best"] == found["recommended"] == min(found["methods"], key=lambda row: row["d"])["method"]
+    assert found["confirmed"]["images"] == 3
+    assert found["fidelity_images"] == 6
+    table = str(comparison_tables("tiny", found)[0])
+    assert "recommended" in table
+    assert "mAP50-95" not in table
+
+
+def test_the_noise_is_read_again_after_an_interruption(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset
+) -> None:
+    first = compare_methods(make_ptq(make_run()), None, METHODS, CONFIG, run=make_run(), images=dataset.images)
+    ptq = make_ptq(make_run())
+    forwards = Forwards(ptq)
+    again = compare_methods(ptq, None, METHODS, CONFIG, run=make_run(), images=dataset.images)
+    assert forwards.others == VALIDATION_IMAGES / CONFIG.batch  # of the float model alone
+    assert without_seconds(again) == without_seconds(first)
+
+
+def test_a_method_named_twice_counts_once(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
+    methods = [MethodSpec("max"), MethodSpec("max")]
+    found = compare_methods(make_ptq(make_run()), None, methods, CONFIG, run=make_run(), images=dataset.images)
+    assert [row["method"] for row in found["methods"]] == ["max"]

@@ -1,9 +1,11 @@
-"""Compare calibration methods by COCO mAP.
+"""Compare calibration methods by noise and by COCO mAP.
 
-Statistics are collected in one pass over the calibration images; every method is computed from them and scored on the
-validation split, beside the float model, with the 95 % interval of each difference. `per-layer` takes for every layer the method
-that harms its output least. The best method is the one of the highest mAP; those that cannot be told apart from it are marked.
-What choosing the best is worth is measured too: chosen on one half of the validation images, confirmed on the other.
+Statistics are collected in one pass over the calibration images, and every method is computed from them. The noise d says how far
+the class probabilities of the quantized model are from those of the float model, on images that need no labels: with --images DIR
+alone one half of them calibrates and the other measures. With labels every method is scored too, with the 95 % interval of its
+drop. Methods whose mAP is not significantly below the best are tied; of these the one of the least noise is recommended. What
+choosing is worth is measured: chosen on one half of the images, confirmed on the other. `per-layer` takes for every layer the
+method that harms its output least.
 """
 
 from __future__ import annotations
@@ -35,15 +37,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_histograms(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
+    options.add_fidelity(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
-    methods = list(dict.fromkeys(MethodSpec.parse(text) for text in args.methods.split(",")))
+    methods = [MethodSpec.parse(text) for text in args.methods.split(",")]
     quant = options.quant_config(args)
     calibration = options.calibration_config(args)
-    dataset = options.required_dataset(args)
+    dataset = options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
     plain = [method for method in methods if method.kind != PER_LAYER]
@@ -58,16 +61,18 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         histograms=args.histograms,
         candidates=plain or CANDIDATES,
     )
-    results = compare_methods(ptq, dataset, methods, config, run=run, seed=args.seed)
+    images = options.comparison_records(args, dataset)
+    results = compare_methods(ptq, dataset, methods, config, run=run, images=images, seed=args.seed)
     settings = {
         "evaluation": to_dict(config),
         "quantization": to_dict(quant),
         "calibration": to_dict(calibration),
-        "methods": [str(method) for method in methods],
+        "methods": [str(method) for method in dict.fromkeys(methods)],
+        "fidelity_images": args.fidelity_images,
     }
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     title = f"{args.model.name}, {len(ptq.layers)} layers at {args.bits} bits"
-    line = next_line(args, calibrate.COMMAND, args.model, "--method", results["best"])
+    line = next_line(args, calibrate.COMMAND, args.model, "--method", results["recommended"])
     return Outcome(settings, results, inputs, comparison_tables(title, results), next=[line])
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from yoloqat.evaluation.matching import Matches
 from yoloqat.evaluation.scoring import check_fit, filled, score, suppressed
 from yoloqat.predictor import Predictor, RawOutputs
 from yoloqat.progress import Progress, silent
+from yoloqat.provenance import atomic_path
 from yoloqat.results import Table, number
 
 FIDELITY_MAP = "fidelity_map"
@@ -46,6 +50,27 @@ class Fidelity:
     def d(self) -> Mean:
         """The noise d with its interval."""
         return mean(self.measures[NOISE])
+
+    def save(self, path: Path) -> None:
+        """Keep the measures as one ``.npz`` file, whole or not at all; what fidelity mAP comes from is not kept.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, image_ids=np.asarray(self.image_ids, dtype=np.int64), **self.measures)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path, image_ids: Sequence[int]) -> Fidelity | None:
+        """Return what :meth:`save` kept, or None where it is missing, unreadable or of other images than ``image_ids``."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                measures = dict(arrays)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+        if measures.pop("image_ids", np.zeros(0)).tolist() != list(image_ids):
+            return None
+        return cls(measures, tuple(image_ids))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every measure with its 95 % interval as a JSON-able dict, and ``fidelity_images``."""
@@ -117,7 +142,7 @@ class Reference:
         check_fit(predictor.info, config)
         self.info, self.images = predictor.info, tuple(images)
         self.batch = predictor.info.batch or config.batch
-        self._config = config
+        self.config = config
         self._outputs: list[RawOutputs] = []
         rows: list[NDArray[np.float32]] = []
         ids: list[int] = []
@@ -133,7 +158,7 @@ class Reference:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of letterboxed images."""
-        plans = plan_batches(self.images, self._config.imgsz, self.batch, channels=self.info.channels)
+        plans = plan_batches(self.images, self.config.imgsz, self.batch, channels=self.info.channels)
         with closing(read_batches(plans)) as batches:
             yield from batches
 
@@ -152,14 +177,14 @@ class Reference:
             ConfigError: The image size does not fit the model.
             ModelError: The model has other outputs than the float model, or they hold NaN or infinity.
         """
-        check_fit(predictor.info, self._config)
+        check_fit(predictor.info, self.config)
         parts: list[Measures] = []
         rows: list[NDArray[np.float32]] = []
         done = 0
         for batch, floating in zip(self.batches(), self._outputs, strict=True):
             raw = _raw(predictor, batch)
             if self._labels is not None:
-                rows += suppressed(raw[0], batch, predictor.info, self._config)
+                rows += suppressed(raw[0], batch, predictor.info, self.config)
             parts.append(measure(floating, raw, self.info, end2end=predictor.info.end2end))
             done += len(batch.records)
             progress("fidelity", done, len(self.images))

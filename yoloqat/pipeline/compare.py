@@ -1,118 +1,231 @@
-"""Every calibration method from one pass, each scored, with the best and all that cannot be told apart from it."""
+"""Every calibration method from one pass: its noise, and its mAP where there are labels, and the one to take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yoloqat.config import EvalConfig, MethodSpec
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord, spread
 from yoloqat.errors import ConfigError
-from yoloqat.evaluation import Evaluation, split_halves, subset
-from yoloqat.evaluation.drops import Baseline, drop_results, part_map
+from yoloqat.evaluation import Evaluation, Matches, mean_average_precision, split_halves, subset
+from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.evaluation.expected_drop import expected_drop
+from yoloqat.evaluation.fidelity import NOISE, mean
+from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import quantization_disabled
 
+Mask = NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class _Row:
+    """A method with what was found of it; no evaluation where there are no labels."""
+
     method: MethodSpec
-    evaluation: Evaluation
+    fidelity: Fidelity
+    evaluation: Evaluation | None
     seconds: float
     found: dict[str, Any]
 
     @property
-    def score(self) -> float:
-        """MAP on all images; that of a data set without objects counts as 0."""
-        return self.evaluation.metrics.map50_95 or 0.0
+    def noise(self) -> NDArray[np.float64]:
+        """The noise d by image."""
+        return self.fidelity.measures[NOISE]
+
+    def matches(self, half: Mask | None = None) -> Matches:
+        """The matches of all images, or of those that ``half`` names."""
+        if self.evaluation is None:
+            raise TypeError(f"method {self.method} was not scored")
+        return self.evaluation.matches if half is None else subset(self.evaluation.matches, half)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The method of the highest mAP, those that mAP cannot tell from it, and of all these the one of the least noise."""
+
+    best: _Row
+    tied: list[_Row]
+    recommended: _Row
 
 
 def compare_methods(
-    ptq: Ptq, dataset: DetectionDataset, methods: Sequence[MethodSpec], config: EvalConfig, *, run: Run, seed: int = 0
+    ptq: Ptq,
+    dataset: DetectionDataset | None,
+    methods: Sequence[MethodSpec],
+    config: EvalConfig,
+    *,
+    run: Run,
+    images: Sequence[ImageRecord] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Score the float model and the model calibrated by each method.
+    """Compare the models calibrated by several methods with the float model.
 
     Args:
         ptq: The swapped detector with its calibration images.
-        dataset: The validation images.
-        methods: What to compare, at least one.
+        dataset: The validation images; None measures the noise alone.
+        methods: What to compare, at least one; a method that is named twice counts once.
         config: How to score.
         run: Where finished parts are kept.
+        images: On which the noise is measured; None takes some of the data set's.
         seed: Seeds the halves and the resamples.
 
     Returns:
-        The keys ``baseline``, ``methods``, ``best``, ``confirmed`` and more of the result of ``compare``.
+        The keys ``baseline``, ``methods``, ``best``, ``recommended``, ``confirmed`` and more of the result of ``compare``.
 
     Raises:
         ConfigError: There is no method, or the image size does not fit the model.
-        DataError: The names of classes and categories do not match, or no object counts.
+        DataError: The names of classes and categories do not match, no object counts, or there is no image.
     """
+    methods = list(dict.fromkeys(methods))
     if not methods:
         raise ConfigError(
             f"methods to compare are {len(methods)}", expected="at least one", hint="name a method, e.g. mse"
         )
     check_scoring(ptq.detector.info, dataset, config)
+    images = spread(dataset.images) if images is None and dataset is not None else images or ()
+    baseline, float_key = None, {"weights": ptq.detector.source.sha256}
     with quantization_disabled(ptq.detector.module):
-        baseline = run.evaluate(
-            ptq.predictor, dataset, config, label="float", model_key={"weights": ptq.detector.source.sha256}
+        # rectangular batches have other anchors; the noise is always measured in the letterbox
+        reference = Reference(
+            ptq.predictor, images, replace(config, rect=False), detections=False, progress=run.labelled("float")
         )
+        if dataset is not None:
+            baseline = run.evaluate(ptq.predictor, dataset, config, label="float", model_key=float_key)
     rows = []
     for method in methods:
-        seconds = ptq.apply(method)
-        evaluation = run.evaluate(
-            ptq.predictor, dataset, config, label=str(method), model_key=ptq.model_key(str(method))
+        seconds, key, label = ptq.apply(method), ptq.model_key(str(method)), str(method)
+        fidelity = run.fidelity(reference, ptq.predictor, label=label, model_key=key)
+        evaluation = (
+            None if dataset is None else run.evaluate(ptq.predictor, dataset, config, label=label, model_key=key)
         )
-        rows.append(_Row(method, evaluation, seconds, ptq.calibrated_on()))
-    best = max(rows, key=lambda row: row.score)
-    reference, winner = Baseline(baseline.matches, seed=seed), Baseline(best.evaluation.matches, seed=seed)
-    results: list[dict[str, Any]] = []
-    tied: list[str] = []
-    for done, row in enumerate(rows, start=1):
-        behind = winner.drop(row.evaluation.matches)
-        if row is not best and behind.low <= 0.0:
-            tied.append(str(row.method))
-        results.append(
-            {
-                "method": row.method.kind,
-                "params": row.method.params,
-                "map50_95": row.evaluation.metrics.map50_95,
-                **drop_results(reference.drop(row.evaluation.matches)),
-                **drop_results(behind, "behind_best"),
-                "calibration_seconds": ptq.statistics.seconds + row.seconds,
-                "search_seconds": row.seconds,
-                "metrics": row.evaluation.to_dict(),
-                **({"per_layer": row.found["per_layer"]} if "per_layer" in row.found else {}),
-            }
-        )
-        run.progress("intervals", done, len(rows))
+        rows.append(_Row(method, fidelity, evaluation, seconds, ptq.calibrated_on()))
+    choice = _choose(rows, seed=seed)
     return {
-        "baseline": baseline.to_dict(),
-        "methods": results,
-        "best": str(best.method),
-        "tied": tied,
-        "confirmed": _confirmed(baseline, rows, seed=seed),
+        "baseline": None if baseline is None else baseline.to_dict(),
+        "methods": _method_results(rows, choice, baseline, ptq, run, seed=seed),
+        "best": str(choice.best.method),
+        "tied": [str(row.method) for row in choice.tied],
+        "recommended": str(choice.recommended.method),
+        "separated": _separated(rows),
+        "confirmed": _confirmed(baseline, rows, reference, seed=seed),
+        "fidelity_images": len(reference.images),
         "collection_seconds": ptq.statistics.seconds,
         "quantized_layers": len(ptq.layers),
         **{name: value for name, value in ptq.calibrated_on().items() if name != "per_layer"},
     }
 
 
-def _confirmed(baseline: Evaluation, rows: Sequence[_Row], *, seed: int) -> dict[str, Any] | None:
-    """Choose the method of the highest mAP on one half of the images and measure its drop on the other half.
+def _choose(rows: Sequence[_Row], *, seed: int, half: Mask | None = None, seen: Mask | None = None) -> _Choice:
+    """Choose among the methods.
+
+    Args:
+        rows: The methods.
+        seed: Seeds the resamples.
+        half: The images that are scored, of all.
+        seen: The images whose noise counts, of those that the noise was measured on.
+    """
+    noises = {id(row): mean(row.noise if seen is None else row.noise[seen]).value for row in rows}
+    quietest = min(rows, key=lambda row: noises[id(row)])
+    if any(row.evaluation is None for row in rows):
+        return _Choice(quietest, [row for row in rows if row is not quietest and _is_tied(row, quietest)], quietest)
+    scores = {id(row): _map(row.matches(half)) for row in rows}
+    best = max(rows, key=lambda row: scores[id(row)])
+    winner = Baseline(best.matches(half), seed=seed)
+    tied = [row for row in rows if row is not best and winner.drop(row.matches(half)).low <= 0.0]
+    return _Choice(best, tied, min([best, *tied], key=lambda row: noises[id(row)]))
+
+
+def _is_tied(row: _Row, quietest: _Row) -> bool:
+    """Return whether the noise of a method cannot be told from that of the least noisy one."""
+    difference = mean(row.noise - quietest.noise)
+    return difference.images < 2 or difference.low <= 0.0
+
+
+def _map(matches: Matches) -> float:
+    """Return mAP50-95; that of images without objects counts as 0."""
+    found = float(mean_average_precision(matches)[0])
+    return found if np.isfinite(found) else 0.0
+
+
+def _method_results(
+    rows: Sequence[_Row], choice: _Choice, baseline: Evaluation | None, ptq: Ptq, run: Run, *, seed: int
+) -> list[dict[str, Any]]:
+    floating = None if baseline is None else Baseline(baseline.matches, seed=seed)
+    winner = None if baseline is None else Baseline(choice.best.matches(), seed=seed)
+    found = []
+    for done, row in enumerate(rows, start=1):
+        scored: dict[str, Any] = {"map50_95": None, "drop": None, "drop_ci95": None}
+        if floating is not None and winner is not None and row.evaluation is not None:
+            scored = {
+                "map50_95": row.evaluation.metrics.map50_95,
+                **drop_results(floating.drop(row.matches())),
+                **drop_results(winner.drop(row.matches()), "behind_best"),
+                "metrics": row.evaluation.to_dict(),
+            }
+        fidelity = row.fidelity.to_dict()
+        map_float = None if baseline is None else baseline.metrics.map50_95
+        found.append(
+            {
+                "method": row.method.kind,
+                "params": row.method.params,
+                **scored,
+                **fidelity,
+                **mean(row.noise - choice.recommended.noise).to_dict("d_behind_recommended"),
+                **expected_drop(fidelity[NOISE], map_float),
+                "calibration_seconds": ptq.statistics.seconds + row.seconds,
+                "search_seconds": row.seconds,
+                **({"per_layer": row.found["per_layer"]} if "per_layer" in row.found else {}),
+            }
+        )
+        run.progress("intervals", done, len(rows))
+    return found
+
+
+def _separated(rows: Sequence[_Row]) -> dict[str, int]:
+    """Return of how many pairs of methods the noise tells which one is better: the paired interval excludes zero."""
+    pairs = list(combinations(rows, 2))
+    differences = [mean(a.noise - b.noise) for a, b in pairs]
+    told = sum(found.images > 1 and not found.low <= 0.0 <= found.high for found in differences)
+    return {"pairs": len(pairs), "by_noise": told}
+
+
+def _confirmed(
+    baseline: Evaluation | None, rows: Sequence[_Row], reference: Reference, *, seed: int
+) -> dict[str, Any] | None:
+    """Choose the method on one half of the images as it is recommended on all, and measure it on the other half.
 
     The winner of several noisy figures looks better than it is; the other half tells what such a winner is worth. None where
-    a half has no object.
+    a half has no object, or no image on which the noise was measured.
     """
-    images = len(baseline.matches.image_ids)
-    halves = split_halves(images, seed) if images > 1 else ()
-    if not all(subset(baseline.matches, half).categories for half in halves) or not halves:  # a half without objects
+    ids = reference.image_ids if baseline is None else baseline.matches.image_ids
+    if len(ids) < 2:
         return None
-    chosen_on, confirmed_on = halves
-    best = max(rows, key=lambda row: part_map(row.evaluation, chosen_on))
-    interval = Baseline(subset(baseline.matches, confirmed_on), seed=seed).drop(
-        subset(best.evaluation.matches, confirmed_on)
+    chosen_on, confirmed_on = split_halves(len(ids), seed)
+    seen, unseen = (
+        np.isin(reference.image_ids, np.asarray(ids)[half]) & np.isfinite(rows[0].noise)
+        for half in (chosen_on, confirmed_on)
     )
-    return {"method": str(best.method), "images": int(confirmed_on.sum()), **drop_results(interval)}
+    if not seen.any() or not unseen.any():
+        return None
+    if baseline is None:
+        row = _choose(rows, seed=seed, seen=seen).recommended
+        return {"method": str(row.method), "images": int(unseen.sum()), **mean(row.noise[unseen]).to_dict(NOISE)}
+    if not all(subset(baseline.matches, half).categories for half in (chosen_on, confirmed_on)):
+        return None
+    row = _choose(rows, seed=seed, half=chosen_on, seen=seen).recommended
+    drop = Baseline(subset(baseline.matches, confirmed_on), seed=seed).drop(row.matches(confirmed_on))
+    return {
+        "method": str(row.method),
+        "images": int(confirmed_on.sum()),
+        **drop_results(drop),
+        **mean(row.noise[unseen]).to_dict(NOISE),
+    }

@@ -82,7 +82,7 @@ def demo(run: Run, *, imgsz: int, batch: int) -> dict[str, Any]:
         activations=QuantScheme(bits=HARD_BITS), weights=QuantScheme(bits=HARD_BITS, axis=0, narrow_range=True)
     )
     careless = compare_methods(swapped(hard), dataset, HARD_METHODS, config, run=run.named(f"{HARD_BITS} bits"))
-    method = MethodSpec.parse(compared["best"])
+    method = MethodSpec.parse(compared["recommended"])
     ptq.apply(method)
     save_checkpoint(ptq.detector, run.out / "model.safetensors")
     export_onnx(ptq.detector, run.out / "model.onnx", ExportConfig(imgsz=imgsz))

@@ -13,6 +13,7 @@ import torch
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.evaluation import DetectionStore, Evaluation, evaluate
+from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import digest, environment, file_sha256
@@ -79,6 +80,24 @@ class Run:
         key = self.key(model=model_key, data=dataset_key(dataset), config=to_dict(config))
         store = DetectionStore(self.out / _PARTS, key)
         return evaluate(predictor, dataset, config, progress=self.labelled(label), store=store)
+
+    def fidelity(self, reference: Reference, predictor: Predictor, *, label: str, model_key: Any) -> Fidelity:
+        """Measure how far a predictor is from the float model, or read what an interrupted run of the same inputs found.
+
+        Args:
+            reference: The float model's outputs.
+            predictor: The model.
+            label: Names the model on the progress bar.
+            model_key: JSON-able value that identifies the model's numbers and those of the float model.
+        """
+        images, config = records_key(reference.images), to_dict(reference.config)
+        path = self.part_path(self.key(model=model_key, images=images, config=config), "fidelity.npz")
+        found = Fidelity.load(path, reference.image_ids)
+        if found is None:
+            found = reference.compare(predictor, progress=self.labelled(label))
+            if found.matches is None:
+                found.save(path)
+        return found
 
     def forget_parts(self) -> None:
         """Remove the finished parts: the result holds them now."""

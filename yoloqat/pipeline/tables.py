@@ -30,37 +30,54 @@ def per_layer_table(per_layer: dict[str, Any]) -> Table:
 
 
 def comparison_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
-    """Return the methods of ``compare`` with drops and intervals, and what `per-layer` took.
+    """Return the methods of ``compare`` by rising noise, with their drops, and what `per-layer` took.
 
     Args:
         title: Model, layers, bits.
         results: Of ``compare``.
     """
-    rows = [("float", number(results["baseline"]["map50_95"]), "-", "-", "-", "")]
+    scored = results["baseline"] is not None
+    rows: list[tuple[str, ...]] = [("float", "0", number(results["baseline"]["map50_95"]), "-", "")] if scored else []
     taken = []
-    for row in results["methods"]:
+    for row in sorted(results["methods"], key=lambda row: (row["d"] is None, row["d"])):
         name = str(MethodSpec(row["method"], **row["params"]))
         mark = "best" if name == results["best"] else "tied" if name in results["tied"] else ""
-        rows.append(
-            (
-                name,
-                number(row["map50_95"]),
-                signed(row["drop"]),
-                interval(row["drop_ci95"]),
-                number(row["search_seconds"], 2),
-                mark,
-            )
-        )
+        cells = [name, noise_cell(row)]
+        if scored:
+            cells += [number(row["map50_95"]), f"{signed(row['drop'])} {interval(row['drop_ci95'])}"]
+        else:
+            cells.append(expected_cell(row))
+        rows.append((*cells, mark))
         if "per_layer" in row:
             taken.append(per_layer_table(row["per_layer"]))
-    confirmed, caption = results["confirmed"], ""
+    last = ("mAP50-95", "drop, 95 % interval", "by mAP") if scored else ("expected drop of mAP", "by d")
+    told = results["separated"]
+    lines = [
+        f"d: noise against the float model on {results['fidelity_images']} images, lower is better; it separates "
+        f"{told['by_noise']} of {told['pairs']} pairs of methods",
+        f"recommended: {results['recommended']}, the least noise"
+        + (" of those whose mAP is not significantly below the best" if scored else ""),
+    ]
+    confirmed = results["confirmed"]
     if confirmed is not None:
-        caption = (
-            f"tied: not significantly worse than the best. Chosen on one half of the images: {confirmed['method']}; "
-            f"its drop on the other half {signed(confirmed['drop'])} {interval(confirmed['drop_ci95'])}"
+        drop = f"drop {signed(confirmed['drop'])} {interval(confirmed['drop_ci95'])}, " if scored else ""
+        lines.append(
+            f"chosen on one half of the images: {confirmed['method']}; on the other half {drop}d {noise_cell(confirmed)}"
         )
-    columns = ("method", "mAP50-95", "drop", "95 % interval", "search s", "")
-    return Table(f"{title}, {results['calibration_images']} calibration images", columns, tuple(rows), caption), *taken
+    heading = f"{title}, {results['calibration_images']} calibration images"
+    return Table(heading, ("method", "d, 95 % interval", *last), tuple(rows), "\n".join(lines)), *taken
+
+
+def noise_cell(row: dict[str, Any]) -> str:
+    """Return a noise d with its interval, from the keys ``d`` and ``d_ci95`` of a result."""
+    ends = row["d_ci95"]
+    return number(row["d"], 3) if ends is None else f"{number(row['d'], 3)} [{ends[0]:.3f}, {ends[1]:.3f}]"
+
+
+def expected_cell(row: dict[str, Any]) -> str:
+    """Return the relative drop that is expected at a noise, with its band, in percent of the float model's mAP."""
+    middle, band = row["expected_relative_drop"], row["expected_relative_drop_band"]
+    return "-" if middle is None else f"{100 * middle:.1f} % ({100 * band[0]:.1f} to {100 * band[1]:.1f})"
 
 
 def ranking_table(title: str, results: dict[str, Any]) -> Table:
