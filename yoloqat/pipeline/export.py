@@ -51,7 +51,7 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
         raise ConfigError(
             f"nms is {config.nms} and '{detector.source.path}' {kind}",
             expected=f"a detector of upright boxes ({', '.join(NMS_TASKS)}) that leaves suppression to others",
-            hint="export it without --nms",
+            hint="export it without `nms`",
         )
     numbers = module_qparams(detector.module)
     channels = detector.info.channels
@@ -89,7 +89,7 @@ def check_parity_images(dataset: DetectionDataset, batch: int) -> None:
         raise ConfigError(
             f"batch is {batch} and the data set has {len(dataset.images)} images",
             expected="at least one whole batch to compare on",
-            hint=f"set --batch to {len(dataset.images)} or less",
+            hint=f"set `batch` to {len(dataset.images)} or less",
         )
 
 

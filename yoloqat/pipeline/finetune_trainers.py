@@ -51,9 +51,9 @@ class Trainer:
 def unnamed(source: Path | None) -> ConfigError:
     """Return the error for images to train on that were not named."""
     return ConfigError(
-        f"the images to train on are not named (--data is {source})",
+        f"the images to train on are not named (data is {source})",
         expected="a data set YAML with a training split, or a directory",
-        hint="add --data YAML, or --supervise 1 --train-images-dir DIR",
+        hint="add `data=YAML`, or `SupervisionConfig.stride=1` and `Dataset.calibration_source=DIR`",
     )
 
 

@@ -176,10 +176,10 @@ def test_tensorrt_that_cannot_be_imported(tmp_path, monkeypatch):
     ("line", "hint"),
     [
         ("Requested amount of GPU memory (3 bytes) could not be allocated", "free memory"),
-        ("Could not find any implementation for node", "raise --workspace"),
+        ("Could not find any implementation for node", "raise `workspace_gib`"),
         ("CUDA initialization failure with error: 35", "nvidia-smi"),
         ("The engine plan file was generated on an incompatible compute capability", "on this machine anew"),
-        ("no optimization profile has been defined", "set --min-"),
+        ("no optimization profile has been defined", "set `TensorRTOptions.batch` or"),
     ],
 )
 def test_what_to_do_about_a_line(line, hint):
