@@ -19,8 +19,6 @@ from yoloqat.errors import PARAMETER, ConfigError
 PACKAGE = Path(yoloqat.__file__).parent
 OPTION = re.compile(r"(?<![\w|-])--[A-Za-z]")
 OTHERS = {
-    "engines/tensorrt/arguments.py": "the options of TensorRT's builder",
-    "engines/tensorrt/__main__.py": "the options of TensorRT's builder",
     "engines/tensorrt/trtexec.py": "the line of trtexec",
     "pipeline/build_tensorrt.py": "a shell script that calls trtexec and sed",
 }
@@ -122,3 +120,8 @@ def test_the_same_mistake_is_told_to_each_user_in_his_words(cli, tiny_model, tin
     ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--rect", "--imgsz", 32, 64)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.endswith("; leave out --rect, or set --imgsz to the long side\n")
+
+
+def test_no_module_below_the_command_line_parses_options():
+    modules = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "cli"]
+    assert [path for path in modules if "import argparse" in path.read_text(encoding="utf-8")] == []

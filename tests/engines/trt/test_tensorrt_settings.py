@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yoloqat.cli.tensorrt import add_arguments, options_from
 from yoloqat.engines.tensorrt import Span, TensorRTOptions, trtexec_lines
-from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
 from yoloqat.engines.tensorrt.load import checked_tensorrt, load_tensorrt, version_of
 from yoloqat.engines.tensorrt.logs import hint_of
 from yoloqat.engines.tensorrt.profile import InputProfile, input_profile
