@@ -19,7 +19,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "workspace_gib": ("workspace",),
         "optimization_level": ("opt_level",),
         "Dataset.calibration_source": ("train_images_dir",),
-        "ScanConfig.bits": ("site_bits",),
+        "ScanConfig.bits": ("switched_bits",),
         "SupervisionConfig.rates": ("lr0",),
         "SupervisionConfig.stride": ("supervise",),
         **{f"TensorRTOptions.{of}": tuple(f"{end}_{of}" for end in ("min", "opt", "max")) for of in ("batch", "imgsz")},
