@@ -15,7 +15,7 @@ import yoloqat as yq
 from yoloqat.config import EvalConfig, ExportConfig, QuantConfig, QuantScheme
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
-from yoloqat.finetuning import SupervisionConfig
+from yoloqat.finetuning import FinetuneConfig, SupervisionConfig
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
 from yoloqat.quant import state_digest
@@ -149,6 +149,12 @@ def test_a_float_detector_is_not_ranked(detector: Detector, data: yq.Dataset) ->
         yq.rank_sensitivity(detector, data, device="cpu")
     with pytest.raises(ModelError, match=r"tiny.pt' is a float model"):
         yq.finetune(detector, data, device="cpu")
+
+
+def test_processes_that_the_devices_do_not_give_are_refused(calibrated: Detector, data: yq.Dataset) -> None:
+    training = FinetuneConfig(epochs=1, batch=4, imgsz=64, processes=2)
+    with pytest.raises(ConfigError, match=r"processes is 2 and the devices are 'cpu'; .*; set processes to 1;"):
+        yq.finetune(calibrated, data, training=training, device="cpu")
 
 
 def test_fine_tuning_gives_the_best_detector(calibrated: Detector, data: yq.Dataset) -> None:

@@ -51,6 +51,6 @@ def test_a_warning_is_one_line_that_names_its_caller():
     assert caught[0].filename == __file__
 
 
-def test_the_mend_cannot_be_left_out():
+def test_the_hint_cannot_be_left_out():
     with pytest.raises(TypeError, match="hint"):
         YoloqatError("what", expected="that")

@@ -34,7 +34,7 @@ from yoloqat.pipeline.engine import BuildConfig, BuildResult, build_and_score, u
 from yoloqat.pipeline.export_check import ExportResult, export_and_check
 from yoloqat.pipeline.finetune import Scoring, check_quantized, float_detector
 from yoloqat.pipeline.finetune import finetune as _finetune
-from yoloqat.pipeline.finetune_trainers import supervised, ultralytics
+from yoloqat.pipeline.finetune_trainers import Places, trainer_for
 from yoloqat.pipeline.models import open_model
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
@@ -386,10 +386,9 @@ def finetune(
     trained = copy.deepcopy(detector)
     with _scratch(device, progress) as run:
         teacher = float_detector(trained)
-        if isinstance(training, SupervisionConfig):
-            trainer = supervised(training, data.calibration_source)
-        else:
-            trainer = ultralytics(training, data.yaml)
+        places = Places((str(run.device),), Path(detector.source.path), data.validation, config)
+        unlabelled = data.calibration_source if isinstance(training, SupervisionConfig) else None
+        trainer = trainer_for(training, data.yaml, places, images=unlabelled)
         results = _finetune(
             trained,
             teacher,

@@ -6,12 +6,16 @@ standard error and into :attr:`YoloqatError.exit_code`. Anything else that escap
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 LONGEST_WORD = 500
 """Characters of a word, such as a path, that a message shows."""
+PARAMETER = re.compile(r"`((?:[A-Z]\w*\.)?[a-z_]\w*)(?:=([^`]*))?`")
+"""A parameter of the Python API in a text: its name, after its class where the name alone is not clear, and its value."""
 
 
 class YoloqatError(Exception):
@@ -21,6 +25,10 @@ class YoloqatError(Exception):
         what: The offending value, named, e.g. ``"weights 'yolo.pt' do not exist"``.
         expected: What was expected instead.
         hint: What to do about it, as an imperative.
+
+    Where ``expected`` and ``hint`` name parameters of the Python API, backticks mark them: ``"set `imgsz` to 640"``,
+    ``"write `ray=local`"``, ``"lower `SupervisionConfig.rates`"``. The message is shown without the marks; the command line
+    shows its own options instead.
     """
 
     exit_code = 2
@@ -37,7 +45,24 @@ class YoloqatError(Exception):
 
     def __str__(self) -> str:
         """Return the message as a single line, whatever the interpolated values hold."""
-        return one_line(str(self.args[0]))
+        return self.told(lambda _: None)
+
+    def told(self, option_of: Callable[[str], str | None]) -> str:
+        """Return the message as a single line that names options of a command line in place of parameters.
+
+        Args:
+            option_of: Returns the option that sets a parameter; one that has none is named as it is.
+        """
+
+        def named(found: re.Match[str]) -> str:
+            name, value = found.groups()
+            option = option_of(name)
+            if value is None:
+                return option or name
+            return f"{name}={value}" if option is None else f"{option} {value}"
+
+        expected, hint = (PARAMETER.sub(named, text) for text in (self.expected, self.hint))
+        return one_line(f"{self.what}; expected {expected}; {hint}")
 
 
 class YoloqatWarning(UserWarning):

@@ -64,7 +64,7 @@ def test_a_real_package_agrees_with_ours(swapped: Detector, records: tuple[Image
 def test_an_absent_package_is_told_with_what_to_do() -> None:
     if importlib.util.find_spec("pytorch_quantization") is not None:
         pytest.skip("NVIDIA's own package is installed")
-    with pytest.raises(DependencyError, match=r"'pytorch_quantization' is not installed.*leave --backend out"):
+    with pytest.raises(DependencyError, match=r"'pytorch_quantization' is not installed.*leave backend out"):
         nvidia_package()
     with compat.installed(), pytest.raises(DependencyError, match="'pytorch_quantization' is not installed"):
         nvidia_package()

@@ -44,9 +44,9 @@ def test_what_reaches_nothing_comes_last_and_dead_quantizers_do_not_matter() -> 
 
 
 def test_the_number_is_checked(tiny_data: TinyData) -> None:
-    with pytest.raises(ConfigError, match="calib-images is 4; expected a whole number from 1 to 3"):
+    with pytest.raises(ConfigError, match="count is 4; expected a whole number from 1 to 3"):
         greedy_cover(np.ones((3, 2), np.float32), 4)
-    with pytest.raises(ConfigError, match="calib-select is 'best'"):
+    with pytest.raises(ConfigError, match="select is 'best'"):
         calibration_images(tiny_data.train, 2, select="best")
 
 

@@ -19,7 +19,7 @@ from yoloqat.engines import open_engine
 Cli = Callable[..., Any]
 
 
-def test_the_integer_twin_is_built_scored_and_timed(cli: Cli, tiny_onnx: Path, tiny_data: TinyData) -> None:
+def test_the_equivalent_graph_is_built_scored_and_timed(cli: Cli, tiny_onnx: Path, tiny_data: TinyData) -> None:
     ran = cli("build", tiny_onnx, "--engine", "onnxruntime", "--data", tiny_data.yaml, "--calib-images", 4)
     assert ran.code == 0, ran.err
     found = ran.result["results"]
@@ -28,9 +28,9 @@ def test_the_integer_twin_is_built_scored_and_timed(cli: Cli, tiny_onnx: Path, t
     assert found["operators"]["QLinearConv"] == 22
     assert found["drop"] == pytest.approx(found["map_float"] - found["map_engine"], abs=1e-9)
     assert found["map_engine"] > 0.1
-    twin = ran.directory / "model_ort.onnx"
+    equivalent = ran.directory / "model_ort.onnx"
     assert ran.files == ["model_ort.onnx", "result.json"]
-    bench = cli("bench", tiny_onnx, twin, "--rounds", 1, out=ran.directory / "bench").result["results"]["items"]
+    bench = cli("bench", tiny_onnx, equivalent, "--rounds", 1, out=ran.directory / "bench").result["results"]["items"]
     assert [item["precision"] for item in bench] == ["QDQ", "integer twin"]
 
 

@@ -31,7 +31,7 @@ def test_eval_counts_what_it_left_out(cli: Cli, tiny_model: Path, spoilt: TinyDa
         ran = cli("eval", tiny_model, *data)
         assert ran.code == 2
         assert "001.png' does not decode" in ran.err
-        assert "add --skip-bad-images" in ran.err
+        assert "pass --skip-bad-images" in ran.err
         ran = cli("eval", tiny_model, *data, "--skip-bad-images")
         assert ran.code == 0, ran.err
         assert ran.result["results"]["images"] == images - 1

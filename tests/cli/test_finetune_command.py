@@ -116,7 +116,9 @@ def test_what_cannot_be_trained_is_told(
     dated = "training argument is 'mosaic=2026-13-45' (a value is unfit: month must be in 1..12)"
     assert dated in wrong(capsys, *line, "--train", "mosaic=2026-13-45")
     assert "'--lr0 0:1e-4,1:1e-5' goes with --supervise" in wrong(capsys, *line, "--lr0", "0:1e-4,1:1e-5")
-    assert "goes with --supervise alone" in wrong(capsys, *line, "--train-images-dir", tiny_data.train)
+    told = wrong(capsys, *line, "--train-images-dir", tiny_data.train)
+    assert f"to train on ('{tiny_data.train}') by the loss of the task" in told
+    assert "leave them out, or set --supervise\n" in told
     assert "amp is bf16 on the device 'cpu'" in wrong(capsys, *line, "--train", "amp=bf16")
     refused = wrong(capsys, *line, "--train", "fraction=lots")
     assert "Ultralytics' trainer refuses" in refused
@@ -190,11 +192,15 @@ def test_processes_that_do_not_go_together_are_told(
     tiny_checkpoint: Path, data: Path, tmp_path: Path, capsys: Any
 ) -> None:
     line = (tiny_checkpoint, "--data", data, "--out", tmp_path)
-    assert "the devices are 'cpu,cpu'" in wrong(capsys, *line, "--device", "cpu,cpu")
+    told = wrong(capsys, *line, "--device", "cpu,cpu")
+    assert "the devices are 'cpu,cpu'" in told
+    assert told.endswith("name each once; on a CPU set --processes\n")
     assert "3 processes are to train on the device 'cpu,cpu'" in wrong(
         capsys, *line, "--device", "cpu,cpu", "--processes", 3
     )
     assert "a batch of 5 images is shared by 2 processes" in wrong(capsys, *line, "--processes", 2, "--batch", 5)
-    assert "2 processes do not go with '--supervise 1'" in wrong(capsys, *line, "--processes", 2, "--supervise", 1)
+    assert "2 processes do not go with distillation alone (stride is 1)" in wrong(
+        capsys, *line, "--processes", 2, "--supervise", 1
+    )
     if not torch.cuda.is_available():
         assert "device is '0'" in wrong(capsys, *line, "--device", "0,1")

@@ -38,7 +38,7 @@ def test_a_sound_file_ends_with_0_and_an_empty_list(cli: Any, tmp_path: Path) ->
     assert ran.files == ["result.json"]
 
 
-def test_errors_end_with_1_and_are_listed_with_nodes_and_mend(cli: Any, tmp_path: Path) -> None:
+def test_errors_end_with_1_and_are_listed_with_nodes_and_hint(cli: Any, tmp_path: Path) -> None:
     ran = cli("lint", pair(tmp_path / "m.onnx", point=3))
     assert ran.code == 1
     assert ran.err == "yoloqat lint: 1 errors and 0 warnings; expected none of the errors; see 'findings'\n"

@@ -42,7 +42,7 @@ def test_a_missing_directory_is_not_called_a_file(tmp_path):
 
 
 def test_the_number_is_checked(yolo_yaml):
-    with pytest.raises(ConfigError, match="calib-images is 0"):
+    with pytest.raises(ConfigError, match="count is 0"):
         calibration_images(yolo_yaml, 0)
 
 

@@ -138,7 +138,7 @@ def test_without_a_server_the_files_and_their_place_are_named(tmp_path):
     source = tiny_source("http://nowhere.invalid", CONTENTS)
     with pytest.raises(DataError, match=f"cannot get 'http://nowhere.invalid/{ANNOTATIONS}'") as caught:
         obtain(source, tmp_path / "coco")
-    for part in (ANNOTATIONS, VAL, f"'{tmp_path / 'coco'}'", "--mirror"):
+    for part in (ANNOTATIONS, VAL, f"'{tmp_path / 'coco'}'", "`mirror`"):
         assert part in caught.value.hint
     assert TRAIN not in caught.value.hint, "what was not asked for"
 

@@ -61,7 +61,7 @@ def test_progress_is_told_of_every_batch_and_the_end(blob_dataset, blob_predicto
 
 
 def test_an_unfit_image_size_is_told(blob_dataset, blob_predictor):
-    with pytest.raises(ConfigError, match=r"imgsz is 100; .* stride 32; set --imgsz to 96 or 128"):
+    with pytest.raises(ConfigError, match=r"imgsz is 100; .* stride 32; set imgsz to 96 or 128"):
         evaluate(blob_predictor(), blob_dataset, EvalConfig(imgsz=100))
     fixed = blob_predictor(info=ModelInfo(names=NAMES, imgsz=(64, 96)))
     with pytest.raises(ConfigError, match="imgsz is 64 and the model is fixed to 64 x 96"):
@@ -114,8 +114,8 @@ def test_a_file_of_an_absurd_batch_is_refused():
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ((64, 100), "imgsz is 64 x 100; .*; set --imgsz to 64 96 or 64 128"),
-        (40, "imgsz is 40; .*; set --imgsz to 32 or 64"),
+        ((64, 100), "imgsz is 64 x 100; .*; set imgsz to 64 96 or 64 128"),
+        (40, "imgsz is 40; .*; set imgsz to 32 or 64"),
     ],
 )
 def test_sides_are_multiples_of_the_stride(asked, told):

@@ -14,11 +14,11 @@ from yoloqat.quant import state_digest
 def test_the_digest_tells_weights_and_ranges_apart(detector: Detector) -> None:
     before = state_digest(detector.module)
     assert state_digest(detector.module) == before
-    site = detector.module.model[0].conv._input_quantizer
-    kept = site.amax.clone()
-    site.amax.add_(1e-6)
+    quantizer = detector.module.model[0].conv._input_quantizer
+    kept = quantizer.amax.clone()
+    quantizer.amax.add_(1e-6)
     assert state_digest(detector.module) != before
-    site.amax.copy_(kept)
+    quantizer.amax.copy_(kept)
     assert state_digest(detector.module) == before
     with torch.no_grad():
         detector.module.model[0].conv.bias[0] += 1e-3

@@ -11,7 +11,7 @@ from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard, active_quantize
 from yoloqat.quant import TensorQuantizer
 
 
-def sites(*ranges: float | list[float] | None) -> nn.Sequential:
+def located(*ranges: float | list[float] | None) -> nn.Sequential:
     found = [TensorQuantizer() for _ in ranges]
     for quantizer, amax in zip(found, ranges, strict=True):
         quantizer.amax = None if amax is None else torch.tensor(amax)
@@ -20,7 +20,7 @@ def sites(*ranges: float | list[float] | None) -> nn.Sequential:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
 def test_a_broken_range_is_named(value: float) -> None:
-    module = sites(1.0, [[2.0], [3.0]])
+    module = located(1.0, [[2.0], [3.0]])
     guard = RangeGuard(module)
     guard.check()
     module[1].amax[1] = value
@@ -29,7 +29,7 @@ def test_a_broken_range_is_named(value: float) -> None:
 
 
 def test_a_range_of_zeros_may_stay_but_not_turn_negative() -> None:
-    module = sites([[0.0], [3.0]])
+    module = located([[0.0], [3.0]])
     guard = RangeGuard(module)
     guard.check()
     module[0].amax[0] = 1.0
@@ -39,8 +39,8 @@ def test_a_range_of_zeros_may_stay_but_not_turn_negative() -> None:
         guard.check()
 
 
-def test_sites_that_are_off_are_left_alone() -> None:
-    module = sites(1.0, None)
+def test_quantizers_that_are_off_are_left_alone() -> None:
+    module = located(1.0, None)
     module[1].disable()
     assert [name for name, _ in active_quantizers(module)] == ["0"]
     check_calibrated(module)
@@ -49,7 +49,7 @@ def test_sites_that_are_off_are_left_alone() -> None:
 
 def test_a_model_without_ranges_is_refused() -> None:
     with pytest.raises(CalibrationError, match="quantizer '1' has no amax"):
-        check_calibrated(sites(1.0, None))
+        check_calibrated(located(1.0, None))
 
 
 def test_nothing_to_watch_is_fine() -> None:
@@ -57,7 +57,7 @@ def test_nothing_to_watch_is_fine() -> None:
 
 
 def test_a_range_learns_by_its_logarithm() -> None:
-    module = sites(0.5)
+    module = located(0.5)
     learned = LearnedRanges(module)
     x = torch.linspace(-4, 4, 100).reshape(10, 10)
     (module(x) - x).square().sum().backward()
@@ -73,7 +73,7 @@ def test_a_range_learns_by_its_logarithm() -> None:
 
 
 def test_huge_steps_leave_a_range_positive() -> None:
-    module = sites(0.5)
+    module = located(0.5)
     learned = LearnedRanges(module)
     learned.parameters[0].data -= 20.0
     learned.push_values()
@@ -81,7 +81,7 @@ def test_huge_steps_leave_a_range_positive() -> None:
 
 
 def test_shared_and_dead_ranges() -> None:
-    module = sites(0.5, 0.0)
+    module = located(0.5, 0.0)
     module.add_module("again", module[0])
     learned = LearnedRanges(module)
     assert len(learned) == 1  # once, though two modules hold it; a range of 0 has no logarithm
@@ -90,13 +90,13 @@ def test_shared_and_dead_ranges() -> None:
 
 
 def test_state_is_exact() -> None:
-    first, second = LearnedRanges(sites(0.3, 0.7)), LearnedRanges(sites(1.0, 1.0))
+    first, second = LearnedRanges(located(0.3, 0.7)), LearnedRanges(located(1.0, 1.0))
     second.load({name: value.detach().clone() for name, value in first.state().items()})
     assert all(torch.equal(a, b) for a, b in zip(first.parameters, second.parameters, strict=True))
 
 
 def test_a_copied_model_learns_nothing_of_the_original() -> None:
-    module = sites(0.5)
+    module = located(0.5)
     learned = LearnedRanges(module)
     averaged = copy.deepcopy(module)
     learned.parameters[0].data += 1.0

@@ -51,12 +51,12 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float) -> bool:
 
 def smooth(detector: Detector) -> torch.Tensor:
     """What a detector predicts without quantizers, which would turn a rounding error at a tie into a whole step."""
-    sites = [site for _, site in quantizers(detector.module)]
-    for site in sites:
-        site.disable()
+    located = [quantizer for _, quantizer in quantizers(detector.module)]
+    for quantizer in located:
+        quantizer.disable()
     found = outputs(detector)
-    for site in sites:
-        site.enable()
+    for quantizer in located:
+        quantizer.enable()
     return found
 
 
@@ -117,8 +117,8 @@ def test_channels_without_a_scale_stay_folded(detector: Detector, norms: dict) -
 def test_layers_that_stay_float_get_their_norms_back_too(tiny_model: Path, norms: dict) -> None:
     detector = load_detector(tiny_model)
     detector.quantize(QuantConfig(ignore=("model.0*",)))
-    for _, site in activation_quantizers(detector.module):
-        site.amax = 4.0
+    for _, quantizer in activation_quantizers(detector.module):
+        quantizer.amax = 4.0
     before = copy.deepcopy(detector)
     unfold(detector.module, norms)
     assert not isinstance(detector.module.model[0].conv, type(detector.module.model[1].conv))
@@ -181,7 +181,7 @@ def test_what_is_saved_computes_what_was_trained(
     means = {name: layer.norm.running_mean for name, layer in start.module.named_modules() if hasattr(layer, "norm")}
     assert all(torch.equal(value, kept_norms[name].running_mean) for name, value in means.items())
     assert same(last, start)
-    fixed = {name: site.amax for name, site in quantizers(load_detector(tmp_path / LAST).module)}
+    fixed = {name: quantizer.amax for name, quantizer in quantizers(load_detector(tmp_path / LAST).module)}
     assert all(bool((value > 0).all()) for value in fixed.values())
     state.load_module("model", (raw := copy.deepcopy(start)).module)
     assert same(detector, raw)  # what was trained in place is folded too

@@ -110,7 +110,7 @@ def test_patience_ends_the_supervision(tiny_checkpoint: Path, tiny_data: TinyDat
 
 
 def test_images_to_train_on_must_be_named() -> None:
-    with pytest.raises(ConfigError, match=r"not named \(--data is None\)"):
+    with pytest.raises(ConfigError, match=r"not named \(data is None\)"):
         training_images(None)
 
 

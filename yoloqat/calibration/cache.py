@@ -103,7 +103,7 @@ def check_made_of(statistics: Statistics, made_of: dict[str, Any], named: str) -
         raise CalibrationError(
             f"{named} were collected with {'; '.join(found)}",
             expected="the model, images and settings of this run",
-            hint="name another file with --histograms, or leave it out to collect anew",
+            hint="name another file with `histograms`, or leave it out to collect anew",
         )
 
 

@@ -38,7 +38,7 @@ def nvidia_package() -> ModuleType:
         raise DependencyError(
             f"package '{_MODULE}' is not installed",
             expected="NVIDIA's pytorch-quantization 2.1 or 2.2",
-            hint="build it from the TensorRT repository (tools/pytorch-quantization), or leave --backend out",
+            hint="build it from the TensorRT repository (tools/pytorch-quantization), or leave `backend` out",
         )
     for name in ("nn", "calib", "tensor_quant"):
         importlib.import_module(f"{_MODULE}.{name}")
@@ -66,14 +66,14 @@ def check_backend(detector: Detector, method: MethodSpec) -> None:
         raise ConfigError(
             f"calibration method is {str(method)!r} with backend pytorch-quantization",
             expected="max, entropy, mse or a percentile",
-            hint="choose one of them, or leave --backend out",
+            hint="choose one of them, or leave `backend` out",
         )
     for name, quantizer in activation_quantizers(detector.module):
         if not quantizer.scheme.symmetric:
             raise ConfigError(
                 f"scheme of '{name}' is affine with backend pytorch-quantization",
                 expected="a symmetric scheme: the package knows no zero-point",
-                hint="leave --affine or --backend out",
+                hint="take symmetric activations, or leave `backend` out",
             )
 
 
@@ -164,6 +164,6 @@ def _amax(watcher: Any, method: MethodSpec, name: str) -> Tensor:
         raise CalibrationError(
             f"quantizer '{name}' was not reached by the calibration images",
             expected="every quantizer reached",
-            hint=f"leave its layer float with --ignore {name.rpartition('.')[0]}",
+            hint=f"leave its layer float with `ignore={name.rpartition('.')[0]}`",
         )
     return torch.as_tensor(found).detach().float().cpu()

@@ -86,7 +86,7 @@ def greedy_cover(ranges: NDArray[np.float32], count: int) -> list[int]:
     Raises:
         ConfigError: ``count`` is not from 1 to the number of images.
     """
-    check_int("calib-images", count, 1, len(ranges))
+    check_int("count", count, 1, len(ranges))
     top = ranges.max(axis=0)
     shares = ranges.astype(np.float64) / np.where(top > 0, top, 1.0)
     covered = np.zeros(ranges.shape[1])

@@ -154,7 +154,7 @@ def apply_method(
             raise CalibrationError(
                 f"quantizer '{name}' was not reached by the {statistics.images} calibration images",
                 expected="statistics of every quantizer",
-                hint=f"leave its layer float with --ignore {name.rpartition('.')[0]}",
+                hint=f"leave its layer float with `ignore={name.rpartition('.')[0]}`",
             )
         quantizer.load_histogram(histogram, method if isinstance(method, MethodSpec) else method[name])
         found[name] = float(quantizer.amax or 0.0)

@@ -19,10 +19,10 @@ from yoloqat.cli import bench, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.cli.next_line import next_line
+from yoloqat.cli.tensorrt import add_arguments, options_from
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
-from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
 from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, ORT_MODEL, BuildConfig, build_and_score
 from yoloqat.pipeline.models import onnx_info, path_key
 from yoloqat.pipeline.run import Run

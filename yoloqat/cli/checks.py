@@ -29,7 +29,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "seed": (0, (1 << 32) - 1),
         "sample": (1, _MANY),
         "bits": BITS,
-        "site_bits": BITS,
+        "switched_bits": BITS,
         "opset": OPSETS,
         "split_above": (0, 1),
         "rounds": (1, _MANY),

@@ -15,14 +15,13 @@ from yoloqat.cli import export, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.config import EvalConfig, to_dict
-from yoloqat.config.checks import check_int
 from yoloqat.config.sizes import square_side
 from yoloqat.datasets import DetectionDataset
-from yoloqat.detectors import load_detector, torch_device
+from yoloqat.detectors import load_detector
 from yoloqat.errors import ConfigError
 from yoloqat.finetuning import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
 from yoloqat.pipeline.finetune import Scoring, check_quantized, finetune, float_detector
-from yoloqat.pipeline.finetune_trainers import Places, Trainer, supervised, ultralytics
+from yoloqat.pipeline.finetune_trainers import Places, Trainer, trainer_for, training_devices
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import training_table
 from yoloqat.provenance import file_sha256
@@ -77,80 +76,52 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _devices(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return where each process trains.
+def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: EvalConfig) -> Trainer:
+    """Return how to train, of the two ways that the options name.
 
     Raises:
-        ConfigError: A device is not there or named twice, or the number of processes does not go with them.
+        ConfigError: An option of one way came with the other, or a setting does not fit.
     """
-    names = tuple(str(torch_device(name)) for name in args.device.split(","))
-    if args.processes is not None:
-        check_int("processes", args.processes, 1)
-        if len(names) > 1 or (args.processes > 1 and names != ("cpu",)):
-            raise ConfigError(
-                f"{args.processes} processes are to train on the device '{args.device}'",
-                expected="--processes for the CPU alone, or one device for each",
-                hint="leave --processes out and name the devices, as --device 0,1",
-            )
-        names *= args.processes
-    elif len(set(names)) < len(names) or (len(names) > 1 and "cpu" in names):
-        raise ConfigError(
-            f"the devices are '{args.device}'",
-            expected="different CUDA devices, one for each process",
-            hint="name each once; on a CPU set --processes",
-        )
-    return names
-
-
-def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: EvalConfig) -> Trainer:
-    imgsz, devices = evaluation.imgsz, _devices(args)
+    devices, rates = training_devices(args.device, args.processes), parse_rates(args.lr0)
+    config: FinetuneConfig | SupervisionConfig
     if args.supervise is not None:
-        if len(devices) > 1:
-            raise ConfigError(
-                f"{len(devices)} processes do not go with '--supervise {args.supervise}'",
-                expected="one device and one process",
-                hint="name one",
-            )
         if args.keep_bn:
             raise ConfigError(
                 f"'--keep-bn' does not go with '--supervise {args.supervise}'", expected="one of them", hint="drop one"
             )
-        return supervised(
-            SupervisionConfig(
-                epochs=args.epochs,
-                batch=args.batch,
-                imgsz=imgsz,
-                rates=parse_rates(args.lr0),
-                stride=args.supervise,
-                seed=args.seed,
-                learn_amax=args.learn_amax,
-                patience=args.patience,
-            ),
-            args.train_images_dir or args.data,
-            options.skipped_images(args),
+        config = SupervisionConfig(
+            epochs=args.epochs,
+            batch=args.batch,
+            imgsz=evaluation.imgsz,
+            rates=rates,
+            stride=args.supervise,
+            seed=args.seed,
+            learn_amax=args.learn_amax,
+            patience=args.patience,
         )
-    rates = parse_rates(args.lr0)
-    if len(rates) > 1 or args.train_images_dir is not None:
-        named = f"--lr0 {args.lr0}" if len(rates) > 1 else f"--train-images-dir {args.train_images_dir}"
-        raise ConfigError(f"'{named}' goes with --supervise alone", expected="--supervise STRIDE", hint="add it")
-    config = FinetuneConfig(
-        epochs=args.epochs,
-        batch=args.batch,
-        imgsz=square_side(
-            imgsz, reason="Ultralytics' trainer", hint="fine-tune by distillation alone with --supervise 1"
-        ),
-        lr0=rates[0][1],
-        optimizer=args.optimizer,
-        patience=args.patience,
-        seed=args.seed,
-        learn_amax=args.learn_amax,
-        keep_bn=args.keep_bn,
-        processes=len(devices),
-        weights=LossWeights(task=args.task, outputs=args.distill, features=args.features),
-        arguments=tuple(args.train),
-    )
-    places = Places(devices, args.model, dataset, evaluation) if len(devices) > 1 else None
-    return ultralytics(config, args.data, args.float, places=places, skipped=options.skipped_images(args))
+    else:
+        if len(rates) > 1:
+            raise ConfigError(
+                f"'--lr0 {args.lr0}' goes with --supervise alone", expected="--supervise STRIDE", hint="add it"
+            )
+        hint = "fine-tune by distillation alone with --supervise 1"
+        config = FinetuneConfig(
+            epochs=args.epochs,
+            batch=args.batch,
+            imgsz=square_side(evaluation.imgsz, reason="Ultralytics' trainer", hint=hint),
+            lr0=rates[0][1],
+            optimizer=args.optimizer,
+            patience=args.patience,
+            seed=args.seed,
+            learn_amax=args.learn_amax,
+            keep_bn=args.keep_bn,
+            processes=len(devices),
+            weights=LossWeights(task=args.task, outputs=args.distill, features=args.features),
+            arguments=tuple(args.train),
+        )
+    places = Places(devices, args.model, dataset, evaluation)
+    skipped = options.skipped_images(args)
+    return trainer_for(config, args.data, places, images=args.train_images_dir, floating=args.float, skipped=skipped)
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:

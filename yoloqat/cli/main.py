@@ -20,6 +20,7 @@ from yoloqat.cli.command import Command, LightCommand
 from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.config_file import OPTION, with_config
 from yoloqat.cli.folder import directory
+from yoloqat.cli.wording import worded
 from yoloqat.errors import YoloqatError
 
 COMPLETION = "completion"
@@ -191,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except YoloqatError as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"yoloqat {name}: {error}\n")
+        sys.stderr.write(f"yoloqat {name}: {worded(error, _command_parser(COMMANDS[name].load()))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         line = shlex.join(["yoloqat", *(word for word in argv if word != "--overwrite")])

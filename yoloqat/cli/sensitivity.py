@@ -19,11 +19,10 @@ from yoloqat.cli import calibrate, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
-from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.detectors.detector import Detector
-from yoloqat.errors import ConfigError
-from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.ptq import Ptq, refuse_settings
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, run_scan
 from yoloqat.pipeline.tables import ranking_table
@@ -51,7 +50,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--bits",
-        dest="site_bits",
+        dest="switched_bits",
         type=int,
         metavar="N",
         help="bit width of what is switched (default: its own, or off)",
@@ -94,7 +93,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         mode=args.mode,
         granularity=GROUP if args.group else args.granularity,
         groups=tuple(args.group),
-        bits=args.site_bits,
+        bits=args.switched_bits,
         metric=args.metric,
     )
     settings = ScanOptions(
@@ -135,16 +134,10 @@ def _checkpoint(args: argparse.Namespace, detector: Detector, config: EvalConfig
         ConfigError: Calibration options came with a model that is calibrated already.
         YoloqatError: As for calibrate.
     """
-    model: Path = args.model
+    model, method = Path(args.model), MethodSpec.parse(args.method)
     if detector.quantization is not None:
-        if options.quant_config(args) != QuantConfig() or args.method != "mse":
-            raise ConfigError(
-                f"quantization options came with '{model}', which is calibrated already",
-                expected="them with a float .pt only",
-                hint="leave --method, --base-bits and the quantization options out, or pass the .pt",
-            )
+        refuse_settings(model, options.quant_config(args), method)
         return model
-    method = MethodSpec.parse(args.method)
     ptq = Ptq(
         detector,
         options.calibration_records(args),

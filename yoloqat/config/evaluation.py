@@ -42,5 +42,5 @@ class EvalConfig:
         check_bool("rect", self.rect)
         if self.rect:
             square_side(
-                self.imgsz, reason="rectangular batches", hint="leave out --rect, or set --imgsz to the long side"
+                self.imgsz, reason="rectangular batches", hint="leave out `rect`, or set `imgsz` to the long side"
             )

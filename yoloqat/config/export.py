@@ -59,5 +59,5 @@ class ExportConfig:
             raise ConfigError(
                 f"opset is {self.opset} with half=True",
                 expected=f"opset {HALF_OPSET} or newer, whose quantizers take FP16",
-                hint=f"use --opset {HALF_OPSET}",
+                hint=f"use `opset={HALF_OPSET}`",
             )

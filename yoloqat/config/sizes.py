@@ -26,7 +26,7 @@ def checked_imgsz(value: object, low: int = LEAST) -> ImageSize:
     pair = list(value) if isinstance(value, list | tuple) else [value]
     if len(pair) not in (1, 2):
         raise ConfigError(
-            f"imgsz is {value!r}", expected="one side, or height and width", hint="set imgsz to e.g. 640 or 384 640"
+            f"imgsz is {value!r}", expected="one side, or height and width", hint="set `imgsz` to e.g. 640 or 384 640"
         )
     for side in pair:
         check_int("imgsz", side, low, GREATEST)
@@ -75,5 +75,5 @@ def check_pixels(imgsz: ImageSize, batch: int) -> None:
         raise ConfigError(
             f"batch is {batch} images of {height} x {width} pixels",
             expected=f"at most {MAX_PIXELS // (height * width)} images of that size",
-            hint="set --batch to fewer",
+            hint="set `batch` to fewer",
         )

@@ -48,15 +48,15 @@ def calibration_images(
         ConfigError: ``count`` is not a positive whole number, or the way to choose is unknown.
         DataError: There is no training split, an image is missing, or there are fewer than ``count`` images.
     """
-    check_int("calib-images", count, 1)
-    check_choice("calib-select", select, SELECTIONS)
+    check_int("count", count, 1)
+    check_choice("select", select, SELECTIONS)
     paths = halves(source)[0] if held_out else _offered(source)
     if len(paths) < count:
         half = " (the other half measures what that costs)" if held_out else ""
         raise DataError(
             f"'{source}' has {len(paths)} images to calibrate on{half} and {count} were asked for",
             expected=f"at least {count}",
-            hint=f"ask for {len(paths)} or less with --calib-images",
+            hint=f"ask for {len(paths)} or less with `count`",
         )
     wanted = min(CANDIDATES * count, len(paths)) if select == "range" else count
     generator = random.Random(seed)  # noqa: S311 - a reproducible choice, no secret
@@ -72,7 +72,7 @@ def calibration_images(
         raise DataError(
             f"only {len(chosen)} of the {len(paths)} images of '{source}' decode and {count} were asked for",
             expected=f"at least {count}",
-            hint=f"restore them, or ask for {len(chosen)} or less with --calib-images",
+            hint=f"restore them, or ask for {len(chosen)} or less with `count`",
         )
     return tuple(ImageRecord(path, number, *image_size(path)) for number, path in enumerate(sorted(chosen), start=1))
 
@@ -86,13 +86,13 @@ def _training_images(path: Path) -> list[Path]:
         raise DataError(
             f"'{path}' does not exist",
             expected="a directory of images, or a data set YAML",
-            hint="check --calib-images-dir, or --data",
+            hint="check `calibration_images`, or `data`",
         )
     spec = read_dataset_file(path)
     if not spec.train:
         raise DataError(
             f"data set '{path}' has no train split",
             expected="a training split to calibrate on, because validation images must stay unseen",
-            hint="add train: to it, or name a directory with --calib-images-dir",
+            hint="add train: to it, or name a directory with `calibration_images`",
         )
     return distinct(split_images(spec.train, spec.root, "train"))

@@ -113,7 +113,7 @@ def _receive(url: str, part: Path, size: int, timeout: float, *, hint: str, tell
             raise OutputError(
                 f"cannot write '{part}' ({error.strerror or error})",
                 expected=f"a writable file and space for {size} bytes",
-                hint="free space and run again, which goes on from here, or name another directory with --out",
+                hint="free space and run again, which goes on from here, or name another directory with `out`",
             ) from error
 
 

@@ -115,7 +115,7 @@ def _missing(archive: Archive, root: Path) -> tuple[Part, ...]:
             raise DataError(
                 f"'{root / part.target}' holds {count} files",
                 expected=f"the {part.files} of {archive.name}, or nothing",
-                hint="move it elsewhere, or name another directory with --out",
+                hint="move it elsewhere, or name another directory with `out`",
             )
         if not count:
             missing.append(part)
@@ -130,7 +130,7 @@ def _by_hand(source: Source, archives: tuple[Archive, ...], root: Path) -> str:
     addresses = " and ".join(source.url(archive) for archive in archives)
     return (
         f"without a network, fetch {addresses} elsewhere, put what you fetched as it is into '{root}' and run again; "
-        "or name a server that holds the same files with --mirror"
+        "or name a server that holds the same files with `mirror`"
     )
 
 
@@ -142,7 +142,7 @@ def _check_space(root: Path, waiting: dict[Archive, tuple[Part, ...]]) -> None:
         raise OutputError(
             f"'{root}' has {free / 1e9:.2f} GB of free space",
             expected=f"{needed / 1e9:.2f} GB for {', '.join(archive.name for archive in waiting)}, unpacked",
-            hint="free space there or name another directory with --out",
+            hint="free space there or name another directory with `out`",
         )
 
 
@@ -161,12 +161,12 @@ def _obtain_one(
         raise OutputError(
             f"cannot make '{root}' ({error.strerror or error})",
             expected="a directory that can be made",
-            hint="name another with --out",
+            hint="name another with `out`",
         ) from error
     received = fetch(source.url(archive), path, archive.size, hint=hint, pauses=source.pauses, progress=progress)
     try:
         check_md5(
-            path, archive.md5, hint="it was removed; run again, or name another server with --mirror", progress=progress
+            path, archive.md5, hint="it was removed; run again, or name another server with `mirror`", progress=progress
         )
     except DataError:
         path.unlink(missing_ok=True)

@@ -148,7 +148,7 @@ def _undecoded(path: Path) -> DataError:
     return DataError(
         f"image '{path}' does not decode",
         expected="a whole image file",
-        hint="restore it, take it off the list, or add --skip-bad-images",
+        hint="restore it, take it off the list, or pass `skipped`",
     )
 
 

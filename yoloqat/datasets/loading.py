@@ -48,7 +48,7 @@ def load_dataset(
     raise DataError(
         f"the data set is {', '.join(f'{key} {value}' for key, value in given.items() if value) or 'not named'}",
         expected="either a data set YAML, or a directory of images together with a COCO json",
-        hint="give --data FILE.yaml, or --images DIR and --annotations FILE.json",
+        hint="give `data=FILE.yaml`, or `images=DIR` and `annotations=FILE.json`",
     )
 
 

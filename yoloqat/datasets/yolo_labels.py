@@ -144,7 +144,7 @@ def read_labels(
         raise DataError(
             f"none of {len(images)} images has a label, e.g. not '{label_path(images[0].path)}'",
             expected="YOLO label files, or annotations/instances_<val list>.json beside the data set's YAML",
-            hint="add the labels, or name a COCO json with --images and --annotations",
+            hint="add the labels, or name a COCO json with `images` and `annotations`",
         )
     entries = [
         {"id": image.image_id, "file_name": image.path.name, "width": image.width, "height": image.height}

@@ -94,13 +94,13 @@ def _check(artifact: Artifact) -> None:
         raise ConfigError(
             f"'{artifact.path}' takes images of {artifact.info.channels} channels",
             expected="RGB or grey images for DeepStream",
-            hint="serve it with --triton",
+            hint="serve it with `triton`",
         )
     if artifact.info.imgsz is None:
         raise ConfigError(
             f"'{artifact.path}' takes images of any size",
             expected="one size for DeepStream",
-            hint="export it with --imgsz",
+            hint="export it with `imgsz`",
         )
 
 

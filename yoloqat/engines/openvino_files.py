@@ -103,7 +103,7 @@ def save_model(model: Any, xml: Path, out_dir: Path) -> Any:
         raise OutputError(
             f"cannot write '{out_dir}' ({error})",
             expected="a writable path with enough free space",
-            hint="free space there or name another directory with --out",
+            hint="free space there or name another directory with `out`",
         ) from error
 
 
@@ -156,9 +156,9 @@ def _read_own(path: Path) -> OpenVINOFile:
         raise ModelError(
             f"cannot read '{sidecar}' ({type(error).__name__}: {error})",
             expected="a directory that yoloqat built",
-            hint="build it again with yoloqat build --engine openvino",
+            hint="build it again with `engine=openvino`",
         ) from error
-    info = checked_info(str(sidecar), values, hint="build it again with yoloqat build --engine openvino")
+    info = checked_info(str(sidecar), values, hint="build it again with `engine=openvino`")
     model = read_model(str(path), str(path / XML))
     return OpenVINOFile(model, with_conf(info, openvino_conf(model)), quantized)
 

@@ -70,7 +70,7 @@ def providers_for(device: str, available: Sequence[str]) -> list[Provider]:
         raise EngineError(
             f"ONNX Runtime is asked to run on '{device}'",
             expected="cpu or a CUDA index",
-            hint="choose one with --device",
+            hint="choose one with `device`",
         )
     found = [name for name in _GPU if name in available]
     if not found:

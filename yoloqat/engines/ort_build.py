@@ -18,14 +18,14 @@ from yoloqat.engines.precision import LayerPrecision, PrecisionMap
 from yoloqat.engines.rewrite.equivalent import Range, equivalent_graph, plan_equivalent
 from yoloqat.engines.rewrite.normal_form import normal_form
 from yoloqat.errors import CalibrationError, ModelError
-from yoloqat.onnx_graph.file import input_shape, load_onnx, properties, quantized_layers, set_properties
+from yoloqat.onnx_graph.file import input_shape, load_onnx, properties, quantized_layers, read_onnx, set_properties
 from yoloqat.onnx_graph.graph import copy_of
 from yoloqat.onnx_graph.macs import convolution_macs
 from yoloqat.predictor import Images
 from yoloqat.provenance import atomic_path, file_sha256
 
 KEY = "yoloqat_twin"
-"""Metadata of a file that is such a graph."""
+"""Metadata of a file that is such a graph, by the name that files of 0.1.0 hold."""
 _INTEGER = frozenset({"QLinearConv"})
 
 
@@ -137,7 +137,7 @@ def _optimised(model: onnx.ModelProto, source: str, *, threads: int) -> onnx.Mod
         options = session_options(threads=threads)
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         open_session(model.SerializeToString(), f"the integer graph of {source}", options)
-        return onnx.load(options.optimized_model_filepath)
+        return read_onnx(Path(options.optimized_model_filepath))
 
 
 def ort_precision(optimised: onnx.ModelProto, source: onnx.ModelProto, quantized: Iterable[str]) -> PrecisionMap:

@@ -188,7 +188,7 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
         raise ConfigError(
             f"imgsz is {size_text(config.imgsz)}",
             expected=f"a multiple of the model's stride {info.stride}",
-            hint=f"set --imgsz to {' or '.join(choices)}",
+            hint=f"set `imgsz` to {' or '.join(choices)}",
         )
     if info.batch is not None:
         check_pixels(config.imgsz, info.batch)
@@ -197,7 +197,7 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
         raise ConfigError(
             f"imgsz is {size_text(config.imgsz)}{shape} and the model is fixed to {info.imgsz[0]} x {info.imgsz[1]}",
             expected="the size that the model was made for",
-            hint="evaluate it at that size without --rect, or make it again",
+            hint="evaluate it at that size without `rect`, or make it again",
         )
 
 

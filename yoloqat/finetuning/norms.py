@@ -94,7 +94,7 @@ def foldable(module: nn.Module, norms: Mapping[str, nn.BatchNorm2d]) -> dict[str
         raise ModelError(
             f"none of the {len(norms)} batch-norms of the float model follows a convolution of this checkpoint",
             expected="a float model whose batch-norms are not folded yet",
-            hint="leave --keep-bn out",
+            hint="leave `keep_bn` out",
         )
     for name, layer in layers.items():
         if isinstance(layer, QuantMixin):
@@ -108,7 +108,7 @@ def foldable(module: nn.Module, norms: Mapping[str, nn.BatchNorm2d]) -> dict[str
                 raise ConfigError(
                     f"the weight of '{name}' has {found}",
                     expected="a scale per output channel with integers that are symmetric about 0, to keep batch-norms",
-                    hint="calibrate without --per-tensor-weights, or leave --keep-bn out",
+                    hint="calibrate one weight scale per channel, or leave `keep_bn` out",
                 )
     return layers
 

@@ -98,7 +98,9 @@ class _Supervision:
         value = float(loss.detach())
         if not np.isfinite(value):
             raise ModelError(
-                f"the loss became {value}", expected="a finite loss", hint="lower the learning rate with --lr0"
+                f"the loss became {value}",
+                expected="a finite loss",
+                hint="lower the learning rate with `SupervisionConfig.rates`",
             )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -107,5 +107,5 @@ def _link(link: Path, target: Path) -> None:
         raise OutputError(
             f"cannot link '{link}' to '{target}' ({error.strerror})",
             expected="a file system that takes links",
-            hint="name another directory with --out; on Windows, turn on developer mode",
+            hint="name another directory with `out`; on Windows, turn on developer mode",
         ) from error

@@ -90,7 +90,7 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(
                 f"the training argument is '{argument}'",
                 expected=f"not {key}, which yoloqat sets itself",
-                hint="use its own option, see `yoloqat finetune --help`",
+                hint="take it out; where fine-tuning has a setting of its own for it, use that",
             )
         try:
             parsed[key], _ = parse_yaml(text)
@@ -130,7 +130,7 @@ def check_trainable(detector: Detector) -> None:
         raise ConfigError(
             f"'{detector.source.path}' cannot be fine-tuned on Ultralytics' trainer ({kind})",
             expected=f"an Ultralytics detector for {' or '.join(TRAINERS)} that is not end-to-end",
-            hint="fine-tune it by distillation alone with --supervise 1",
+            hint="fine-tune it by distillation alone with `SupervisionConfig.stride=1`",
         )
     check_calibrated(detector.module)
 

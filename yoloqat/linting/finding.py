@@ -61,7 +61,7 @@ class Finding:
             "nodes": list(self.nodes),
             "message": self.message,
             "hint": self.hint,
-            "mend": self.hint,  # its name in results of 0.1.0
+            "mend": self.hint,  # deprecated: its name in results of 0.1.0, which scripts read
         }
 
 

@@ -81,7 +81,7 @@ class RayPool:
             raise CheckFailedError(
                 f"the Ray cluster gave a task up ({reason[-1][:200]})",
                 expected="workers that can read the model and the images under the paths given here",
-                hint="look at Ray's logs, or scan without --ray",
+                hint="look at Ray's logs, or scan without `ray`",
             ) from error
 
 
@@ -113,7 +113,9 @@ def ray_pool(
         import ray
     except ImportError as error:
         raise DependencyError(
-            f"package '{error.name}' is not installed", expected="Ray for --ray", hint="pip install 'yoloqat[ray]'"
+            f"package '{error.name}' is not installed",
+            expected="Ray, which `ray` runs on",
+            hint="pip install 'yoloqat[ray]'",
         ) from error
     settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -127,7 +129,7 @@ def ray_pool(
         raise ConfigError(
             f"Ray address is '{address}' ({' '.join(str(error).split())[:200]})",
             expected="the address of a running cluster, 'auto' or 'local'",
-            hint="start one with `ray start --head`, or write --ray local",
+            hint="start one with `ray start --head`, or write `ray=local`",
         ) from error
     try:
         available = int(ray.cluster_resources().get("CPU", 0))
@@ -135,7 +137,7 @@ def ray_pool(
             raise ConfigError(
                 f"{workers} workers of {cores} threads each want {workers * cores} cores of the Ray cluster",
                 expected=f"at most its {available} cores",
-                hint="set --workers or --threads lower",
+                hint="set `workers` or `threads` lower",
             )
         yield RayPool(ray, function, workers, cores=cores, gpus=gpus)
     finally:

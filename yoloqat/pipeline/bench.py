@@ -196,6 +196,6 @@ def _common_size(models: Mapping[str, OpenModel]) -> ImageSize:
         raise ConfigError(
             f"model '{first}' was trained at {size_text(size)} pixels, model '{other[0]}' at {size_text(other[1])}",
             expected="models of one image size",
-            hint=f"name the size to time them at, e.g. --imgsz {size}, or time them in two runs",
+            hint=f"set `imgsz` to the size to time them at, e.g. {size_text(size).replace(' x', '')}, or time them in two runs",
         )
     return size

@@ -43,7 +43,7 @@ def float_source(onnx_path: Path, named: Path | None) -> Path | None:
     """
     if named is not None:
         if not named.is_file():
-            raise ModelError(f"model '{named}' does not exist", expected="the float .pt", hint="check --float")
+            raise ModelError(f"model '{named}' does not exist", expected="the float .pt", hint="check `floating`")
         return named
     entries = properties(load_onnx(onnx_path))
     try:

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 
 from yoloqat.config import EvalConfig, ExportConfig
@@ -21,6 +20,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
 from yoloqat.linting import lint_file, lint_results
+from yoloqat.onnx_graph.file import read_onnx
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import module_qparams, unshared, weights_float
@@ -51,7 +51,7 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
         raise ConfigError(
             f"nms is {config.nms} and '{detector.source.path}' {kind}",
             expected=f"a detector of upright boxes ({', '.join(NMS_TASKS)}) that leaves suppression to others",
-            hint="export it without --nms",
+            hint="export it without `nms`",
         )
     numbers = module_qparams(detector.module)
     channels = detector.info.channels
@@ -89,13 +89,13 @@ def check_parity_images(dataset: DetectionDataset, batch: int) -> None:
         raise ConfigError(
             f"batch is {batch} and the data set has {len(dataset.images)} images",
             expected="at least one whole batch to compare on",
-            hint=f"set --batch to {len(dataset.images)} or less",
+            hint=f"set `batch` to {len(dataset.images)} or less",
         )
 
 
 def _graph_sha256(path: Path) -> str:
     """Return the hash of an ONNX file without its metadata, whose date differs each time the same model is exported."""
-    model = onnx.load(path)
+    model = read_onnx(path)
     del model.metadata_props[:]
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 

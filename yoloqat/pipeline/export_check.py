@@ -79,7 +79,7 @@ def export_and_check(
     affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
     failed = None
     if affine:  # the lint reads for TensorRT, which a file with zero-points is not for
-        rows.append(("TensorRT", "takes no zero-points: build with --engine openvino"))
+        rows.append(("TensorRT", "takes no zero-points: build for OpenVINO"))
     elif errors:
         failed = f"lint found {errors} errors in '{path}'; see 'lint_findings' in result.json"
     if dataset is not None and detector.quantization is not None:

@@ -79,7 +79,7 @@ def float_file(detector: Detector, path: Path | None = None) -> Path:
         raise ModelError(
             f"float model '{str(path)[:200]}' {'is another file' if there else 'does not exist'}",
             expected=f"the file that the checkpoint was made from (sha256 {detector.source.sha256[:12]}...)",
-            hint="name it with --float",
+            hint="name it with `floating`",
         )
     return path
 
@@ -149,7 +149,7 @@ def finetune(
         raise ConfigError(
             f"'{run.out}' holds no unfinished run of these settings",
             expected="the output directory and the settings of a run that was interrupted",
-            hint="type the line that was interrupted, or leave --resume out to begin",
+            hint="type the line that was interrupted, or leave `must_resume` out to begin",
         )
     floating = scoring.score(teacher, "float", f"float {detector.source.sha256}")
     start = copy.deepcopy(detector)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yoloqat.config import EvalConfig
+from yoloqat.config.checks import check_int
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.splits import split_images
-from yoloqat.detectors import Detector
+from yoloqat.detectors import Detector, torch_device
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
 from yoloqat.finetuning import CheckpointManager, FinetuneConfig, SupervisionConfig, TrainingState
@@ -51,9 +52,9 @@ class Trainer:
 def unnamed(source: Path | None) -> ConfigError:
     """Return the error for images to train on that were not named."""
     return ConfigError(
-        f"the images to train on are not named (--data is {source})",
+        f"the images to train on are not named (data is {source})",
         expected="a data set YAML with a training split, or a directory",
-        hint="add --data YAML, or --supervise 1 --train-images-dir DIR",
+        hint="add `data=YAML`, or `SupervisionConfig.stride=1` and `Dataset.calibration_source=DIR`",
     )
 
 
@@ -96,6 +97,81 @@ class Places:
     checkpoint: Path
     dataset: DetectionDataset
     evaluation: EvalConfig
+
+
+def training_devices(device: str, processes: int | None = None) -> tuple[str, ...]:
+    """Return where each process trains.
+
+    Args:
+        device: One device as :func:`yoloqat.detectors.torch_device` reads it, or several with commas between.
+        processes: How many train on the CPU; None takes one for each device.
+
+    Raises:
+        ConfigError: A device is not there or named twice, or the number of processes does not go with them.
+    """
+    names = tuple(str(torch_device(name)) for name in device.split(","))
+    if processes is not None:
+        check_int("processes", processes, 1)
+        if len(names) > 1 or (processes > 1 and names != ("cpu",)):
+            raise ConfigError(
+                f"{processes} processes are to train on the device '{device}'",
+                expected="`processes` for the CPU alone, or one device for each",
+                hint="leave `processes` out and name the devices, as `device=0,1`",
+            )
+        names *= processes
+    elif len(set(names)) < len(names) or (len(names) > 1 and "cpu" in names):
+        raise ConfigError(
+            f"the devices are '{device}'",
+            expected="different CUDA devices, one for each process",
+            hint="name each once; on a CPU set `processes`",
+        )
+    return names
+
+
+def trainer_for(
+    config: FinetuneConfig | SupervisionConfig,
+    data: Path | None,
+    places: Places,
+    *,
+    images: Path | None = None,
+    floating: Path | None = None,
+    skipped: list[Path] | None = None,
+) -> Trainer:
+    """Return the trainer that a configuration is for.
+
+    Args:
+        config: How to train.
+        data: The data set YAML, or None.
+        places: Where each process trains, and what it takes there.
+        images: A data set YAML or a directory of images without labels that distillation alone takes instead of ``data``.
+        floating: As for :func:`ultralytics`.
+        skipped: As for :func:`ultralytics`.
+
+    Raises:
+        ConfigError: The processes, or images without labels, do not go with this way of training.
+    """
+    count = len(places.devices)
+    if isinstance(config, SupervisionConfig):
+        if count > 1:
+            raise ConfigError(
+                f"{count} processes do not go with distillation alone (stride is {config.stride})",
+                expected="one device and one process",
+                hint="name one",
+            )
+        return supervised(config, images or data, skipped)
+    if images is not None:
+        raise ConfigError(
+            f"images without labels are to train on ('{images}') by the loss of the task",
+            expected="them with distillation alone",
+            hint="leave them out, or set `SupervisionConfig.stride`",
+        )
+    if config.processes != count:
+        raise ConfigError(
+            f"processes is {config.processes} and the devices are '{','.join(places.devices)}'",
+            expected="a device for each process",
+            hint=f"set `processes` to {count}; `yoloqat finetune` starts several",
+        )
+    return ultralytics(config, data, floating, places=places if count > 1 else None, skipped=skipped)
 
 
 def ultralytics(

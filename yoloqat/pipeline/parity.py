@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.errors import ExportError
 from yoloqat.export import Cut, cut_at_quantizers, named_quantizers
 from yoloqat.export.trace import INPUT
+from yoloqat.onnx_graph.file import read_onnx
 from yoloqat.quant import TensorQuantizer, activation_quantizers, unshared
 from yoloqat.quant.graph import reader_name
 
@@ -54,11 +54,11 @@ class NodeParity:
 
 
 @contextmanager
-def _captured_inputs(sites: Mapping[str, TensorQuantizer]) -> Iterator[dict[str, list[torch.Tensor]]]:
-    """Yield a dict that holds, after each forward, the float tensors that each site read, in their order."""
+def _captured_inputs(quantizers: Mapping[str, TensorQuantizer]) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Yield a dict that holds, after each forward, the float tensors that each location read, in their order."""
     seen: dict[str, list[torch.Tensor]] = {}
     handles = []
-    for name, quantizer in sites.items():
+    for name, quantizer in quantizers.items():
 
         def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
             del module
@@ -85,26 +85,26 @@ def _torch_codes(quantizer: TensorQuantizer, x: torch.Tensor) -> NDArray[np.int6
 
 @dataclass(frozen=True)
 class _Place:
-    """A cut and whose tensor it is: the site, and the how manieth of the tensors that the site reads in a forward."""
+    """A cut and whose tensor it is: the location, and the how manieth of the tensors that the location reads in a forward."""
 
     cut: Cut
-    site: str
+    location: str
     turn: int
 
 
-def _places(cuts: Sequence[Cut], named: Mapping[str, str], sites: Container[str]) -> list[_Place]:
+def _places(cuts: Sequence[Cut], named: Mapping[str, str], quantizers: Container[str]) -> list[_Place]:
     turns: Counter[str] = Counter()
     places = []
     for cut in cuts:
-        site = named.get(cut.quantizer, "")
-        if site not in sites:
+        location = named.get(cut.quantizer, "")
+        if location not in quantizers:
             raise ExportError(
                 f"quantizer '{cut.quantizer}' feeds {', '.join(cut.layers) or 'nothing'}",
                 expected="a quantizer of the detector",
                 hint="compare the file with the checkpoint it was exported from",
             )
-        places.append(_Place(cut, site, turns[site]))
-        turns[site] += 1
+        places.append(_Place(cut, location, turns[location]))
+        turns[location] += 1
     return places
 
 
@@ -130,7 +130,7 @@ def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *
     Raises:
         ExportError: A quantizer of the file belongs to no quantizer of the detector.
     """
-    source = onnx.load(onnx_path)
+    source = read_onnx(onnx_path)
     model, cuts = cut_at_quantizers(source)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(),
@@ -139,15 +139,15 @@ def node_parity(detector: Detector, onnx_path: Path, batches: Sequence[Batch], *
         disabled_optimizers=ROUNDING_OPTIMIZERS,
     )
     with torch.inference_mode(), unshared(detector.module):
-        sites = dict(activation_quantizers(detector.module))
-        places = _places(cuts, named_quantizers(source), sites)
-        found = [NodeParity(reader_name(place.site)) for place in places]
-        with _captured_inputs(sites) as seen:
+        quantizers = dict(activation_quantizers(detector.module))
+        places = _places(cuts, named_quantizers(source), quantizers)
+        found = [NodeParity(reader_name(place.location)) for place in places]
+        with _captured_inputs(quantizers) as seen:
             device = next(detector.module.parameters()).device
             for batch in batches:
                 seen.clear()
                 detector.module(torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last))
-                _compare(session, places, found, sites=sites, seen=seen, images=batch.images)
+                _compare(session, places, found, quantizers=quantizers, seen=seen, images=batch.images)
     return found
 
 
@@ -156,23 +156,23 @@ def _compare(
     places: Sequence[_Place],
     found: Sequence[NodeParity],
     *,
-    sites: Mapping[str, TensorQuantizer],
+    quantizers: Mapping[str, TensorQuantizer],
     seen: Mapping[str, Sequence[torch.Tensor]],
     images: NDArray[np.float32],
 ) -> None:
-    """Feed the pieces with what torch's sites read in one forward, and count the codes that differ."""
+    """Feed the pieces with what torch's quantizers read in one forward, and count the codes that differ."""
     # the image itself is fed where the graph reads it unquantized, as a stem that only moves pixels does
     feeds = {value.name: images for value in session.get_inputs() if value.name == INPUT}
-    tensors = [seen[place.site][place.turn] for place in places]
+    tensors = [seen[place.location][place.turn] for place in places]
     for place, tensor in zip(places, tensors, strict=True):
-        feeds[place.cut.feed] = _array(sites[place.site].forward(tensor))  # past the hooks that capture
+        feeds[place.cut.feed] = _array(quantizers[place.location].forward(tensor))  # past the hooks that capture
         if place.cut.raw is not None:
             feeds[place.cut.raw] = _array(tensor)
     half = {value.name for value in session.get_inputs() if value.type == "tensor(float16)"}
     feeds = {name: value.astype(np.float16) if name in half else value for name, value in feeds.items()}
     outputs = session.run([place.cut.integers for place in places], feeds)
     for entry, place, tensor, codes in zip(found, places, tensors, outputs, strict=True):
-        steps = np.abs(codes.astype(np.int64) - _torch_codes(sites[place.site], tensor))
+        steps = np.abs(codes.astype(np.int64) - _torch_codes(quantizers[place.location], tensor))
         entry.elements += steps.size
         entry.different += int((steps > 0).sum())
         entry.max_steps = max(entry.max_steps, int(steps.max()))

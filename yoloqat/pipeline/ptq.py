@@ -45,6 +45,20 @@ def refuse_quantized(detector: Detector) -> None:
         )
 
 
+def refuse_settings(path: Path, quant: QuantConfig, method: MethodSpec) -> None:
+    """Check that none but the default settings came with a checkpoint, which is calibrated already.
+
+    Raises:
+        ConfigError: Others did, which would change nothing.
+    """
+    if quant != QuantConfig() or method != CalibrationConfig().method:
+        raise ConfigError(
+            f"quantization options came with '{path}', which is calibrated already",
+            expected="them with a float model only",
+            hint="leave the method and the quantization options out, or pass the .pt",
+        )
+
+
 class Ptq:
     """A detector with swapped layers and the statistics of its calibration images.
 

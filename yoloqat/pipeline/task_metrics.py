@@ -23,7 +23,7 @@ def check_task(info: ModelInfo, config: EvalConfig) -> None:
         raise ConfigError(
             f"rect is {config.rect} for the metrics of the task '{info.task}'",
             expected="the square letterbox",
-            hint="leave out --rect or --task-metrics",
+            hint="leave out `rect` or `task_metrics`",
         )
 
 

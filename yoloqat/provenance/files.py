@@ -35,7 +35,7 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"cannot write '{path}' ({reason})",
         expected="a writable path with enough free space",
-        hint="free space there or name another directory with --out",
+        hint="free space there or name another directory with `out`",
     )
 
 

@@ -202,7 +202,7 @@ def first_round(budget: Budget, costs: Mapping[str, float], sizes: Sequence[int]
         raise ConfigError(
             f"budget is {budget.share} and one batch of {sizes[order[0]]} images for {budget.items} items needs {needed:.3f}",
             expected="a budget for every item on one batch at least",
-            hint="raise --budget, or lower --batch",
+            hint="raise `budget`, or lower `batch`",
         )
     return found
 

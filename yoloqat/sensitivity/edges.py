@@ -91,27 +91,29 @@ def placeholders(edges: list[Edge], traced: Traced, executor: Executor) -> dict[
     by_place = {(edge.holder, id(edge.quantizer)): edge.name for edge in edges}
     readers = traced.readers()
     found: dict[str, list[int]] = {edge.name: [] for edge in edges}
-    for site in traced.placeholders():
-        quantizer = executor.quantizer(site)
-        places = [traced.nodes[reader].module for reader in readers[site.index]]
-        name = next((by_place[place] for place in _places(places, site, id(quantizer)) if place in by_place), None)
+    for placeholder in traced.placeholders():
+        quantizer = executor.quantizer(placeholder)
+        places = [traced.nodes[reader].module for reader in readers[placeholder.index]]
+        name = next(
+            (by_place[place] for place in _places(places, placeholder, id(quantizer)) if place in by_place), None
+        )
         if name is None:
             raise ModelError(
-                f"quantizer '{site.target}' is used in '{', '.join(places)}', which does not hold it",
+                f"quantizer '{placeholder.target}' is used in '{', '.join(places)}', which does not hold it",
                 expected="a layer or block that holds its quantizers",
                 hint="scan a model that yoloqat quantized",
             )
-        found[name].append(site.index)
+        found[name].append(placeholder.index)
     return {name: tuple(nodes) for name, nodes in found.items()}
 
 
-def _places(modules: list[str], site: Node, quantizer: int) -> Iterator[tuple[str, int]]:
+def _places(modules: list[str], placeholder: Node, quantizer: int) -> Iterator[tuple[str, int]]:
     """Yield where the holder may be: the readers' modules, then the modules around them, then the owner."""
     for module in modules:
         parts = module.split(".") if module else []
         for length in range(len(parts), -1, -1):
             yield ".".join(parts[:length]), quantizer
-    yield str(site.target).rpartition(".")[0], quantizer
+    yield str(placeholder.target).rpartition(".")[0], quantizer
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def make_items(edges: Sequence[Edge], config: ScanConfig) -> list[Item]:
     if config.granularity == GROUP:
         for name, patterns in (_parsed(text) for text in config.groups):
             if name in members:
-                raise ConfigError(f"group '{name}' is named twice", expected="one --group per name", hint="join them")
+                raise ConfigError(f"group '{name}' is named twice", expected="one group per name", hint="join them")
             holders = match_layers(patterns, {edge.holder for edge in edges})
             members[name] = [edge for edge in edges if edge.holder in holders]
     else:
@@ -69,7 +69,7 @@ def _parsed(text: str) -> tuple[str, list[str]]:
     if not name.strip() or not separator or not patterns:
         raise ConfigError(
             f"group is {text!r}",
-            expected="NAME=PATTERN,PATTERN with patterns as for --ignore",
+            expected="NAME=PATTERN,PATTERN with patterns as for `ignore`",
             hint="write e.g. neck=model.1[0-9]",
         )
     return name.strip(), patterns
@@ -113,7 +113,7 @@ def check_bits(edges: Sequence[Edge], config: ScanConfig) -> None:
         raise ConfigError(
             f"bits of the quantizer under test is {config.bits} in a model of {', '.join(map(str, widths))} bits",
             expected="fewer bits than the model's, or more",
-            hint="leave --bits out to switch quantizers off, or name another number",
+            hint="leave `ScanConfig.bits` out to switch quantizers off, or name another number",
         )
 
 

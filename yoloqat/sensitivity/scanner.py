@@ -165,7 +165,7 @@ class Scanner:
             raise DataError(
                 f"metric is '{scan.metric}' and no object of {dataset.labels_source} counts for it",
                 expected="objects of its class and size",
-                hint="choose another with --metric, or name other annotations",
+                hint="choose another with `metric`, or name other annotations",
             )
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
         self.batches = plan_scan(dataset, config, info=detector.info, device=device)

@@ -44,7 +44,7 @@ class ScanConfig:
             raise ConfigError(
                 f"granularity is {self.granularity!r} with {len(self.groups)} groups",
                 expected=f"groups with the granularity {GROUP!r} and with no other",
-                hint="name groups with --group NAME=PATTERN,PATTERN",
+                hint="write groups as NAME=PATTERN,PATTERN in `groups`",
             )
         if self.bits is not None:
             check_int("bits of the quantizer under test", self.bits, 2, 16)

@@ -122,7 +122,7 @@ class Study:
                 raise ConfigError(
                     f"study '{self.path}' was made with {name} {known.get(name)} and this run has {wanted.get(name)}",
                     expected="the same inputs",
-                    hint="name another directory with --out, or go back to what it was made with",
+                    hint="name another directory with `out`, or go back to what it was made with",
                 )
 
     @contextmanager
@@ -143,7 +143,7 @@ class Study:
         return OutputError(
             f"study '{self.path}' cannot be written ({error})",
             expected="a writable directory with free space on a local disk",
-            hint="make room or end what holds it and type the same line again, or name another directory with --out",
+            hint="make room or end what holds it and type the same line again, or name another directory with `out`",
         )
 
     def damaged(self, error: Exception) -> DataError:
@@ -151,7 +151,7 @@ class Study:
         return DataError(
             f"'{self.path}' is no study, or is damaged ({error})",
             expected="a file that `yoloqat sensitivity` wrote",
-            hint="remove it, or name another directory with --out",
+            hint="remove it, or name another directory with `out`",
         )
 
     @contextmanager

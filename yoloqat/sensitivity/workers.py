@@ -95,13 +95,13 @@ def check_workers(workers: int, *, device: str, threads: int, cores: int, device
         raise ConfigError(
             f"{workers} workers of {threads} threads each want {workers * threads} cores",
             expected=f"at most the {cores} cores of this machine",
-            hint="set --workers or --threads lower; each worker uses the threads that one process would",
+            hint="set `workers` or `threads` lower; each worker uses the threads that one process would",
         )
     if device != "cpu" and workers > devices:
         raise ConfigError(
             f"{workers} workers want a CUDA device each",
             expected=f"at most the {devices} devices of this machine",
-            hint="set --workers lower",
+            hint="set `workers` lower",
         )
 
 
@@ -112,7 +112,7 @@ Workers = Callable[[], None]
 @contextmanager
 def processes(job: Job, workers: int, study: Study, progress: Progress = silent) -> Iterator[Workers]:
     """Give local processes that share a study, which is open here to watch it, until the context ends."""
-    with ProcessPool(hint="scan without --workers to see why") as pool:
+    with ProcessPool(hint="scan without `workers` to see why") as pool:
         for number in range(workers):
             pool.start(partial(_serve, job, "cpu" if job.device == "cpu" else f"cuda:{number}"))
 

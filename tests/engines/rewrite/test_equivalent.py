@@ -38,7 +38,7 @@ def test_what_lies_between_quantized_layers_is_quantized():
 
 
 @pytest.mark.parametrize("highest", [127, 255])
-def test_twin_rounds_more_but_not_much(highest):
+def test_the_equivalent_graph_rounds_more_but_not_much(highest):
     model = c2f()
     ranges = measure_ranges(model, plan_equivalent(model).measured, IMAGES)
     graph = equivalent_graph(model, ranges, highest=highest)

@@ -71,5 +71,5 @@ def test_both_builds_compute_what_the_file_says(path, tmp_path):
     build = build_openvino(path, tmp_path / "model_openvino", split_above=0.0)
     assert len(build.precision.int8_convolutions) == 3
     np.testing.assert_allclose(OpenVINOPredictor(tmp_path / "model_openvino")(IMAGES)[0], expected, atol=0.02)
-    assert len(build_onnxruntime(path, tmp_path / "twin.onnx", [IMAGES]).precision.int8_convolutions) == 3
-    np.testing.assert_allclose(OnnxPredictor(tmp_path / "twin.onnx")(IMAGES)[0], expected, atol=0.3)
+    assert len(build_onnxruntime(path, tmp_path / "equivalent.onnx", [IMAGES]).precision.int8_convolutions) == 3
+    np.testing.assert_allclose(OnnxPredictor(tmp_path / "equivalent.onnx")(IMAGES)[0], expected, atol=0.3)

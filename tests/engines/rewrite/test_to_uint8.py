@@ -22,10 +22,10 @@ def run(model, images):
 @pytest.mark.parametrize("high", [0.5, 3.0], ids=["in range", "beyond amax"])
 def test_outputs_are_bit_identical(tiny, tight, high):
     model = tiny()
-    twin = to_uint8(model, tight=tight)
-    onnx.checker.check_model(twin.model, full_check=True)
+    made = to_uint8(model, tight=tight)
+    onnx.checker.check_model(made.model, full_check=True)
     images = np.random.default_rng(0).uniform(0, high, (1, 3, 16, 16)).astype(np.float32)
-    np.testing.assert_array_equal(run(model, images), run(twin.model, images))
+    np.testing.assert_array_equal(run(model, images), run(made.model, images))
 
 
 def test_negative_images_too_without_tightness(tiny, images):
@@ -57,16 +57,16 @@ def test_signed_zero_point_is_raised(tiny):
     for tensor in model.graph.initializer:
         if tensor.name == "second/z":
             tensor.CopyFrom(numpy_helper.from_array(np.array(-100, dtype=np.int8), "second/z"))
-    twin = to_uint8(model)
-    assert twin.zero_points["second/input/QuantizeLinear"] == 28
+    made = to_uint8(model)
+    assert made.zero_points["second/input/QuantizeLinear"] == 28
     images = np.random.default_rng(0).uniform(0, 1, (1, 3, 16, 16)).astype(np.float32)
-    np.testing.assert_array_equal(run(model, images), run(twin.model, images))
+    np.testing.assert_array_equal(run(model, images), run(made.model, images))
 
 
-def test_float_graph_and_twin_are_left_alone(tiny):
+def test_float_graph_and_equivalent_are_left_alone(tiny):
     model = tiny(quantized=False)
-    twin = to_uint8(model)
-    assert (twin.zero_points, twin.model) == ({}, model)
+    made = to_uint8(model)
+    assert (made.zero_points, made.model) == ({}, model)
     once = to_uint8(tiny())
     again = to_uint8(once.model)
     assert (again.zero_points, again.model) == ({}, once.model)

@@ -129,7 +129,7 @@ def test_parser_errors_name_their_nodes(trt, world, qdq_path, tmp_path):
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("Could not find any implementation for node first", "raise --workspace"),
+        ("Could not find any implementation for node first", "raise workspace_gib"),
         ("Requested amount of GPU memory could not be allocated: out of memory", "free memory on the GPU"),
         ("an unheard-of failure", "run the trtexec line with --verbose"),
     ],

@@ -12,10 +12,10 @@ import pytest
 from stand_in import World, make_tensorrt
 
 from yoloqat.cli import main
+from yoloqat.cli.tensorrt import main as build_alone
 from yoloqat.engines import open_engine
 from yoloqat.engines.dispatch import cuda_index
 from yoloqat.engines.tensorrt import TensorRTPredictor
-from yoloqat.engines.tensorrt.__main__ import main as build_alone
 from yoloqat.errors import DependencyError
 
 ENDS = ["--threads", "1"]
@@ -140,6 +140,18 @@ def test_without_torch(installed, tiny_onnx, tmp_path, capsys):
     assert counts in capsys.readouterr().out
     assert build_alone([str(tmp_path / "none.onnx"), "--out", str(tmp_path)]) == 2
     assert "cannot read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["yoloqat.cli.tensorrt", "yoloqat.engines.tensorrt"])
+def test_its_program_imports_no_torch_by_either_name(module):
+    code = (
+        "import runpy, sys; sys.modules.update(torch=None, ultralytics=None); sys.argv[1:] = ['none.onnx', '--dla', '-1'];"
+        f"runpy.run_module({module!r}, run_name='__main__')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("python -m yoloqat.cli.tensorrt: dla is -1; expected ")
+    assert ran.stderr.count("\n") == 1
 
 
 def test_recipe_builds_both_engines_for_the_runtime_that_is_named(tmp_path, monkeypatch):

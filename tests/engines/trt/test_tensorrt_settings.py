@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yoloqat.cli.tensorrt import add_arguments, options_from
 from yoloqat.engines.tensorrt import Span, TensorRTOptions, trtexec_lines
-from yoloqat.engines.tensorrt.arguments import add_arguments, options_from
 from yoloqat.engines.tensorrt.load import checked_tensorrt, load_tensorrt, version_of
 from yoloqat.engines.tensorrt.logs import hint_of
 from yoloqat.engines.tensorrt.profile import InputProfile, input_profile
@@ -176,10 +176,10 @@ def test_tensorrt_that_cannot_be_imported(tmp_path, monkeypatch):
     ("line", "hint"),
     [
         ("Requested amount of GPU memory (3 bytes) could not be allocated", "free memory"),
-        ("Could not find any implementation for node", "raise --workspace"),
+        ("Could not find any implementation for node", "raise `workspace_gib`"),
         ("CUDA initialization failure with error: 35", "nvidia-smi"),
         ("The engine plan file was generated on an incompatible compute capability", "on this machine anew"),
-        ("no optimization profile has been defined", "set --min-"),
+        ("no optimization profile has been defined", "set `TensorRTOptions.batch` or"),
     ],
 )
 def test_what_to_do_about_a_line(line, hint):

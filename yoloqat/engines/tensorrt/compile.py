@@ -51,7 +51,7 @@ def parse(trt: Any, builder: Any, recorder: Any, path: Path) -> tuple[Any, Any]:
         raise ModelError(
             f"TensorRT {trt.__version__} cannot parse '{path}' ({'; '.join(errors) or said(recorder)})",
             expected="operators and types that TensorRT has",
-            hint="export with another opset, or leave the named layer float with --ignore",
+            hint="export with another opset, or leave the named layer float with `ignore`",
         )
     return network, parser
 
@@ -86,7 +86,7 @@ def configure(trt: Any, builder: Any, profile: InputProfile, options: TensorRTOp
             raise EngineError(
                 f"TensorRT refuses the profile {profile.low} to {profile.high} of '{profile.name}'",
                 expected="shapes that the file allows",
-                hint="choose others with --min-, --opt- and --max-batch or -imgsz",
+                hint="choose others with `TensorRTOptions.batch` or `TensorRTOptions.imgsz`",
             )
     return config
 
@@ -96,7 +96,7 @@ def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
         raise EngineError(
             f"dla is {core}, this device has {builder.num_DLA_cores} deep learning accelerators",
             expected="the index of one, as Jetson Orin has",
-            hint="build without --dla",
+            hint="build without `dla`",
         )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core

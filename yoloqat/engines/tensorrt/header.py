@@ -110,7 +110,7 @@ def read_engine(path: Path) -> EngineFile:
         raise ModelError(
             f"'{path}' of {len(data)} bytes does not begin with a header and a plan",
             expected="an engine that yoloqat or Ultralytics built",
-            hint="build it with yoloqat build --engine tensorrt; a bare plan of trtexec says nothing of its classes",
+            hint="build it with `engine=tensorrt`; a bare plan of trtexec says nothing of its classes",
         )
     return EngineFile(metadata, plan, header_info(str(path), metadata))
 
@@ -139,6 +139,6 @@ def header_info(source: str, metadata: Mapping[str, Any]) -> ModelInfo:
             raise ModelError(
                 f"the header of '{source}' has the sizes {found!r:.120}",
                 expected="'batch' and 'imgsz' as (height, width)",
-                hint="build it again with yoloqat build --engine tensorrt",
+                hint="build it again with `engine=tensorrt`",
             ) from error
     return described_info(source, values | {"task": metadata.get("task")}, shape)

@@ -10,16 +10,19 @@ _KEPT = 400
 _CAUSES = (
     (
         r"out of memory|outofmemory|cudamalloc|allocat\w* fail|could not be allocated",
-        "free memory on the GPU, or lower --workspace or --max-batch",
+        "free memory on the GPU, or lower `workspace_gib` or the greatest batch",
     ),
-    (r"could not find any implementation|insufficient workspace|no implementation", "raise --workspace or --opt-level"),
+    (
+        r"could not find any implementation|insufficient workspace|no implementation",
+        "raise `workspace_gib` or `optimization_level`",
+    ),
     (
         r"no cuda-capable device|cuda initialization|insufficient driver|cuda driver",
         "check that `nvidia-smi` shows the GPU",
     ),
     (r"version|serializ\w+ engine .*mismatch|compiled for|compute capability", "build the engine on this machine anew"),
-    (r"optimization profile|profile dimension|dynamic", "set --min-, --opt- and --max-batch or -imgsz"),
-    (r"dla", "build without --dla"),
+    (r"optimization profile|profile dimension|dynamic", "set `TensorRTOptions.batch` or `TensorRTOptions.imgsz`"),
+    (r"dla", "build without `dla`"),
     (r"\btype|strongly", "export the model again; in a strongly typed network every type comes from the file"),
 )
 

@@ -48,7 +48,7 @@ def _span(what: str, fixed: int | None, asked: Span | None, source: str) -> Span
         raise ConfigError(
             f"'{source}' leaves the {what} open and no {what} is named ({what} is {asked})",
             expected="its least, usual and greatest value",
-            hint=f"set --min-{what}, --opt-{what} and --max-{what}",
+            hint=f"set `TensorRTOptions.{what}`",
         )
     return asked
 

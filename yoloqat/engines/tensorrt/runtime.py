@@ -117,7 +117,7 @@ class TensorRTPredictor:
             raise EngineError(
                 f"images have the shape {shape}",
                 expected=f"from {self._profile.low} to {self._profile.high}, as the engine was built",
-                hint="set --batch and --imgsz within, or build it for more",
+                hint="set `batch` and `imgsz` within, or build it for more",
             )
         if shape != self._warm:
             self._prepare(shape)

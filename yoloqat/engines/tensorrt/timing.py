@@ -24,7 +24,7 @@ def use_timing_cache(config: Any, path: Path) -> bool:
         raise EngineError(
             f"cannot read the timing cache '{path}' ({error.strerror or error})",
             expected="a file that an earlier build wrote, or none",
-            hint="name another with --timing-cache",
+            hint="name another with `timing_cache`",
         ) from error
     cache = config.create_timing_cache(kept) if kept else None
     if cache is not None and config.set_timing_cache(cache, False):

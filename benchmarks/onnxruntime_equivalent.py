@@ -1,6 +1,6 @@
 """The gain and cost of the equivalent graph for ONNX Runtime, beside the QDQ file it is made from, in one run on the same images.
 
-    python benchmarks/onnxruntime_twin.py runs/export/model.onnx --data coco.yaml
+    python benchmarks/onnxruntime_equivalent.py runs/export/model.onnx --data coco.yaml
 
 The baseline of accuracy is the QDQ file, which ONNX Runtime computes in float as it is written: QFloat. Times are interleaved,
 in milliseconds of the wall clock and of the processor (all threads), the latter little disturbed by neighbours. Rows: the QDQ
