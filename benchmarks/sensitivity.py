@@ -189,7 +189,7 @@ def _one(
     names = {}
     for label, budget in runs.items():
         run = Run(out / f"{args.mode}-{seed}", device, args.threads)  # one study: what is finished is not done again
-        options = ScanOptions(budget=budget, top=top, seed=seed)
+        options = ScanOptions(scan_cost=budget, top=top, seed=seed)
         results = run_scan(checkpoint, dataset, config, scan=scan, options=options, run=run).results
         names[label] = {item["name"]: item["effect"] for item in results["items"]}
         first = list(names[label])[:top]

@@ -1,10 +1,11 @@
-"""Which layers cost my model its accuracy? Calibrate, rank them by COCO mAP, and leave the worst in floating point.
+"""Which layers cost my model its accuracy? Calibrate, rank them by noise and COCO mAP, and leave the worst in floating point.
 
     python scripts/sensitivity.py yolov8n.pt --data coco.yaml --out runs/mine
 
-Takes every argument of `yoloqat sensitivity`, e.g. --budget 0.1 for a tenth of the exhaustive cost, or --workers 4. Results:
-OUT/scan/ (result.json, items.csv, effects.png, ignore.txt), and OUT/calibrate/model.safetensors with the layers of ignore.txt
-(--top of them, default 3) left float. An interrupted run goes on where it stopped when the same line is typed again.
+Takes every argument of `yoloqat sensitivity`, e.g. --mode noise for the noise alone, --scan-cost 0.1 for a tenth of the
+exhaustive cost, or --workers 4. Results: OUT/scan/ (result.json, items.csv, budget.png, effects.png, ignore.txt), and
+OUT/calibrate/model.safetensors with the layers of ignore.txt left float: those up to the knee of the noise curve, or as many as
+--max-drop needs. An interrupted run goes on where it stopped when the same line is typed again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ _SCAN_ALONE = (
     "--group",
     "--bits",
     "--metric",
+    "--scan-cost",
     "--budget",
+    "--map-top",
+    "--max-drop",
+    "--top",
+    "--fidelity-images",
     "--workers",
     "--ray",
     "--replay-memory",
@@ -29,12 +35,11 @@ _SCAN_ALONE = (
 
 
 def run(argv: list[str]) -> int:
-    """Scan, then calibrate without the most sensitive layers; return the exit code of the first step that fails."""
+    """Scan, then calibrate without the layers of the ignore-list; return the exit code of the first step that fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out", type=Path, default=Path("runs/sensitivity"), help="where results go (default: %(default)s)"
     )
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="items to leave float (default: %(default)s)")
     for option in _SCAN_ALONE:
         parser.add_argument(option, action="append", default=[], help=f"as for `yoloqat sensitivity {option}`")
     parser.add_argument("--base-bits", help="bits of the calibrated model (default: 8)")
@@ -47,7 +52,7 @@ def run(argv: list[str]) -> int:
     ]
     bits = [] if args.base_bits is None else ["--base-bits", args.base_bits]
     scan = args.out / "scan"
-    code = main(["sensitivity", *rest, *alone, *bits, "--top", str(args.top), "--out", str(scan)])
+    code = main(["sensitivity", *rest, *alone, *bits, "--out", str(scan)])
     if code:
         return code
     bits = [] if args.base_bits is None else ["--bits", args.base_bits]

@@ -16,6 +16,7 @@ from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.demo import LINES
 from yoloqat.cli.main import parsed
 from yoloqat.cli.next_line import next_line
+from yoloqat.pipeline import noise_budget
 
 Cli = Callable[..., Any]
 
@@ -104,8 +105,15 @@ def test_a_fine_tuned_checkpoint_is_exported_where_an_engine_runs_it(
 
 @pytest.mark.parametrize("calibrated_before", [True, False])
 def test_a_scan_says_how_to_calibrate_as_before_without_its_ignore_list(
-    cli: Cli, tiny_model: Path, tiny_data: TinyData, tmp_path: Path, *, calibrated_before: bool
+    cli: Cli,
+    tiny_model: Path,
+    tiny_data: TinyData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    calibrated_before: bool,
 ) -> None:
+    monkeypatch.setattr(noise_budget, "knee", lambda _points: 1)  # one block is worth it
     data = ("--data", tiny_data.yaml, "--batch", 5)
     calibration = ("--calib-images", 3, "--method", "percentile-99.9", "--quantize-head", "--ignore", "model.0")
     scan = ("--granularity", "block", "--top", 1)

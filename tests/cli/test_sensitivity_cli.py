@@ -45,8 +45,12 @@ def test_a_checkpoint_is_scanned_and_everything_is_written(cli: Cli, tiny_checkp
     assert (results["mode"], results["granularity"], results["evaluated_images"]) == ("leave-one-out", "block", 10)
     assert results["seconds"] > 0
     effects = [item["effect"] for item in results["items"]]
-    assert effects == sorted(effects, reverse=True)
     assert len(effects) == 8
+    told = [item["effect"] for item in results["items"] if item["decided"]]
+    assert effects[: len(told)] == sorted(told, reverse=True), "what mAP tells apart comes first"
+    shares = [item["share"] for item in results["items"][len(told) :]]
+    assert shares == sorted(shares, reverse=True), "what it cannot tell from zero follows by noise"
+    assert sum(item["share"] for item in results["items"]) == pytest.approx(1.0)
     for item in results["items"]:
         assert item.keys() >= REQUIRED
         low, high = item["effect_ci95"]
@@ -55,29 +59,34 @@ def test_a_checkpoint_is_scanned_and_everything_is_written(cli: Cli, tiny_checkp
         assert item["drop"] == pytest.approx(results["baseline"]["map50_95"] - item["map50_95"])
     assert results["state_unchanged"]
     assert results["summary"]["items"] == 8
-    assert set(results["summary"]["proxies"]) == {"sqnr_db", "nmse", "head_error", "fisher"}
-    assert {"study.db", "items.csv", "effects.png", "ignore.txt", "result.json"} <= set(ran.files)
+    assert set(results["summary"]["proxies"]) == {"sqnr_db", "nmse", "head_error", "fisher", "noise_share"}
+    assert {"study.db", "items.csv", "effects.png", "budget.png", "ignore.txt", "result.json"} <= set(ran.files)
     with (ran.directory / "items.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert [float(row["effect"]) for row in table] == effects
-    picture = cv2.imread(str(ran.directory / "effects.png"))
-    assert picture.shape[0] > 200
-    assert picture.std() > 10
+    for name in ("effects.png", "budget.png"):
+        picture = cv2.imread(str(ran.directory / name))
+        assert picture.shape[0] > 200
+        assert picture.std() > 10
     lines = (ran.directory / "ignore.txt").read_text().splitlines()
     named = [line for line in lines if not line.startswith("#")]
-    assert named == [layer for item in results["items"][:2] for layer in item["layers"]]
+    assert named == results["ignore"]
+    assert results["ignore_reason"] in lines[0]
 
 
 def test_the_ignore_list_is_taken_by_calibrate(
     cli: Cli, tiny_model: Path, tiny_checkpoint: Path, tiny_data: TinyData, small, tmp_path: Path
 ) -> None:
-    scanned = cli("sensitivity", tiny_checkpoint, *small, "--top", 1)
+    curve = cli("sensitivity", tiny_checkpoint, *small, "--top", 1).result["results"]["curve"]
+    limit = curve[-2]["expected_drop"]  # of the last point with a layer in INT8
+    assert limit < curve[0]["expected_drop"]
+    scanned = cli("sensitivity", tiny_checkpoint, *small, "--top", 1, "--max-drop", limit)
     line = scanned.out.strip().splitlines()[-1]
     assert re.match(r"next: yoloqat calibrate .*tiny\.pt --data .*data\.yaml .*--ignore @.*ignore\.txt ", line)
     data = ("--calib-images-dir", tiny_data.train, "--calib-images", 2, "--no-eval")
     ran = cli("calibrate", tiny_model, "--ignore", f"@{scanned.directory / 'ignore.txt'}", *data, out=tmp_path / "next")
     assert ran.code == 0, ran.err
-    floats = scanned.result["results"]["items"][0]["layers"]
+    floats = scanned.result["results"]["ignore"]
     assert floats
     assert not set(floats) & set(ran.result["results"]["layers"])
 
@@ -100,7 +109,7 @@ def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
     cli: Cli, tiny_checkpoint: Path, tiny_data
 ) -> None:
     line = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, "--batch", 1, "--top", 3)
-    ran = cli(*line, "--budget", 0.4)
+    ran = cli(*line, "--budget", 0.4)  # as it was called in 0.1.0
     assert ran.code == 0, ran.err
     found = ran.result["results"]["adaptive"]
     with sqlite3.connect(ran.directory / "study.db") as study:
@@ -122,7 +131,7 @@ def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
     with (ran.directory / "items.csv").open() as stream:
         assert [int(row["images"]) for row in csv.DictReader(stream)] == [item["images"] for item in items]
     assert re.search(r"effect.*95 % interval.*images.*tied", ran.out)
-    again = cli(*line, "--budget", 0.4)
+    again = cli(*line, "--scan-cost", 0.4)
     assert timeless(again.result["results"]) == timeless(ran.result["results"])
 
 
@@ -180,9 +189,10 @@ def test_a_study_of_other_inputs_is_refused(cli: Cli, tiny_checkpoint: Path, sma
         (("--bits", 8), "bits of the quantizer under test is 8 in a model of 8 bits"),
         (("--metric", "class:dog"), "metric is 'class:dog'; expected one of the classes box, disc, star"),
         (("--group", "stem"), "group is 'stem'; expected NAME=PATTERN,PATTERN"),
-        (("--budget", 2.0), "--budget is 2.0; expected a number from 0 to 1"),
-        (("--budget", 0.0), "budget is 0.0; expected a number above 0 and at most 1"),
-        (("--budget", 0.01), "budget is 0.01 and one batch of 8 images"),
+        (("--scan-cost", 2.0), "--scan-cost is 2.0; expected a number from 0 to 1"),
+        (("--scan-cost", 0.0), "scan_cost is 0.0; expected a number above 0 and at most 1"),
+        (("--map-top", 2), "map_top is 2 with mode 'leave-one-out'; expected it with mode 'noise' only"),
+        (("--max-drop", 2.0), "--max-drop is 2.0; expected a number from 0 to 1"),
         (("--workers", 999), "999 workers of 1 threads each want 999 cores"),
         (("--workers", 0), "--workers is 0; expected a whole number from 1 to 1024"),
         (("--top", 0), "--top is 0; expected a whole number from 1 to 10000000"),
@@ -208,7 +218,7 @@ def test_one_image_ends_in_effects_without_intervals(
     content = yaml.safe_load(tiny_data.yaml.read_text()) | {"val": str(listed)}
     data = tmp_path / "one.yaml"
     data.write_text(yaml.safe_dump(content))
-    for budget in ((), ("--budget", 1.0)):
+    for budget in ((), ("--scan-cost", 1.0)):
         ran = cli(
             "sensitivity",
             tiny_checkpoint,
@@ -227,7 +237,7 @@ def test_one_image_ends_in_effects_without_intervals(
 
 def test_a_damaged_study_ends_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
     line = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, "--granularity", "block", "--batch", 8)
-    scanned = cli(*line, "--budget", 0.9)
+    scanned = cli(*line, "--scan-cost", 0.9)
     assert scanned.code == 0, scanned.err
     study = scanned.directory / "study.db"
     whole = study.read_bytes()
@@ -250,7 +260,7 @@ def test_a_damaged_study_ends_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_
         other = sqlite3.connect(study)
         other.executescript(statement)
         other.close()
-        ran = cli(*line, "--budget", 0.9)
+        ran = cli(*line, "--scan-cost", 0.9)
         assert (ran.code, "Traceback" in ran.err) == (2, False), ran.err
         assert ran.err.strip().splitlines()[-1].startswith("yoloqat sensitivity: ")
         assert text in ran.err

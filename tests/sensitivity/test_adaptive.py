@@ -111,14 +111,16 @@ def test_a_budget_too_small_for_its_share_may_go_into_one_chunk_whole():
     assert (found.batches, found.cost) == ((0,), 11.0)
 
 
-def test_a_budget_too_small_for_one_chunk_is_refused():
-    with pytest.raises(ConfigError, match=r"budget is 0.1 and one batch of 4 images for 3 items needs 0.204"):
-        first_round(Budget(0.1, 3, 18), COSTS, SIZES, [0, 1])
+def test_a_budget_too_small_for_one_chunk_takes_one():
+    budget = Budget(0.1, 3, 18)
+    found = first_round(budget, COSTS, SIZES, [0, 1])
+    assert (found.batches, found.items) == ((0,), tuple(COSTS))
+    assert found.cost == 11.0 > budget.forwards
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, "0.1"])
 def test_a_budget_is_a_share(share):
-    with pytest.raises(ConfigError, match=f"budget is {share!r}; expected a number above 0 and at most 1"):
+    with pytest.raises(ConfigError, match=f"scan_cost is {share!r}; expected a number above 0 and at most 1"):
         Budget(share, 1, 1)
 
 

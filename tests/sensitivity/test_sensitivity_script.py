@@ -19,14 +19,18 @@ def recipe(monkeypatch):
 
 def test_what_costs_most_is_left_float(recipe, tiny_model, tiny_data, tmp_path):
     common = ["--data", str(tiny_data.yaml), "--calib-images-dir", str(tiny_data.train), "--calib-images", "2"]
-    line = [str(tiny_model), *common, "--threads", "1", "--granularity", "block", "--base-bits", "5", "--top", "1"]
+    line = [str(tiny_model), *common, "--threads", "1", "--granularity", "block", "--base-bits", "5", "--mode", "noise"]
+
+    def results(step: str) -> dict:
+        return json.loads((tmp_path / step / "result.json").read_text())["results"]
+
     assert recipe([*line, "--out", str(tmp_path)]) == 0
-    scan, calibrated = (
-        json.loads((tmp_path / step / "result.json").read_text())["results"] for step in ("scan", "calibrate")
-    )
-    worst = scan["items"][0]["layers"]
-    assert worst
-    assert not set(worst) & set(calibrated["layers"])
+    every = set(results("calibrate")["layers"]) | set(results("scan")["ignore"])
+    limit = results("scan")["curve"][-2]["expected_relative_drop"]  # of the last point with a layer in INT8
+    assert recipe([*line, "--max-drop", str(limit), "--overwrite", "--out", str(tmp_path)]) == 0
+    floating = set(results("scan")["ignore"])
+    assert floating
+    assert set(results("calibrate")["layers"]) == every - floating
     assert (
         json.loads((tmp_path / "calibrate" / "result.json").read_text())["config"]["quantization"]["weights"]["bits"]
         == 5

@@ -50,7 +50,7 @@ def _prepared(
         def work() -> Outcome:
             outcome = command.run(args, run)
             results = outcome.results | options.skipped_count(args)
-            return replace(outcome, results=results, notes=options.skipped_line(args))
+            return replace(outcome, results=results, notes=[*outcome.notes, *options.skipped_line(args)])
 
         yield _Work(work, str(device), threads, run.forget_parts)
 

@@ -1,12 +1,15 @@
-"""Rank layers, quantizers or blocks by what they cost in COCO mAP, with intervals.
+"""Find the layers that make the noise: a noise budget without labels, and the drop of COCO mAP with intervals.
 
-In the default mode leave-one-out everything is quantized but the quantizers under test, and the effect is the mAP won back; in
-one-at-a-time nothing else is quantized, and the effect is the mAP lost. Only what lies behind the switched quantizers is computed
-again, so that a scan costs less than half of one evaluation per item and gives the same numbers to the last bit.
+Every run begins with the noise budget: each quantizer and each layer alone in the float model, and its share of the noise d of
+the raw outputs. The shares add up to 100 %, and they tell layers apart where mAP says "tied". --mode noise ends there: 16 to 64
+images suffice and need no labels (--images DIR). Otherwise a scan follows. In the default mode leave-one-out everything is
+quantized but the quantizers under test, and the effect is the mAP won back; in one-at-a-time nothing else is quantized, and the
+effect is the mAP lost. Items whose effect is tied with zero follow the others by their share of the noise.
 
 Every finished piece is kept in DIR/study.db: the same line goes on after any interruption, and several processes may run it
-at once. --budget 0.1 spends a tenth of what an evaluation per item would cost, on the images where the ranking is
-undecided. Writes items.csv, effects.png and ignore.txt, which calibrate --ignore @DIR/ignore.txt takes.
+at once. --scan-cost 0.1 spends a tenth of what an evaluation per item would cost, on the images where the ranking is
+undecided. Writes items.csv, budget.png, effects.png and ignore.txt: the layers up to the knee of the noise curve, or those that
+bring the expected drop within --max-drop, for calibrate --ignore @DIR/ignore.txt.
 """
 
 from __future__ import annotations
@@ -22,11 +25,14 @@ from yoloqat.cli.next_line import next_line
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.detectors.detector import Detector
+from yoloqat.errors import ConfigError
+from yoloqat.pipeline.noise_budget import BUDGET_CHART
+from yoloqat.pipeline.noise_mode import MAP_STUDY, run_noise_budget
 from yoloqat.pipeline.ptq import Ptq, refuse_settings
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, run_scan
-from yoloqat.pipeline.tables import ranking_table
-from yoloqat.sensitivity.settings import GRANULARITIES, GROUP, MODES, ScanConfig
+from yoloqat.pipeline.tables import noise_table, ranking_table
+from yoloqat.sensitivity.settings import GRANULARITIES, GROUP, MODES, NOISE, ScanConfig
 
 CHECKPOINT = "model.safetensors"
 
@@ -39,7 +45,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="calibrated .safetensors, or an Ultralytics .pt, which is calibrated first",
     )
     group = parser.add_argument_group("scan")
-    add_field(group, ScanConfig, "mode", "leave one out, or switch one on at a time", choices=MODES)
+    add_field(group, ScanConfig, "mode", "leave one out, switch one on at a time, or the noise alone", choices=MODES)
     add_field(group, ScanConfig, "granularity", "what is switched", choices=GRANULARITIES[:-1])
     group.add_argument(
         "--group",
@@ -63,11 +69,25 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
     )
     group.add_argument(
-        "--budget", type=float, metavar="F", help="share of the cost of one evaluation per item to spend"
+        "--scan-cost", type=float, metavar="F", help="share of the cost of one evaluation per item to spend"
+    )
+    group.add_argument("--budget", dest="scan_cost", type=float, help=argparse.SUPPRESS)  # the name of 0.1.0
+    group.add_argument(
+        "--map-top",
+        type=int,
+        default=0,
+        metavar="K",
+        help="with --mode noise: measure the mAP drop of the first K items",
+    )
+    group.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="X",
+        help="expected drop of mAP that ignore.txt brings the model within; without labels a share of the float mAP",
     )
     add_field(group, ScanOptions, "workers", "local processes, or workers of --ray")
     group.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster; 'local' starts one on this machine")
-    add_field(group, ScanOptions, "top", "items that the ignore-list names", metavar="K")
+    add_field(group, ScanOptions, "top", "items whose order must be sure", metavar="K")
     group.add_argument(
         "--replay-memory",
         type=int,
@@ -77,6 +97,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_data(parser)
     options.add_evaluation(parser)
+    options.add_fidelity(parser)
     options.add_calibration(parser)
     group = parser.add_argument_group("calibration of a .pt")
     group.add_argument(
@@ -97,26 +118,54 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         metric=args.metric,
     )
     settings = ScanOptions(
-        budget=args.budget,
+        scan_cost=args.scan_cost,
         workers=args.workers,
         ray=args.ray,
         memory=args.replay_memory << 20,
         top=args.top,
         seed=args.seed,
+        fidelity_images=args.fidelity_images,
+        max_drop=args.max_drop,
     )
-    dataset = options.required_dataset(args)
+    noise = scan.mode == NOISE
+    dataset = options.dataset(args) if noise and options.unlabelled(args) else options.required_dataset(args)
+    if args.map_top and not noise:
+        raise ConfigError(
+            f"map_top is {args.map_top} with mode '{scan.mode}'",
+            expected=f"it with mode '{NOISE}' only",
+            hint=f"set `mode` to {NOISE}, or leave out `map_top`",
+        )
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
     checkpoint = _checkpoint(args, detector, config, run)
-    found = run_scan(checkpoint, dataset, config, scan=scan, options=settings, run=run)
-    results = found.results
+    if noise or dataset is None:
+        images = options.comparison_records(args, dataset)
+        results = run_noise_budget(
+            checkpoint,
+            images,
+            config,
+            scan=scan,
+            options=settings,
+            run=run,
+            dataset=dataset,
+            map_top=args.map_top,
+        )
+        table, charts = noise_table(args.model.name, results), [BUDGET_CHART]
+    else:
+        results = run_scan(checkpoint, dataset, config, scan=scan, options=settings, run=run).results
+        table, charts = ranking_table(args.model.name, results), [BUDGET_CHART, CHART]
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     used: dict[str, Any] = {"evaluation": to_dict(config), "scan": to_dict(scan), "options": vars(settings)}
     if checkpoint != args.model:
         used |= {"quantization": to_dict(options.quant_config(args)), "method": args.method}
-    files = [STUDY, TABLE, CHART, IGNORE]
-    lines = [_next_line(args, detector, run.out / IGNORE)]
-    return Outcome(used, results, inputs, [ranking_table(args.model.name, results)], files, lines)
+    files = [STUDY, TABLE, *charts, IGNORE]
+    lines = [_next_line(args, detector, run.out / IGNORE)] if results["ignore"] else []
+    return Outcome(used, results, inputs, [table], files, lines, notes=[f"ignore.txt: {_listed(results)}"])
+
+
+def _listed(results: dict[str, Any]) -> str:
+    count = len(results["ignore"])
+    return f"{count} layer{'' if count == 1 else 's'}, {results['ignore_reason']}"
 
 
 def _next_line(args: argparse.Namespace, detector: Detector, ignore: Path) -> str:
@@ -158,6 +207,9 @@ COMMAND = Command(
     __doc__ or "",
     _arguments,
     _run,
-    files=(STUDY, f"{STUDY}-wal", f"{STUDY}-shm", TABLE, CHART, IGNORE, CHECKPOINT),
-    continues=("budget", "workers", "ray", "replay_memory"),
+    files=(
+        *(f"{study}{end}" for study in (STUDY, MAP_STUDY) for end in ("", "-wal", "-shm")),
+        *(TABLE, CHART, BUDGET_CHART, IGNORE, CHECKPOINT),
+    ),
+    continues=("scan_cost", "workers", "ray", "replay_memory", "map_top", "max_drop"),
 )

@@ -227,7 +227,7 @@ def suppressed(
     Raises:
         ModelError: The output has an unfit shape, holds NaN or infinity, or names a class that the model has not.
     """
-    _check_raw(raw, info, batch)
+    check_raw(raw, info, batch)
     suppress = rotated_nms if info.task == "obb" else non_max_suppression
     kept = suppress(
         raw, classes=info.classes, conf=config.conf, iou=config.nms_iou, max_det=config.max_det, end2end=info.end2end
@@ -258,7 +258,12 @@ def _check_classes(kept: list[NDArray[np.float32]], info: ModelInfo) -> None:
         )
 
 
-def _check_raw(raw: NDArray[np.float32], info: ModelInfo, batch: Batch) -> None:
+def check_raw(raw: NDArray[np.float32], info: ModelInfo, batch: Batch) -> None:
+    """Check the first raw output of a batch.
+
+    Raises:
+        ModelError: It has an unfit shape, or holds NaN or infinity.
+    """
     fits = raw.ndim == 3 and len(raw) == len(batch.records)
     more = 0 if info.end2end or not fits else raw.shape[1] - 4 - info.classes  # masks, keypoints or angles
     if not fits or (raw.shape[2] < 6 if info.end2end else more < 0 or (more > 0 and info.task == "detect")):

@@ -6,28 +6,33 @@ import csv
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
-from yoloqat.datasets import DetectionDataset, warn_of_names
+from yoloqat.datasets import DetectionDataset, spread, warn_of_names
+from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.detectors import torch_threads
 from yoloqat.errors import CheckFailedError
+from yoloqat.pipeline.noise_budget import budget_results, complete_budget, draw, ignore_list, item_noise, measure_noise
 from yoloqat.pipeline.run import Run, dataset_hash
 from yoloqat.progress import Progress, note
 from yoloqat.provenance import environment, write_text
 from yoloqat.quant import state_digest
 from yoloqat.report.bars import Bar, draw_bars
+from yoloqat.results import number
 from yoloqat.sensitivity.adaptive import Budget
 from yoloqat.sensitivity.items import BASE, item_is_finer
-from yoloqat.sensitivity.proxies import Noise, edge_noise, joined
+from yoloqat.sensitivity.noise import OTHERS, NoiseBudget, NoiseScan
+from yoloqat.sensitivity.proxies import Noise, edge_noise, joined, rank_correlation
 from yoloqat.sensitivity.ranking import (
     RankedItem,
     bootstrapped,
@@ -55,20 +60,24 @@ class ScanOptions:
     """How a scan is run; none of these changes a number of an item on an image.
 
     Attributes:
-        budget: Share of the exhaustive naive cost that may be spent; None scans everything.
+        scan_cost: Share of the exhaustive naive cost that may be spent; None scans everything.
         workers: Local processes, or workers of the Ray cluster.
         ray: Address of a Ray cluster, ``"local"`` for a new one on this machine, None for none.
         memory: Bytes of values that a replay keeps between items.
-        top: Items that the bootstrap is run for and the ignore-list names.
+        top: Items that the bootstrap is run for, and whose order the noise budget settles.
         seed: Seeds the resamples and the order of the images of an adaptive scan.
+        fidelity_images: Images that the noise is measured on at most, where labels are scored too.
+        max_drop: The expected drop that the ignore-list brings the model within; None takes the knee of the noise curve.
     """
 
-    budget: float | None = None
+    scan_cost: float | None = None
     workers: int = 1
     ray: str | None = None
     memory: int = MEMORY
     top: int = 10
     seed: int = 0
+    fidelity_images: int = COMPARED
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +101,8 @@ def run_scan(
     scan: ScanConfig,
     options: ScanOptions,
     run: Run,
+    only: tuple[str, ...] | None = None,
+    file: str = STUDY,
 ) -> ScanResult:
     """Scan a calibrated checkpoint; a scan of the same inputs that was interrupted goes on.
 
@@ -102,6 +113,8 @@ def run_scan(
         scan: What to switch, and what to measure.
         options: How to run it.
         run: Where the study lies, device, threads.
+        only: Names of the items to scan, without a noise budget of their own; None scans all.
+        file: Name of the study's file.
 
     Raises:
         ConfigError: The study in ``run.out`` was made of other inputs, or a setting does not fit.
@@ -109,9 +122,9 @@ def run_scan(
         YoloqatError: As :class:`~yoloqat.sensitivity.scanner.Scanner`.
     """
     start = time.perf_counter()
-    job = Job(checkpoint, dataset, config, scan, run.out / STUDY, {}, str(run.device), run.threads, options.memory)
-    if options.budget is not None:
-        Budget(options.budget, 1, 1)  # refuse an unfit one before the long part
+    job = Job(checkpoint, dataset, config, scan, run.out / file, {}, str(run.device), run.threads, options.memory, only)
+    if options.scan_cost is not None:
+        Budget(options.scan_cost, 1, 1)  # refuse an unfit one before the long part
     check_int("workers", options.workers, 1)
     check_int("top", options.top, 1)
     check_int("memory", options.memory, 1)
@@ -132,8 +145,19 @@ def run_scan(
         try:
             job = replace(job, inputs=inputs)
             noises, shares = _noises(study, scanner), _shares(study, scanner)
+            budget, noise_scan = None, None
+            if only is None:
+                noise_scan = NoiseScan(
+                    scanner.detector,
+                    spread(dataset.images, options.fidelity_images),
+                    config=config,
+                    scan=scan,
+                    device=run.device,
+                    memory=options.memory,
+                )
+                budget = measure_noise(study, noise_scan, first=options.top, run=run)
             with _workers(job, options, study, scanner, _with_leaders(study, scanner, run.progress)) as workers:
-                if options.budget is None:
+                if options.scan_cost is None:
                     rounds = None
                     study.want(scanner.names, range(len(scanner.batches)))
                     workers()
@@ -142,11 +166,11 @@ def run_scan(
                         study,
                         scanner,
                         workers,
-                        share=options.budget,
+                        share=options.scan_cost,
                         first=options.top,
                         seed=options.seed,
                         costs=shares,
-                        nmse={name: noise.nmse for name, noise in noises.items()},
+                        priors=_priors(noises, budget),
                     )
             chosen = None if rounds is None else batches_of(rounds.rounds)
             known = measured(study, scanner)
@@ -155,7 +179,11 @@ def run_scan(
                 ranking = bootstrapped(ranking, study, known, first=options.top, seed=options.seed)
             else:
                 ranking = with_posterior(ranking, rounds.posterior)
+            if budget is not None:
+                ranking = tied_by_share(ranking, budget, first=0 if rounds is None else rounds.first)
             results = _results(study, scanner, dataset, ranking, rounds)
+            if budget is not None and noise_scan is not None:
+                results |= _with_budget(results, study, noise_scan, budget, ranking, options, run)
             results["timing"] = _timing(study, ranking, intervals=known.seconds, shares=shares)
         finally:
             study.close()
@@ -166,8 +194,69 @@ def run_scan(
                 hint="report this as a defect",
             )
     results |= {"state_hash": before, "state_unchanged": True, "seconds": time.perf_counter() - start}
-    _write(ranking, results, run.out, top=options.top)
+    if only is None:
+        _write(ranking, results, run.out)
     return ScanResult(results, ranking)
+
+
+def _priors(noises: Mapping[str, Noise], budget: NoiseBudget | None) -> list[dict[str, float]]:
+    """Return the squares of what rises with an item's effect, by item."""
+    found = [{name: noise.nmse for name, noise in noises.items()}]
+    if budget is not None:
+        found.append({name: budget.d(name).value ** 2 for name in noises})
+    return found
+
+
+def _with_budget(
+    results: dict[str, Any],
+    study: Study,
+    scan: NoiseScan,
+    budget: NoiseBudget,
+    ranking: Sequence[RankedItem],
+    options: ScanOptions,
+    run: Run,
+) -> dict[str, Any]:
+    """Draw the noise budget and write the ignore-list; return the results that it adds or changes."""
+    map_float = results["baseline"]["map50_95"]
+    order = sorted(ranking, key=lambda entry: entry.interval[1] < 0)  # what floating surely harms comes last
+    measured_budget = complete_budget(
+        study,
+        scan,
+        budget,
+        [*(entry.item for entry in order), *(item for item in scan.items if item.name == OTHERS)],
+        run=run,
+        map_float=map_float,
+        max_drop=options.max_drop,
+    )
+    quantized = results["quantized"]["map50_95"]
+    figures = f"mAP {number(map_float)} float, {number(quantized)} quantized"
+    draw(measured_budget, run.out, f"noise budget on {budget.images} images, {figures}; a larger share is worse")
+    write_text(run.out / IGNORE, ignore_list(measured_budget))
+    own = item_noise(budget)
+    effects = [entry.estimate for entry in ranking]
+    shares = [own[entry.item.name]["share"] or 0.0 for entry in ranking]
+    proxies = results["summary"]["proxies"] | {"noise_share": rank_correlation(shares, effects)}
+    return {
+        **budget_results(measured_budget, map_float),
+        "items": [item | own[item["name"]] for item in results["items"]],
+        "summary": results["summary"] | {"proxies": proxies},
+    }
+
+
+def tied_by_share(ranking: Sequence[RankedItem], budget: NoiseBudget, *, first: int) -> list[RankedItem]:
+    """Return a ranking in which the items that mAP cannot tell from zero follow the others, by falling share of the noise.
+
+    Args:
+        ranking: By falling effect.
+        budget: Of the same items.
+        first: Items that keep their places: those that an adaptive scan looked for.
+    """
+    shares = {name: found.value for name, found in budget.shares().items()}
+    rest = ranking[first:]
+    undecided = [entry for entry in rest if entry.interval[0] <= 0.0 <= entry.interval[1]]
+    undecided.sort(key=lambda entry: (-np.nan_to_num(shares[entry.item.name]), entry.item.name))
+    names = {entry.item.name for entry in undecided}
+    return [*ranking[:first], *(entry for entry in rest if entry.item.name not in names), *undecided]
 
 
 def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: str) -> dict[str, Any]:
@@ -305,30 +394,30 @@ def _timing(
     }
 
 
-def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path, *, top: int) -> None:
-    """Write the table, the chart and the ignore-list."""
-    items = results["items"]
-    if items:
-        buffer = io.StringIO()
-        columns = [name for name in items[0] if name not in ("quantizers", "layers") and "_ci95" not in name]
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*columns, "effect_low", "effect_high", "quantizers"])
-        for item in items:
-            writer.writerow(
-                [*(item[name] for name in columns), *(item["effect_ci95"] or ("", "")), " ".join(item["quantizers"])]
-            )
-        write_text(out / TABLE, buffer.getvalue())
+def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path) -> None:
+    """Write the table and the chart of effects."""
+    write_items(results["items"], out / TABLE)
     bars = [Bar(entry.item.name, entry.estimate, *entry.interval) for entry in ranking]
     title = f"{results['mode']}, {results['granularity']}, {results['evaluated_images']} images"
-    draw_bars(bars, out / CHART, title=title, axis=f"effect on {results['metric']}, 95 % interval")
-    write_text(out / IGNORE, ignore_list(ranking[:top]))
+    draw_bars(
+        bars, out / CHART, title=title, axis=f"effect on {results['metric']}, 95 % interval; a larger one is worse"
+    )
 
 
-def ignore_list(ranking: Sequence[RankedItem]) -> str:
-    """Return the layers of some items, one per line, in the form that ``--ignore @FILE`` takes."""
-    lines = [f"# the first {len(ranking)} items of the ranking"]
-    for entry in ranking:
-        low, high = entry.interval
-        lines.append(f"# {entry.item.name}: effect {entry.estimate:+.5f} [{low:+.5f}, {high:+.5f}]")
-        lines += entry.item.layers or ["# (inside the forward of a block; no layer to ignore)"]
-    return "\n".join(dict.fromkeys(lines)) + "\n"
+def write_items(items: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write items as a CSV file: intervals as two columns, lists joined by blanks.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if not items:
+        return
+    buffer = io.StringIO()
+    plain = [name for name in items[0] if name not in ("quantizers", "layers") and "_ci95" not in name]
+    intervals = [name.removesuffix("_ci95") for name in items[0] if name.endswith("_ci95")]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*plain, *(f"{name}_{end}" for name in intervals for end in ("low", "high")), "quantizers"])
+    for item in items:
+        ends = [end for name in intervals for end in (item.get(f"{name}_ci95") or ("", ""))]
+        writer.writerow([*(item.get(name) for name in plain), *ends, " ".join(item["quantizers"])])
+    write_text(path, buffer.getvalue())

@@ -95,7 +95,7 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
             interval(item["effect_ci95"]),
             str(item["images"]),
             str(item["tied_with"]),
-            number(item["sqnr_db"], 1),
+            percent(item.get("share")),
         )
         for item in results["items"][:SHOWN_ITEMS]
     )
@@ -104,15 +104,62 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
     rest = f"; the others would need {needed['median']} images (median)" if needed and needed["median"] else ""
     proxies = ", ".join(f"{name} {value:+.2f}" for name, value in summary["proxies"].items() if value is not None)
     decided = f"{summary['differ_from_zero']} of {summary['items']} items differ from zero{rest}"
+    adaptive = results["adaptive"]
+    if adaptive is not None and adaptive["spent"] > adaptive["budget"]:
+        spent = f"{adaptive['spent']:.2g} was spent"
+        decided += f"\na scan cost of {adaptive['budget']:g} is less than one batch of images takes: {spent}"
     hidden = len(results["items"]) - len(rows)
     if hidden > 0:
         decided += f"\n{hidden} more items are in items.csv"
     return Table(
         f"{title}, {results['mode']}, {results['evaluated_images']} images, effect on {results['metric']}",
-        (results["granularity"], "rank", "effect", "95 % interval", "images", "tied", "SQNR dB"),
+        (results["granularity"], "rank", "effect", "95 % interval", "images", "tied", "noise"),
         rows,
-        f"{decided}\nrank correlation with: {proxies}",
+        f"{decided}\nrank correlation with: {proxies}\n{budget_line(results)}",
     )
+
+
+def noise_table(title: str, results: dict[str, Any]) -> Table:
+    """Return the noisiest items of ``sensitivity --mode noise`` with their shares.
+
+    Args:
+        title: The model.
+        results: Of ``sensitivity``.
+    """
+    scored = "evaluated_images" in results
+    rows, sum_of_shares = [], 0.0
+    for item in results["items"][:SHOWN_ITEMS]:
+        sum_of_shares += item["share"] or 0.0
+        cells = (item["name"], noise_cell(item), percent(item["share"]), percent(sum_of_shares))
+        rows.append((*cells, *([f"{signed(item['drop'])} {interval(item['effect_ci95'])}"] if scored else [])))
+    columns = (results["granularity"], "d alone, 95 % interval", "share", "sum")
+    hidden = len(results["items"]) - len(rows)
+    lines = [f"{hidden} more items are in items.csv"] if hidden > 0 else []
+    heading = f"{title}, noise budget on {results['images']} images; a larger share is worse"
+    caption = "\n".join([*lines, budget_line(results), *curve_lines(results)])
+    return Table(heading, (*columns, *(["mAP drop alone"] if scored else [])), tuple(rows), caption)
+
+
+def budget_line(results: dict[str, Any]) -> str:
+    """Return the noise of the whole, what the budget predicts of it, and what weights and activations make alone."""
+    parts = [f"d {noise_cell(results)}", f"predicted by the sum of squares {number(results['d_predicted'], 3)}"]
+    parts += [f"{name} alone {number(results[name]['d'], 3)}" for name in ("weights", "activations")]
+    return ", ".join(parts)
+
+
+def curve_lines(results: dict[str, Any]) -> list[str]:
+    """Return the measured points of a noise curve, one line each."""
+    other = "other " if results["curve_held_out"] else "the same "
+    lines = [f"first items float, d measured on {results['curve_images']} {other}images, multiply-adds in INT8:"]
+    for point in results["curve"]:
+        if point.get("d") is not None:
+            lines.append(f"  {point['items']:3}  d {noise_cell(point)}  {percent(point['int8_mac_share'])}")
+    return lines
+
+
+def percent(share: float | None) -> str:
+    """Return a share for a table; a dash where there is none."""
+    return "-" if share is None else f"{100.0 * share:.1f} %"
 
 
 def training_table(title: str, results: dict[str, Any]) -> Table:

@@ -58,7 +58,7 @@ class Budget:
         """Check the values."""
         if not isinstance(self.share, int | float) or not 0.0 < self.share <= 1.0:
             raise ConfigError(
-                f"budget is {self.share!r}", expected="a number above 0 and at most 1", hint="write e.g. 0.1"
+                f"scan_cost is {self.share!r}", expected="a number above 0 and at most 1", hint="write e.g. 0.1"
             )
         check_int("items", self.items, 1)
         check_int("images", self.images, 1)
@@ -183,27 +183,19 @@ class Round:
 
 
 def first_round(budget: Budget, costs: Mapping[str, float], sizes: Sequence[int], order: Sequence[int]) -> Round:
-    """Return the round in which every item runs.
+    """Return the round in which every item runs: on one batch at least, also where the budget does not suffice for it.
 
     Args:
         budget: What may be spent.
         costs: Share of a forward that each item costs, the base's opposite among them.
         sizes: Images of each batch.
         order: Batches in the order they are taken.
-
-    Raises:
-        ConfigError: The budget does not suffice for a single batch.
     """
     found = _taken(tuple(costs), ROUNDS[0] * budget.forwards, costs, sizes, order)
     if not found.batches:
         found = _taken(tuple(costs), budget.forwards, costs, sizes, order[:1])
-    if not found.batches:
-        needed = sizes[order[0]] * (1 + sum(costs.values())) / (budget.items * budget.images)
-        raise ConfigError(
-            f"budget is {budget.share} and one batch of {sizes[order[0]]} images for {budget.items} items needs {needed:.3f}",
-            expected="a budget for every item on one batch at least",
-            hint="raise `budget`, or lower `batch`",
-        )
+    if not found.batches:  # the least that works, whatever it costs
+        return _taken(tuple(costs), math.inf, costs, sizes, order[:1])
     return found
 
 

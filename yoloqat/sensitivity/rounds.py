@@ -64,7 +64,7 @@ def run_rounds(
     first: int,
     seed: int,
     costs: Mapping[str, float],
-    nmse: Mapping[str, float],
+    priors: Sequence[Mapping[str, float]],
 ) -> Rounds:
     """Scan adaptively.
 
@@ -78,10 +78,10 @@ def run_rounds(
         first: Number of the most sensitive items that are looked for.
         seed: Seeds the order of the images, and the draws.
         costs: Share of a forward that each item costs.
-        nmse: Normalised squared quantization error of each item's tensors.
+        priors: Squares of what rises with an item's effect, by item, such as the error of its tensors.
 
     Raises:
-        ConfigError: The budget is no share, or does not suffice for a single batch.
+        ConfigError: The budget is no share.
     """
     sizes = [len(batch.records) for batch in scanner.batches]
     budget = Budget(share, len(scanner.items), sum(sizes))
@@ -118,7 +118,7 @@ def run_rounds(
         done.append(one)
         study.want([BASE, *one.items], one.batches)
         workers()
-        posterior = estimate(evidence(study, scanner, done, nmse, seed=seed), first=first)
+        posterior = estimate(evidence(study, scanner, done, priors, seed=seed), first=first)
     assert posterior is not None  # noqa: S101 - the first round ran
     return Rounds(tuple(done), posterior, budget, first)
 
@@ -129,7 +129,7 @@ def _note(one: Round) -> dict[str, Any]:
 
 
 def evidence(
-    study: Study, scanner: Scanner, rounds: Sequence[Round], nmse: Mapping[str, float], *, seed: int
+    study: Study, scanner: Scanner, rounds: Sequence[Round], priors: Sequence[Mapping[str, float]], *, seed: int
 ) -> Evidence:
     """Return what some rounds found.
 
@@ -151,7 +151,8 @@ def evidence(
         common = [results[batch].head_error for batch in rounds[0].batches]
         head_errors[index] = math.fsum(common) / len(common)
     # losses rise with the size of errors rather than with their squares
-    proxies = np.sqrt(np.maximum(np.stack([head_errors, [nmse[name] for name in names]], axis=1), _FAINTEST))
+    known_before = [[prior[name] for name in names] for prior in priors]
+    proxies = np.sqrt(np.maximum(np.stack([head_errors, *known_before], axis=1), _FAINTEST))
     measured_effects = with_least_error(found)
     effects, errors = (np.array([getattr(x, part) for x in measured_effects]) for part in ("effect", "error"))
     return Evidence(names, effects, errors, noise, proxies)

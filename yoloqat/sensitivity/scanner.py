@@ -134,6 +134,7 @@ class Scanner:
         scan: What to switch, and what to measure.
         device: Where torch runs.
         memory: Bytes of values that a replay keeps between items.
+        only: Names of the items to run; None runs all.
 
     Raises:
         ConfigError: The image size does not fit the model, or the data set lacks the metric's class, or the bits of the quantizer
@@ -153,11 +154,12 @@ class Scanner:
         scan: ScanConfig,
         device: torch.device,
         memory: int = MEMORY,
+        only: Collection[str] | None = None,
     ) -> None:
         check_fit(detector.info, config)
         self.detector, self.config, self.scan, self._device, self._memory = detector, config, scan, device, memory
         self.edges = active_edges(detector.module)
-        self.items = make_items(self.edges, scan)
+        self.items = [item for item in make_items(self.edges, scan) if only is None or item.name in only]
         self.base = base_switches(self.edges, scan)
         self.switches = item_switches(self.items, self.edges, scan)
         self.truth = GroundTruth.of(dataset, detector.info.names, Metric.parse(scan.metric))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from yoloqat.config.checks import check_choice, check_int
 from yoloqat.errors import ConfigError
 
-LEAVE_ONE_OUT, ONE_AT_A_TIME = "leave-one-out", "one-at-a-time"
-MODES = (LEAVE_ONE_OUT, ONE_AT_A_TIME)
+LEAVE_ONE_OUT, ONE_AT_A_TIME, NOISE = "leave-one-out", "one-at-a-time", "noise"
+MODES = (LEAVE_ONE_OUT, ONE_AT_A_TIME, NOISE)
 
 LAYER, QUANTIZER, BLOCK, GROUP = "layer", "quantizer", "block", "group"
 GRANULARITIES = (LAYER, QUANTIZER, BLOCK, GROUP)
@@ -19,7 +19,8 @@ class ScanConfig:
     """The quantizers that a scan switches and the metric that it measures.
 
     Attributes:
-        mode: ``"leave-one-out"``: everything is quantized but the quantizer under test; ``"one-at-a-time"``: nothing is.
+        mode: ``"leave-one-out"``: everything is quantized but the quantizer under test; ``"one-at-a-time"``: nothing is;
+            ``"noise"``: nothing is, and the noise is measured instead of the metric.
         granularity: What is switched together: the edges of a ``"layer"``, all users of a ``"quantizer"``, a ``"block"``
             at the top level, or a ``"group"`` of :attr:`groups`.
         groups: For the granularity ``"group"``: texts ``NAME=PATTERN,PATTERN``.

@@ -47,6 +47,7 @@ class Job:
         device: Where torch runs, as :class:`torch.device` reads it.
         threads: Threads inside an operator.
         memory: Bytes of values that a replay keeps between items.
+        only: Names of the items that are scanned; None scans all.
     """
 
     checkpoint: Path
@@ -58,6 +59,7 @@ class Job:
     device: str
     threads: int
     memory: int = MEMORY
+    only: tuple[str, ...] | None = None
 
     def scanner(self, device: str | None = None) -> Scanner:
         """Load the detector and return what scans it.
@@ -75,6 +77,7 @@ class Job:
             scan=self.scan,
             device=torch.device(device or self.device),
             memory=self.memory,
+            only=self.only,
         )
 
 

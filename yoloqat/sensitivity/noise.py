@@ -1,0 +1,302 @@
+"""The noise budget: each quantizer alone in the float model, and what it adds to the noise d of the raw outputs.
+
+Errors of different quantizers are nearly independent, so that the squares of their noises add up: image by image the root of the
+sum of squares predicts the noise of all quantizers together. Leaving one quantizer out is the wrong direction for this: of many
+independent noises one is a small part of the whole, and that rounding falls otherwise elsewhere hides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import ImageRecord, plan_batches, read_batches
+from yoloqat.detectors import Detector
+from yoloqat.detectors.predictor import forward_parts
+from yoloqat.errors import DataError
+from yoloqat.evaluation.fidelity import Mean, mean, noise_only
+from yoloqat.evaluation.interval import Resampling
+from yoloqat.evaluation.scoring import check_fit, check_raw
+from yoloqat.quant.graph import Traced, trace
+from yoloqat.sensitivity.edges import OFF, Edge, Switch, active_edges
+from yoloqat.sensitivity.items import Item, make_items
+from yoloqat.sensitivity.replay import Replay
+from yoloqat.sensitivity.settings import QUANTIZER, ScanConfig
+
+Values = NDArray[np.float64]
+
+FEWEST = 16
+"""Images that a budget rests on at least, where there are so many."""
+
+SETTLED = 0.05
+"""The order is settled when the first k hold all but this share of what the first k of almost any other images would hold."""
+
+WHOLE, WEIGHTS, ACTIVATIONS = "(all)", "(weights)", "(activations)"
+"""Names of what is switched on together: everything, the weights alone, the activations alone."""
+
+OTHERS = "(others)"
+"""Name of the item that holds what groups leave out."""
+
+PREFIX = "quantizer "
+"""Before the name of a quantizer that is measured beside the items of another granularity."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseBudget:
+    """The noise of each quantizer and each item alone, by image.
+
+    Attributes:
+        items: What was switched together, by the granularity that was asked for.
+        quantizers: Each shared scale, and each weight.
+        weights: Names of the quantizers of weights.
+        values: Noise d by image of each name: items, quantizers with :data:`PREFIX`, and :data:`WHOLE`, :data:`WEIGHTS` and
+            :data:`ACTIVATIONS`; shape (images,).
+        settled: Whether the order of the first k was settled before the images were used up.
+    """
+
+    items: tuple[Item, ...]
+    quantizers: tuple[Item, ...]
+    weights: frozenset[str]
+    values: Mapping[str, Values]
+    settled: bool = False
+
+    @property
+    def images(self) -> int:
+        """The images that it rests on."""
+        return len(self.values[WHOLE])
+
+    def d(self, name: str) -> Mean:
+        """Return the noise of a name of :attr:`values` with its interval."""
+        return mean(self.values[name])
+
+    @property
+    def predicted(self) -> Values:
+        """The noise of the whole by image that the quantizers alone predict, shape (images,)."""
+        return root_sum_squares(self._of(self.quantizers, PREFIX))
+
+    def shares(self) -> dict[str, Mean]:
+        """Return each item's share of the squared noise of all items: by image, then averaged. They add up to 1."""
+        return _shares(self.items, self._of(self.items))
+
+    def quantizer_shares(self) -> dict[str, Mean]:
+        """Return each quantizer's share of the squared noise of all quantizers."""
+        return _shares(self.quantizers, self._of(self.quantizers, PREFIX))
+
+    def quantizer_values(self, item: Item) -> Values:
+        """Return the noise of one of :attr:`quantizers` by image."""
+        return self.values[PREFIX + item.name]
+
+    def left(self, names: Sequence[str]) -> float:
+        """Return the noise that is predicted where some items are float: measured whole times what the others' squares leave."""
+        own = self._of(self.items)
+        rest = root_sum_squares(own[[index for index, item in enumerate(self.items) if item.name not in set(names)]])
+        whole = root_sum_squares(own)
+        share = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0)
+        return float(np.nanmean(self.values[WHOLE] * share))
+
+    def _of(self, items: Sequence[Item], prefix: str = "") -> Values:
+        return np.stack([self.values[prefix + item.name] for item in items])
+
+
+def root_sum_squares(values: Values) -> Values:
+    """Return the root of the sum of squares over the first axis: the noise of independent noises together."""
+    found: Values = np.sqrt(np.square(values).sum(axis=0))
+    return found
+
+
+def _image_shares(values: Values) -> Values:
+    """Return each row's share of the sum of squares of its column, shape (items, images); NaN where there is no noise at all."""
+    squares = np.square(values)
+    total = squares.sum(axis=0)
+    found: Values = np.divide(squares, total, out=np.full_like(squares, np.nan), where=total > 0)
+    return found
+
+
+def _shares(items: Sequence[Item], values: Values) -> dict[str, Mean]:
+    return {item.name: mean(row) for item, row in zip(items, _image_shares(values), strict=True)}
+
+
+def order_is_settled(values: Values, first: int, *, seed: int = 0) -> bool:
+    """Return whether the items of the largest shares are known.
+
+    On 95 % of the bootstrap's resamples of the images, the first ``first`` of these images hold all but :data:`SETTLED` of the
+    noise that the first ones of the resample itself hold. Items of nearly equal shares may change places for ever; here that
+    does not count.
+
+    Args:
+        values: Noise of each item by image, shape (items, images).
+        first: How many.
+        seed: Seeds the resamples.
+    """
+    shares = _image_shares(values)
+    shares = shares[:, np.isfinite(shares).all(axis=0)]
+    items, images = shares.shape
+    if images < 2 or first >= items:
+        return bool(images >= 2)
+    resampled = shares @ Resampling(images, resamples=200, seed=seed).weights()
+    ours = resampled[np.argsort(-shares.sum(axis=1), kind="stable")[:first]].sum(axis=0)
+    best = np.sort(resampled, axis=0)[-first:].sum(axis=0)
+    return bool(np.percentile(1.0 - ours / best, 95.0) <= SETTLED)
+
+
+class NoiseScan:
+    """Measures noises batch by batch.
+
+    Args:
+        detector: A calibrated detector; its module is moved to the device, and otherwise stays as it is.
+        images: What it runs on; labels are not needed.
+        config: Image size, batch and NMS settings; always the letterbox.
+        scan: The granularity and the bits; the mode plays no part.
+        device: Where torch runs.
+        memory: Bytes of values that a replay keeps between items.
+
+    Attributes:
+        items: What is switched together; what no item of a group holds is one more item, :data:`OTHERS`.
+        quantizers: Each shared scale, and each weight.
+
+    Raises:
+        CalibrationError: A quantizer has no range.
+        ConfigError: The image size does not fit the model.
+        DataError: There is no image.
+        ModelError: Nothing is quantized.
+        PatternError: A pattern of a group matches nothing.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        images: Sequence[ImageRecord],
+        *,
+        config: EvalConfig,
+        scan: ScanConfig,
+        device: torch.device,
+        memory: int,
+    ) -> None:
+        if not images:
+            raise DataError("there are 0 images to measure the noise on", expected="at least one", hint="name images")
+        check_fit(detector.info, config)
+        self.info, self.images = detector.info, tuple(images)
+        self._edges = active_edges(detector.module)
+        self.items = tuple(_complete(make_items(self._edges, scan), self._edges))
+        self.quantizers = tuple(make_items(self._edges, ScanConfig(granularity=QUANTIZER)))
+        self.weights = frozenset(edge.quantizer_name for edge in self._edges if edge.is_weight)
+        self._bits, self._device, self._memory = scan.bits, device, memory
+        self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._traced: dict[tuple[int, ...], Traced] = {}
+        self._replays: dict[tuple[int, ...], Replay] = {}  # a whole and a last, smaller batch
+        plans = plan_batches(images, config.imgsz, config.batch, channels=self.info.channels)
+        self.batches = [
+            replace(plan, records=plan.records[part])
+            for plan in plans
+            for part in forward_parts((len(plan.records), plan.channels, *plan.shape), device)
+        ]
+        self._single = self._named(self.items, self.quantizers)
+
+    @property
+    def names(self) -> list[str]:
+        """The models of a budget: everything on, weights, activations, each item alone, each quantizer alone."""
+        return list(self._single)
+
+    def run(
+        self,
+        batch: int,
+        on: Mapping[str, Collection[str]] | None = None,
+        *,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> dict[str, list[float]]:
+        """Return the noise d of some models on the images of a batch; NaN where the float model sees nothing.
+
+        Args:
+            batch: Its number.
+            on: The edges that are on in each model; None runs the models of :attr:`names`.
+            progress: Told of every finished model: how many of how many.
+
+        Raises:
+            DataError: An image does not decode.
+            ModelError: An output holds NaN or infinity, or the model cannot be traced.
+        """
+        with closing(read_batches([self.batches[batch]])) as batches:
+            loaded = next(iter(batches))
+        images = torch.from_numpy(loaded.images).to(self._device, memory_format=torch.channels_last)
+        replay = self._replay(images, on)
+        names = self.names if on is None else list(on)
+        found: dict[str, list[float]] = {}
+        floating: NDArray[np.float32] | None = None
+        for name, output in replay.run(images, names, memory=self._memory):
+            raw = output.float().cpu().numpy()
+            check_raw(raw, self.info, loaded)
+            if floating is None or name is None:  # the float model comes first
+                floating = raw
+                continue
+            found[name] = noise_only([floating], [raw], self.info).tolist()
+            progress(len(found), len(names))
+        return found
+
+    def _replay(self, images: torch.Tensor, on: Mapping[str, Collection[str]] | None) -> Replay:
+        shape = tuple(images.shape)
+        if on is None and shape in self._replays:
+            return self._replays[shape]
+        base = {edge.name: OFF for edge in self._edges}
+        switches = {name: self._switches(edges) for name, edges in (self._single if on is None else on).items()}
+        replay = Replay(self._module, self.traced(images), self._edges, base=base, items=switches)
+        if on is None:
+            self._replays[shape] = replay
+        return replay
+
+    def traced(self, images: torch.Tensor | None = None) -> Traced:
+        """Return the module's graph at the shape of some images, or of the first batch."""
+        if images is None:
+            plan = self.batches[0]
+            images = torch.zeros((len(plan.records), plan.channels, *plan.shape), device=self._device)
+            images = images.to(memory_format=torch.channels_last)
+        shape = tuple(images.shape)
+        if shape not in self._traced:
+            self._traced[shape] = trace(self._module, images)
+        return self._traced[shape]
+
+    def without(self, items: Sequence[Item]) -> list[str]:
+        """Return the edges that stay on where the layers of some items are float, as an ignore list leaves them."""
+        layers = {layer for item in items for layer in item.layers}
+        return [edge.name for edge in self._edges if not (edge.of_layer and edge.holder in layers)]
+
+    def budget(self, parts: Sequence[Mapping[str, Sequence[float]]], *, settled: bool = False) -> NoiseBudget:
+        """Join the results of some batches.
+
+        Args:
+            parts: What :meth:`run` returned for each.
+            settled: Whether the order of the first items is known.
+        """
+        values = {
+            name: np.concatenate([np.asarray(part[name], dtype=np.float64) for part in parts]) for name in self.names
+        }
+        return NoiseBudget(self.items, self.quantizers, self.weights, values, settled)
+
+    def _named(self, items: Sequence[Item], quantizers: Sequence[Item]) -> dict[str, Collection[str]]:
+        return {
+            WHOLE: [edge.name for edge in self._edges],
+            WEIGHTS: [edge.name for edge in self._edges if edge.is_weight],
+            ACTIVATIONS: [edge.name for edge in self._edges if not edge.is_weight],
+            **{item.name: item.edges for item in items},
+            **{PREFIX + item.name: item.edges for item in quantizers},
+        }
+
+    def _switches(self, on: Collection[str]) -> dict[str, Switch]:
+        wanted = set(on)
+        off = {edge.name: OFF for edge in self._edges if edge.name not in wanted}
+        return off if self._bits is None else off | dict.fromkeys(wanted, Switch(self._bits))
+
+
+def _complete(items: Sequence[Item], edges: Sequence[Edge]) -> list[Item]:
+    """Return items with one more that holds all edges that are in none of them, where there are such."""
+    held = {name for item in items for name in item.edges}
+    left = [edge for edge in edges if edge.name not in held]
+    if not left:
+        return list(items)
+    layers = tuple(dict.fromkeys(edge.holder for edge in left if edge.of_layer))
+    return [*items, Item(OTHERS, tuple(edge.name for edge in left), layers)]
