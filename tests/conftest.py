@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,16 @@ from yoloqat.detectors import torch_threads
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the half million objects of imported modules, which live to the end, out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
