@@ -23,14 +23,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate-golden", action="store_true", help="write golden files anew instead of comparing")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for no garbage while half a million objects of imported modules are made, which live to the end."""
+    gc.disable()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Leave the half million objects of imported modules, which live to the end, out of every later garbage collection."""
+    """Leave them out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let them be freed, as some libraries check at the end."""
     gc.unfreeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
