@@ -33,19 +33,20 @@ from yoloqat.quant import state_digest
 CONFIG = FinetuneConfig(epochs=2, batch=4, imgsz=IMGSZ, lr0=1e-3, learn_amax=True, processes=2)
 
 
-def place(job: Job, group: Group, results: Path) -> None:
-    """Be one of the processes and write down the weights it ends with."""
-    with torch_threads(1):
-        detector = job.train(group, silent)
-    torch.save(detector.module.state_dict(), results / f"{group.rank}.pt")
+def place(jobs: list[Job], rank: int) -> None:
+    """Be one of the processes and write down the weights that each training ends with."""
+    for job in jobs:
+        with torch_threads(1):
+            detector = job.train(Group(rank, 2, job.out / "meeting"), silent)
+        torch.save(detector.module.state_dict(), job.out / f"{rank}.pt")
 
 
-def together(job: Job, folder: Path) -> None:
-    """Train in two processes, which write down the weights that they end with."""
+def together(jobs: list[Job]) -> None:
+    """Train in two processes, one job after the other: a process takes longer to start than a job to run."""
     context = multiprocessing.get_context("spawn")
     running = []
     for rank in range(2):
-        process = context.Process(target=place, args=(job, Group(rank, 2, folder / "meeting"), folder))
+        process = context.Process(target=place, args=(jobs, rank))
         with environment_kept(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2"):
             process.start()
         running.append(process)
@@ -94,11 +95,22 @@ def alike(tmp_path_factory: pytest.TempPathFactory, tiny_data: TinyData) -> Path
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, data: Path) -> Path:
+def jobs(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, data: Path, alike: Path) -> tuple[Job, Job]:
+    """A finished training and one on the same image eight times; their directories hold what each process ended with."""
+    plain = ("fliplr=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "translate=0", "scale=0")
+    # the one loss that is a mean over images, whatever they show; the head gets no gradient by it
+    weights = LossWeights(task=0, outputs=0, features=5)
+    config = replace(CONFIG, epochs=1, optimizer="SGD", lr0=1e-2, learn_amax=False, arguments=plain, weights=weights)
+    trained = make_job(tiny_checkpoint, data, tmp_path_factory.mktemp("trained"), CONFIG)
+    halves = make_job(tiny_checkpoint, alike, tmp_path_factory.mktemp("halves"), config)
+    together([trained, halves])
+    return trained, halves
+
+
+@pytest.fixture(scope="module")
+def trained(jobs: tuple[Job, Job]) -> Path:
     """The directory of a finished training, with what each process ended with."""
-    folder = tmp_path_factory.mktemp("trained")
-    together(make_job(tiny_checkpoint, data, folder, CONFIG), folder)
-    return folder
+    return jobs[0].out
 
 
 @pytest.mark.slow
@@ -113,15 +125,10 @@ def test_both_processes_hold_the_same_weights(tiny_checkpoint: Path, trained: Pa
 
 @pytest.mark.slow
 def test_two_halves_of_a_batch_move_the_weights_as_the_whole(
-    tiny_checkpoint: Path, alike: Path, tmp_path: Path
+    tiny_checkpoint: Path, jobs: tuple[Job, Job], tmp_path: Path
 ) -> None:
-    plain = ("fliplr=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "translate=0", "scale=0")
-    # the one loss that is a mean over images, whatever they show; the head gets no gradient by it
-    weights = LossWeights(task=0, outputs=0, features=5)
-    config = replace(CONFIG, epochs=1, optimizer="SGD", lr0=1e-2, learn_amax=False, arguments=plain, weights=weights)
-    job = make_job(tiny_checkpoint, alike, tmp_path, config)
-    together(job, tmp_path)
-    halves = torch.load(tmp_path / "0.pt")
+    job = jobs[1]
+    halves = torch.load(job.out / "0.pt")
     detector = load_detector(tiny_checkpoint)
     start = {name: value.clone() for name, value in detector.module.state_dict().items()}
     checkpoints = CheckpointManager(tmp_path / "whole", tmp_path / "whole" / "state.safetensors", lambda *_: 0.0)
@@ -129,7 +136,7 @@ def test_two_halves_of_a_batch_move_the_weights_as_the_whole(
     finetune_ultralytics(
         detector,
         job.file,
-        replace(config, processes=1),
+        replace(job.config, processes=1),
         checkpoints=checkpoints,
         folder=tmp_path / "whole" / "training",
         teacher=float_teacher(float_detector(load_detector(tiny_checkpoint)).module),
