@@ -62,6 +62,7 @@ def test_the_error_and_its_parts_are_those_of_the_values() -> None:
     assert found.error == pytest.approx(sum(parts), rel=0.01)
     assert found.clip_error_share == pytest.approx(parts[2] / sum(parts), rel=0.01)
     assert found.zero_error_share == pytest.approx(parts[0] / sum(parts), rel=0.01)
+    assert found.absolute_error == pytest.approx(0.5 * 0.25 + 0.3 * 0.25 + 0.2 * 2.0, rel=0.01)
     signal = 0.5 * 0.25**2 + 0.3 * 1.25**2 + 0.2 * 25
     assert found.sqnr_db == pytest.approx(10 * math.log10(signal / sum(parts)), abs=0.05)
 
@@ -124,12 +125,12 @@ def test_shares_sum_to_one(counts: list[int], amax: float, bits: int) -> None:
 
 
 def test_other_ranges_have_the_amax_of_their_methods_and_ratios_to_the_present(collected: Histogram) -> None:
-    present = usage(histogram_values(collected), grid(collected.amax, EIGHT)).error
+    present = usage(histogram_values(collected), grid(collected.amax, EIGHT))
     found = {option.name: option for option in other_ranges(collected, EIGHT, present, MethodSpec("max"))}
     for method in ("max", "entropy", "mse", "percentile-99.9", "percentile-99.99"):
         amax = collected.compute_amax(MethodSpec.parse(method))
         assert (found[method].amax, found[method].scale) == pytest.approx((amax, amax / 127))
-    assert found["max"].error_ratio == pytest.approx(1.0)
+    assert (found["max"].error_ratio, found["max"].absolute_ratio) == pytest.approx((1.0, 1.0))
     assert found["mse"].error_ratio == min(option.error_ratio for name, option in found.items() if "," not in name)
     # from -0.28 to amax there are twice as many integers as from 0 to amax: half the scale, a quarter of the error
     assert found["affine, max"].error_ratio == pytest.approx(0.25, abs=0.04)
@@ -138,7 +139,7 @@ def test_other_ranges_have_the_amax_of_their_methods_and_ratios_to_the_present(c
 
 def test_an_affine_scheme_is_compared_with_the_symmetric_one(collected: Histogram) -> None:
     scheme = QuantScheme(symmetric=False)
-    present = usage(histogram_values(collected), method_grid(collected, MethodSpec("max"), scheme, affine=True)).error
+    present = usage(histogram_values(collected), method_grid(collected, MethodSpec("max"), scheme, affine=True))
     found = {option.name: option for option in other_ranges(collected, scheme, present, MethodSpec("max"))}
     assert found["max"].error_ratio == pytest.approx(1.0)
     assert found["symmetric, max"].error_ratio == pytest.approx(4.0, abs=0.6)
@@ -149,8 +150,8 @@ def test_zeros_have_no_error_and_no_ratio() -> None:
     values = histogram_values(histogram)
     found = usage(values, grid(0.0))
     assert (found.error, found.sqnr_db, found.zero_share, found.clipped_share) == (0.0, None, 1.0, 0.0)
-    option = range_option("max", values, grid(0.0), found.error)
-    assert (option.error_ratio, option.sqnr_db) == (None, None)
+    option = range_option("max", values, grid(0.0), found)
+    assert (option.error_ratio, option.absolute_ratio, option.sqnr_db) == (None, None, None)
     assert sum(compact(values, grid(0.0), steps=False).shares) == pytest.approx(1.0)
 
 

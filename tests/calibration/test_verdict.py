@@ -19,6 +19,7 @@ from yoloqat.calibration.verdict import counted, part, verdict
 USAGE = Usage(
     mean_square=1.0,
     error=0.001,
+    absolute_error=0.02,
     sqnr_db=30.0,
     clipped_share=0.0,
     clip_error_share=0.0,
@@ -55,8 +56,8 @@ FACTS = QuantizerFacts(
 )
 
 
-def option(name: str, ratio: float) -> RangeOption:
-    return RangeOption(name, 5.0, 5 / 127, 0.001, 33.0, ratio)
+def option(name: str, ratio: float, absolute: float = 1.0) -> RangeOption:
+    return RangeOption(name, 5.0, 5 / 127, 0.001, 33.0, ratio, absolute)
 
 
 def test_nothing_stands_out() -> None:
@@ -73,6 +74,18 @@ def test_outliers_and_the_method_that_helps() -> None:
         "3 of 10,000 values reach past a third of the range: outliers set the step, 99 % of the values lie within 12 of 127 "
         "steps and 40 % round to 0; percentile-99.99 leaves 50 % of the squared error"
     )
+
+
+def test_where_many_values_are_at_0_the_absolute_error_is_told() -> None:
+    options = (option("mse", 1.0), option("entropy", 8.8, 0.59), option("percentile-99.9", 6.8, 0.61))
+    facts = replace(FACTS, options=(*options, option("affine, mse", 0.9, 0.1)))
+    expected = (
+        "no other method has a much smaller squared error, which the largest values carry, "
+        "but entropy leaves 59 % of the mean absolute error: try it"
+    )
+    assert verdict(facts).endswith(expected)
+    for other in (replace(facts, usage=replace(USAGE, zero_share=0.1)), replace(facts, options=options[:1])):
+        assert verdict(other).endswith("no other method has a much smaller squared error")
 
 
 def test_the_largest_share_of_zeros_is_told() -> None:
@@ -164,6 +177,6 @@ def test_tables_hold_the_facts_the_present_range_and_the_shared_tensors() -> Non
     assert rows["channels of zeros"] == "1 of 4"
     assert first.caption == "why"
     assert [row[0] for row in ranges.rows] == ["present", "max", "own, mse"]
-    assert ranges.rows[1][-2:] == ("33.0", "x 2")
-    assert ranges.rows[2][-2:] == ("-", "-")
+    assert ranges.rows[1][-3:] == ("33.0", "x 2", "x 1")
+    assert ranges.rows[2][-3:] == ("-", "-", "x 1")
     assert tensors.rows == (("cat", "-9", "10", "30.0", "5", "33.0"),)

@@ -161,7 +161,7 @@ def _activation(detector: Detector, statistics: Statistics | None, location: str
         amax=float(grid.limit),
         scale=float(grid.scale),
         usage=used,
-        options=other_ranges(histogram, scheme, used.error, method or DEFAULT),
+        options=other_ranges(histogram, scheme, used, method or DEFAULT),
         histogram=compact(values, grid, steps=False),
         shared=_shared(statistics, group, grid, scheme, method or DEFAULT),
         tensor=next(tensor.name for tensor in group.tensors if location in tensor.locations),
@@ -197,19 +197,42 @@ def _shared(
     found = []
     for name, histogram in statistics.tensors.get(group.owner, {}).items():
         values = histogram_values(histogram)
-        now = range_option(name, values, grid, 0.0)
-        error = usage(values, grid).error
+        now = usage(values, grid)
         own = method_grid(histogram, method, scheme, affine=not scheme.symmetric)
-        alone = range_option(f"own, {method}", values, own, error)
+        alone = range_option(f"own, {method}", values, own, now)
         found.append(SharedTensor(name, histogram.low, histogram.high, now.sqnr_db, alone))
     return tuple(found)
 
 
 def _weight(detector: Detector, location: str) -> QuantizerFacts:
-    found = {f"{name}.{WEIGHT}": layer for name, layer in quantized_layers(detector.module)}
-    facts = {name: weight_facts(name, layer.weight, layer._weight_quantizer) for name, layer in found.items()}
-    every = [each.usage for each in facts.values()]
-    return replace(facts[location], among=among(facts[location].usage, every))
+    layers = {f"{name}.{WEIGHT}": layer for name, layer in quantized_layers(detector.module)}
+    own = weight_facts(location, layers[location].weight, layers[location]._weight_quantizer)
+    every = [
+        _weight_usage(name, layer.weight, layer._weight_quantizer)[2]
+        for name, layer in layers.items()
+        if layer._weight_quantizer.amax is not None
+    ]
+    return replace(own, among=among(own.usage, every))
+
+
+def _rows(weight: Tensor, quantizer: TensorQuantizer) -> Tensor:
+    """Return a weight as float32 rows, one for each output channel."""
+    return weight.detach().float().cpu().movedim(quantizer.scheme.axis or 0, 0).flatten(1)
+
+
+def _row_grid(ends: NDArray[np.float64], rows: Tensor, scheme: QuantScheme) -> Grid:
+    """Return the grid of every weight, from one end for all or one for each row."""
+    return symmetric_grid(np.broadcast_to(ends.reshape(-1, 1), tuple(rows.shape)).ravel(), scheme)
+
+
+def _weight_usage(location: str, weight: Tensor, quantizer: TensorQuantizer) -> tuple[Values, Grid, Usage]:
+    rows = _rows(weight, quantizer)
+    signed = rows.double().numpy().ravel()
+    shares = np.full(signed.size, 1 / signed.size)
+    values = Values(np.abs(signed), shares, float(signed.min()), float(signed.max()), signed.size)
+    grid = _row_grid(_grid(quantizer, location).limit, rows, quantizer.scheme)
+    in_steps = signed / grid.scale
+    return values, grid, usage(values, grid, (float(in_steps.min()), float(in_steps.max())))
 
 
 def weight_facts(location: str, weight: Tensor, quantizer: TensorQuantizer) -> QuantizerFacts:
@@ -223,31 +246,19 @@ def weight_facts(location: str, weight: Tensor, quantizer: TensorQuantizer) -> Q
     Raises:
         CalibrationError: The quantizer has no range.
     """
-    scheme = quantizer.scheme
-    amax = _grid(quantizer, location).limit
-    rows = weight.detach().float().cpu().movedim(scheme.axis or 0, 0).flatten(1)
-    exact = rows.numpy()
-    signed = exact.astype(np.float64)
-
-    def grid_of(ends: NDArray[np.float64]) -> Grid:
-        return symmetric_grid(np.broadcast_to(ends.reshape(-1, 1), signed.shape).ravel(), scheme)
-
-    sizes = np.abs(signed).ravel()
-    values = Values(sizes, np.full(sizes.size, 1 / sizes.size), float(exact.min()), float(exact.max()), sizes.size)
-    grid = grid_of(amax)
-    in_steps = signed.ravel() / grid.scale
-    used = usage(values, grid, (float(in_steps.min()), float(in_steps.max())))
-    largest = np.abs(signed).max(axis=1)
+    scheme, rows = quantizer.scheme, _rows(weight, quantizer)
+    values, grid, used = _weight_usage(location, weight, quantizer)
+    largest = rows.abs().amax(dim=1).double().numpy()
     each = {"max": largest, "mse": amax_mse_channels(rows, scheme).double().numpy()}
-    whole = {"max": largest.max(), "mse": amax_mse_channels(rows.reshape(1, -1), scheme).double().numpy()[0]}
+    whole = {"max": largest.max(keepdims=True), "mse": amax_mse_channels(rows.reshape(1, -1), scheme).double().numpy()}
     present, other = (each, whole) if scheme.axis is not None else (whole, each)
     word = "one scale" if scheme.axis is not None else "per channel"
     options = [
-        range_option(label, values, grid_of(np.asarray(ends)), used.error)
+        range_option(label, values, _row_grid(ends, rows, scheme), used)
         for label, ends in (*present.items(), *((f"{word}, {method}", ends) for method, ends in other.items()))
     ]
-    flat = np.asarray(amax).ravel()
-    method = next((name for name, ends in present.items() if np.allclose(np.ravel(ends), flat, rtol=1e-5)), None)
+    amax = _grid(quantizer, location).limit.ravel()
+    method = next((name for name, ends in present.items() if np.allclose(ends, amax, rtol=1e-5)), None)
     return QuantizerFacts(
         name=location,
         kind="weight",
@@ -263,5 +274,5 @@ def weight_facts(location: str, weight: Tensor, quantizer: TensorQuantizer) -> Q
         usage=used,
         options=tuple(options),
         histogram=compact(values, grid, steps=scheme.axis is not None),
-        channels=channel_facts(exact),
+        channels=channel_facts(rows.numpy()),
     )

@@ -58,9 +58,13 @@ def _share(share: float) -> str:
 
 def _options(facts: QuantizerFacts) -> Table:
     usage = facts.usage
-    present = RangeOption("present", facts.amax, facts.scale, usage.clipped_share, usage.sqnr_db, 1.0)
-    columns = ("range", "amax", "scale", "clipped", "SQNR dB", "squared error")
-    return Table("what other ranges give", columns, tuple(_option_row(each) for each in (present, *facts.options)))
+    present = RangeOption("present", facts.amax, facts.scale, usage.clipped_share, usage.sqnr_db, 1.0, 1.0)
+    columns = ("range", "amax", "scale", "clipped", "SQNR dB", "squared", "absolute")
+    return Table(
+        "what other ranges give, with the squared and the mean absolute error",
+        columns,
+        tuple(_option_row(each) for each in (present, *facts.options)),
+    )
 
 
 def _option_row(option: RangeOption) -> tuple[str, ...]:
@@ -68,9 +72,9 @@ def _option_row(option: RangeOption) -> tuple[str, ...]:
 
 
 def _numbers(option: RangeOption) -> Sequence[str]:
-    ratio = "-" if option.error_ratio is None else f"x {option.error_ratio:.3g}"
+    ratios = ("-" if one is None else f"x {one:.3g}" for one in (option.error_ratio, option.absolute_ratio))
     clipped = _share(option.clipped_share)
-    return f"{option.amax:.4g}", f"{option.scale:.4g}", clipped, number(option.sqnr_db, 1), ratio
+    return f"{option.amax:.4g}", f"{option.scale:.4g}", clipped, number(option.sqnr_db, 1), *ratios
 
 
 def _shared(facts: QuantizerFacts) -> Table:

@@ -22,6 +22,7 @@ class RangeOption:
         clipped_share: Share of the values beyond the range.
         sqnr_db: Signal to quantization noise ratio in decibels; None where there is no error or no signal.
         error_ratio: Squared error over that of the present range; None where that is 0.
+        absolute_ratio: Mean absolute error over that of the present range; None where that is 0.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RangeOption:
     clipped_share: float
     sqnr_db: float | None
     error_ratio: float | None
+    absolute_ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Usage:
     Attributes:
         mean_square: Mean of the squared values.
         error: Mean squared error of the quantized values.
+        absolute_error: Mean absolute error of the quantized values.
         sqnr_db: Their ratio in decibels; None where there is no error or no signal.
         clipped_share: Share of the values beyond the range.
         clip_error_share: Share of the squared error that these carry; 0 where there is no error.
@@ -119,6 +122,7 @@ class Usage:
 
     mean_square: float
     error: float
+    absolute_error: float
     sqnr_db: float | None
     clipped_share: float
     clip_error_share: float

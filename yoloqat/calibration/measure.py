@@ -112,7 +112,8 @@ def usage(values: Values, grid: Grid, ends: tuple[float, float] | None = None) -
     ratio = values.sizes / grid.scale
     last = np.rint(grid.limit / grid.scale)
     integers = np.minimum(np.rint(ratio), last)
-    squared = values.shares * (values.sizes - integers * grid.scale) ** 2
+    errors = np.abs(values.sizes - integers * grid.scale)
+    squared = values.shares * errors**2
     signal, error = float((values.shares * values.sizes**2).sum()), float(squared.sum())
     beyond, zero = values.sizes > grid.limit, integers == 0
     held = np.bincount(integers.astype(np.int64), weights=values.shares, minlength=int(last.max()) + 1)
@@ -124,6 +125,7 @@ def usage(values: Values, grid: Grid, ends: tuple[float, float] | None = None) -
     return Usage(
         mean_square=signal,
         error=error,
+        absolute_error=float((values.shares * errors).sum()),
         sqnr_db=_decibels(signal, error),
         clipped_share=float(values.shares[beyond].sum()),
         clip_error_share=float(squared[beyond].sum() / error) if error else 0.0,
@@ -143,24 +145,26 @@ def usage(values: Values, grid: Grid, ends: tuple[float, float] | None = None) -
     )
 
 
-def range_option(name: str, values: Values, grid: Grid, present_error: float) -> RangeOption:
+def range_option(name: str, values: Values, grid: Grid, present: Usage) -> RangeOption:
     """Return what a range would make of values.
 
     Args:
         name: What the range is called.
         values: The tensor.
         grid: Of the range.
-        present_error: Mean squared error under the present range.
+        present: Of the same values under the present range.
     """
     integers = np.minimum(np.rint(values.sizes / grid.scale), np.rint(grid.limit / grid.scale))
-    error = float((values.shares * (values.sizes - integers * grid.scale) ** 2).sum())
+    errors = np.abs(values.sizes - integers * grid.scale)
+    error, absolute = float((values.shares * errors**2).sum()), float((values.shares * errors).sum())
     return RangeOption(
         name=name,
         amax=float(np.max(grid.limit)),
         scale=float(np.max(grid.scale)),
         clipped_share=float(values.shares[values.sizes > grid.limit].sum()),
-        sqnr_db=_decibels(float((values.shares * values.sizes**2).sum()), error),
-        error_ratio=error / present_error if present_error else None,
+        sqnr_db=_decibels(present.mean_square, error),
+        error_ratio=error / present.error if present.error else None,
+        absolute_ratio=absolute / present.absolute_error if present.absolute_error else None,
     )
 
 
@@ -181,24 +185,24 @@ def method_grid(histogram: Histogram, method: MethodSpec, scheme: QuantScheme, *
 
 
 def other_ranges(
-    histogram: Histogram, scheme: QuantScheme, present_error: float, method: MethodSpec
+    histogram: Histogram, scheme: QuantScheme, present: Usage, method: MethodSpec
 ) -> tuple[RangeOption, ...]:
     """Return what each method, and the scheme's counterpart with or without a zero-point, would give.
 
     Args:
         histogram: Of the tensor.
         scheme: The present one.
-        present_error: Mean squared error under the present range.
+        present: Under the present range.
         method: Finds the range of the counterpart.
     """
     values, affine = histogram_values(histogram), not scheme.symmetric
     found = [
-        range_option(str(each), values, method_grid(histogram, each, scheme, affine=affine), present_error)
+        range_option(str(each), values, method_grid(histogram, each, scheme, affine=affine), present)
         for each in METHODS
     ]
     counterpart = method_grid(histogram, method, QuantScheme(scheme.bits), affine=not affine)
     label = f"{'symmetric' if affine else 'affine'}, {method}"
-    return (*found, range_option(label, values, counterpart, present_error))
+    return (*found, range_option(label, values, counterpart, present))
 
 
 def compact(values: Values, grid: Grid, *, steps: bool) -> CompactHistogram:

@@ -14,6 +14,8 @@ MOST_ERROR = 0.5
 """Share of the squared error from which clipping is its cause."""
 UNUSED = 8
 """A side of the integers is unused where less than one in so many of them is reached."""
+ZEROS = 0.15
+"""Share of values at 0 from which the squared error is a poor measure of the noise at the outputs."""
 WORTH = 0.8
 """Share of the squared error that another range must leave at most to be named."""
 SMALLEST = 1e-9
@@ -85,13 +87,28 @@ def _remedies(facts: QuantizerFacts) -> list[str]:
         best = min(useful, key=lambda name: useful[name])
         found.append(f"{best} leaves {part(useful[best])} of the squared error")
     elif facts.kind == "activation" and not found:
-        found.append("no other method has a much smaller squared error")
+        found.append(_by_absolute_error(facts) or "no other method has a much smaller squared error")
     if left is not None:
         low, high = facts.usage.reached
         unused = min(-low, high) * UNUSED < facts.usage.steps
         side = f"no integer {f'below {low}' if -low < high else f'above {high}'} is reached: " if unused else ""
-        found.append(f"{side}a zero-point (--affine, not for TensorRT) leaves {part(left)}")
+        found.append(f"{side}a zero-point (--affine, not for TensorRT) leaves {part(left)} of the squared error")
     return found
+
+
+def _by_absolute_error(facts: QuantizerFacts) -> str | None:
+    """Return what helps where no method has a smaller squared error, which a few large values carry."""
+    plain = [option for option in facts.options if not option.name.startswith(AFFINE)]
+    ratios = {option.name: option.absolute_ratio for option in plain if option.absolute_ratio is not None}
+    if facts.usage.zero_share < ZEROS or not ratios:
+        return None
+    best = min(ratios, key=lambda name: ratios[name])
+    if ratios[best] > WORTH:
+        return None
+    return (
+        f"no other method has a much smaller squared error, which the largest values carry, but {best} leaves "
+        f"{part(ratios[best])} of the mean absolute error: try it"
+    )
 
 
 def counted(share: float) -> str:

@@ -17,7 +17,7 @@ from yoloqat.provenance import atomic_path
 _BARS, _CLIP, _LINE = "#2563a6", "#c02f2f", "#333333"
 _LEAST = 1e-8
 """Where the logarithmic axes end: shares below are not shown."""
-_WIDTH = 68
+_WIDTH = 88
 """Characters in a line of the title."""
 
 
