@@ -81,7 +81,7 @@ def test_where_many_values_are_at_0_the_absolute_error_is_told() -> None:
     facts = replace(FACTS, options=(*options, option("affine, mse", 0.9, 0.1)))
     expected = (
         "no other method has a much smaller squared error, which the largest values carry, "
-        "but entropy leaves 59 % of the mean absolute error: try it"
+        "but entropy leaves 59 % of the mean absolute error: --method per-layer chooses by the layer's output"
     )
     assert verdict(facts).endswith(expected)
     for other in (replace(facts, usage=replace(USAGE, zero_share=0.1)), replace(facts, options=options[:1])):

@@ -107,7 +107,7 @@ def _by_absolute_error(facts: QuantizerFacts) -> str | None:
         return None
     return (
         f"no other method has a much smaller squared error, which the largest values carry, but {best} leaves "
-        f"{part(ratios[best])} of the mean absolute error: try it"
+        f"{part(ratios[best])} of the mean absolute error: --method per-layer chooses by the layer's output"
     )
 
 
