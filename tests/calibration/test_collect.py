@@ -198,3 +198,24 @@ def test_a_shared_scale_counts_each_tensor_once(swapped: Detector, records: tupl
     chunk, joined = 16, 3 * 16
     pixels = 4 * (IMGSZ // 4) ** 2
     assert found.histograms["model.2.m.0.cv1.conv._input_quantizer"].counts.sum() == (chunk + joined) * pixels
+
+
+def test_each_tensor_of_a_shared_scale_has_a_histogram_of_its_own(
+    tiny_model: Path, swapped: Detector, records: tuple[ImageRecord, ...]
+) -> None:
+    found = collect(swapped, records)
+    groups = {group.owner: group for group in swapped.quantization.placement.groups if len(group.tensors) > 1}
+    assert found.tensors.keys() == groups.keys() != set()
+    alone = load_detector(tiny_model)
+    alone.quantize(QuantConfig(merge="tensor"))
+    single = collect(alone, records)
+    for owner, group in groups.items():
+        assert list(found.tensors[owner]) == [tensor.name for tensor in group.tensors]
+        for tensor in group.tensors:
+            expected = single.histograms[tensor.locations[0]]
+            histogram = found.tensors[owner][tensor.name]
+            np.testing.assert_array_equal(histogram.counts, expected.counts, err_msg=tensor.name)
+            assert (histogram.low, histogram.high) == (expected.low, expected.high)
+        union = found.histograms[owner]
+        assert union.counts.sum() == sum(part.counts.sum() for part in found.tensors[owner].values())
+        assert union.high == max(part.high for part in found.tensors[owner].values())

@@ -25,13 +25,19 @@ def statistics() -> Statistics:
         )
         for name, bins, low, high in (("model.0.conv", 300, 0.0, 1.0), ("model.1", 7, -0.27846458554267883, 11.0625))
     }
-    return Statistics(histograms, images=5, seconds=0.125)
+    return Statistics(histograms, images=5, seconds=0.125, tensors={"model.1": dict(histograms)})
 
 
 def assert_same(a: Statistics, b: Statistics) -> None:
-    assert (a.images, a.seconds, list(a.histograms)) == (b.images, b.seconds, list(b.histograms))
-    for name, histogram in a.histograms.items():
-        other = b.histograms[name]
+    assert (a.images, a.seconds, list(a.tensors)) == (b.images, b.seconds, list(b.tensors))
+    for ours, theirs in [(a.histograms, b.histograms), *((a.tensors[name], b.tensors[name]) for name in a.tensors)]:
+        assert_equal(ours, theirs)
+
+
+def assert_equal(a: dict[str, Histogram], b: dict[str, Histogram]) -> None:
+    assert list(a) == list(b)
+    for name, histogram in a.items():
+        other = b[name]
         assert (histogram.low, histogram.high) == (other.low, other.high)
         assert (histogram.counts.dtype, histogram.edges.dtype) == (other.counts.dtype, other.edges.dtype)
         np.testing.assert_array_equal(histogram.counts, other.counts)
@@ -160,3 +166,27 @@ def test_whatever_bytes_are_damaged_nothing_but_a_told_error_comes_out(tmp_path:
         except CalibrationError:
             told += 1
     assert told > 200
+
+
+def test_a_file_of_an_earlier_version_has_no_tensors(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    statistics.save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files if not name.startswith("tensor")}
+    header = json.loads(str(arrays["header"]))
+    del header["tensors"]
+    np.savez_compressed(path, **(arrays | {"header": np.array(json.dumps(header))}))
+    found = Statistics.load(path)
+    assert_equal(found.histograms, statistics.histograms)
+    assert found.tensors == {}
+
+
+def test_merged_statistics_hold_the_tensors_that_both_hold() -> None:
+    one = Histogram(np.array([1, 2]), np.array([0, 1, 2], np.float32), low=-0.5, high=1.5)
+    two = Histogram(np.array([0, 3]), np.array([0, 1, 2], np.float32), low=0.0, high=1.75)
+    ours = Statistics({"a": one, "b": one}, 1, 0.0, tensors={"a": {"x": one}, "b": {"y": one}})
+    theirs = Statistics({"a": two, "b": two}, 1, 0.0, tensors={"a": {"x": two}})
+    merged = ours.merge(theirs)
+    assert list(merged.tensors) == ["a"]
+    found = merged.tensors["a"]["x"]
+    assert (found.counts.tolist(), found.low, found.high) == ([1, 5], -0.5, 1.75)

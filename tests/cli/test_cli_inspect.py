@@ -69,3 +69,45 @@ def test_every_quantized_layer_has_a_scale(found):
 def test_an_unfit_size_is_refused(tiny_model, tmp_path, capsys):
     assert main(["inspect", str(tiny_model), "--imgsz", "50", "--out", str(tmp_path)]) == 2
     assert "imgsz is 50" in capsys.readouterr().err
+
+
+def test_a_layer_is_explained_with_a_plot(found, tiny_checkpoint, tmp_path, capsys):
+    explained = inspect(tiny_checkpoint, tmp_path, "--quantizer", "model.2.cv1")
+    location = "model.2.cv1.conv._input_quantizer"
+    assert list(explained["quantizer"]) == [location, "model.2.cv1.conv._weight_quantizer"]
+    facts = explained["quantizer"][location]
+    assert sum(facts["histogram"]["shares"]) == pytest.approx(1.0)
+    assert (len(facts["histogram"]["shares"]), facts["histogram"]["clip"]) == (64, facts["amax"])
+    assert explained["layers"] == found["layers"]
+    assert (tmp_path / "quantizer.png").stat().st_size > 10_000
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{location}" in shown
+    assert facts["verdict"] in shown
+
+
+def test_a_weight_needs_no_statistics(tiny_checkpoint, tmp_path):
+    alone = tmp_path / "alone" / "model.safetensors"
+    alone.parent.mkdir()
+    alone.write_bytes(tiny_checkpoint.read_bytes())
+    name = "model.0.conv._weight_quantizer"
+    assert list(inspect(alone, tmp_path / "out", "--quantizer", name)["quantizer"]) == [name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--quantizer", "model.2.cv9"], "'model.2.cv9' is not in the model; expected the name of a quantizer"),
+        (["--quantizer", "model.0", "--histograms", "no.npz"], "statistics 'no.npz' cannot be read"),
+    ],
+)
+def test_an_unknown_quantizer_or_file_is_one_line(tiny_checkpoint, tmp_path, capsys, arguments, words):
+    line = ["inspect", str(tiny_checkpoint), *arguments, "--imgsz", "64", "--out", str(tmp_path)]
+    assert main(line) == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_float_model_has_no_quantizer_to_explain(tiny_model, tmp_path, capsys):
+    assert main(["inspect", str(tiny_model), "--quantizer", "model.0", "--out", str(tmp_path)]) == 2
+    assert "is float and has no quantizer 'model.0'" in capsys.readouterr().err

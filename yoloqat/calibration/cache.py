@@ -49,6 +49,10 @@ def describe(
     }
 
 
+FILE_PATTERN = "histograms-*.npz"
+"""The names that :func:`file_name` gives."""
+
+
 def file_name(made_of: dict[str, Any]) -> str:
     """Return the file name of statistics with this description."""
     return f"histograms-{digest(made_of)}.npz"
@@ -74,6 +78,49 @@ def find_statistics(made_of: dict[str, Any], out: Path) -> tuple[Path, Statistic
         if statistics is not None and statistics.made_of == made_of:
             return path, statistics
     return None
+
+
+def statistics_of(detector: Detector, checkpoint: Path, named: Path | None = None) -> Statistics:
+    """Return the statistics that a calibrated checkpoint rests on.
+
+    Args:
+        detector: What the checkpoint holds.
+        checkpoint: Its file; statistics lie in its directory or in one beside that.
+        named: Their file, where the user names it.
+
+    Raises:
+        CalibrationError: There are none, or the named file cannot be read or is of another model or other settings.
+    """
+    told = {} if detector.quantization is None else detector.quantization.calibration
+    groups = () if detector.quantization is None else detector.quantization.placement.groups
+    made_of: dict[str, Any] = {
+        "weights": detector.source.sha256,
+        "quantizers": {group.owner: [tensor.name for tensor in group.tensors] for group in groups},
+        **{name: told[name] for name in ("imgsz", "bins", "sample") if name in told},
+    }
+    if named is not None:
+        statistics = Statistics.load(named)
+        found = differences(statistics.made_of, made_of)
+        if found:
+            raise CalibrationError(
+                f"histograms '{named}' were collected with {'; '.join(found)}",
+                expected=f"the model and settings of '{checkpoint}'",
+                hint="name the file that was written when it was calibrated",
+            )
+        return statistics
+    folder = checkpoint.absolute().parent
+    for path in [*sorted(folder.glob(FILE_PATTERN)), *sorted(folder.parent.glob(f"*/{FILE_PATTERN}"))]:
+        try:
+            statistics = Statistics.load(path)
+        except CalibrationError:
+            continue
+        if not differences(statistics.made_of, made_of) and statistics.images == told.get("images", statistics.images):
+            return statistics
+    raise CalibrationError(
+        f"'{checkpoint}' has no statistics of its calibration beside it",
+        expected=f"its {FILE_PATTERN} in that directory or in one beside it",
+        hint="name the file with --histograms, or calibrate again",
+    )
 
 
 def load_named(path: Path, made_of: dict[str, Any]) -> Statistics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 
@@ -15,7 +16,7 @@ from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
 from yoloqat.quant import activation_quantizers, collecting
-from yoloqat.quant.calib import HistogramCalibrator
+from yoloqat.quant.calib import HistogramCalibrator, SharedCalibrator
 
 
 def collect_statistics(
@@ -31,7 +32,8 @@ def collect_statistics(
 ) -> Statistics:
     """Run the calibration images through the float model and collect a histogram for every quantizer of activations.
 
-    A quantizer that several tensors share gets the histogram of their union, each tensor counted once.
+    A quantizer that several tensors share gets the histogram of their union, each tensor counted once, and beside it one of
+    each of them.
 
     Args:
         detector: A quantized detector; its ranges are not changed.
@@ -100,15 +102,27 @@ def collect_stages(
             expected=f"rising numbers from 1 to the {len(records)} images there are",
             hint="name fewer, or calibrate on more images",
         )
+    sharing = _sharing(detector)
     calibrators: dict[str, HistogramCalibrator] = {}
     for name, quantizer in activation_quantizers(detector.module):
-        scheme = quantizer.scheme
-        calibrators[name] = HistogramCalibrator(scheme.bits, unsigned=scheme.unsigned, num_bins=bins, sample=sample)
+        bits, unsigned = quantizer.scheme.bits, quantizer.scheme.unsigned
+        if name in sharing:
+            tensors = len(sharing[name])
+            calibrators[name] = SharedCalibrator(tensors, bits, unsigned=unsigned, num_bins=bins, sample=sample)
+        else:
+            calibrators[name] = HistogramCalibrator(bits, unsigned=unsigned, num_bins=bins, sample=sample)
         quantizer._calibrator = calibrators[name]
+    shared = {name: each for name, each in calibrators.items() if isinstance(each, SharedCalibrator)}
     found: list[Statistics] = []
     done, begun = 0, time.perf_counter()
+
+    def begin(*_: object) -> None:
+        for calibrator in shared.values():
+            calibrator.begin()
+
     try:
-        with collecting(detector.module):
+        with collecting(detector.module), ExitStack() as hooks:
+            hooks.callback(detector.module.register_forward_pre_hook(begin).remove)
             for start, end in zip(starts, stages, strict=True):
                 plans = plan_batches(
                     records[start:end], imgsz, batch, stride=detector.info.stride, channels=detector.info.channels
@@ -126,11 +140,19 @@ def collect_stages(
                     progress("collect statistics", done, stages[-1])
                 histograms = {name: calibrator.histogram() for name, calibrator in calibrators.items()}
                 reached = {name: histogram for name, histogram in histograms.items() if histogram is not None}
-                found.append(Statistics(reached, end, time.perf_counter() - begun))
+                apart = {name: calibrator.tensors() for name, calibrator in shared.items()}
+                each = {name: dict(zip(sharing[name], parts, strict=True)) for name, parts in apart.items() if parts}
+                found.append(Statistics(reached, end, time.perf_counter() - begun, tensors=each))
     finally:
         for calibrator in calibrators.values():
             calibrator.reset()
     return found
+
+
+def _sharing(detector: Detector) -> dict[str, list[str]]:
+    """Return the owner of every scale that tensors share, to their names in the order in which they are first read."""
+    groups = () if detector.quantization is None else detector.quantization.placement.groups
+    return {group.owner: [tensor.name for tensor in group.tensors] for group in groups if len(group.tensors) > 1}
 
 
 def _check(detector: Detector, calibrators: Mapping[str, HistogramCalibrator]) -> None:

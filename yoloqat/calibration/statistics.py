@@ -38,12 +38,15 @@ class Statistics:
         images: Number of images collected.
         seconds: Time of the collection.
         made_of: JSON-able description of weights, quantizers, images and sizes; empty when unknown.
+        tensors: Name of each quantizer that tensors share to the histograms of these by name, whose sum is its own; without
+            those of a file of an earlier version.
     """
 
     histograms: dict[str, Histogram]
     images: int
     seconds: float
     made_of: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, dict[str, Histogram]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the statistics as one ``.npz``, whole or not at all.
@@ -51,12 +54,12 @@ class Statistics:
         Raises:
             OutputError: The file cannot be written.
         """
-        arrays: dict[str, Any] = {}
-        for index, histogram in enumerate(self.histograms.values()):
-            arrays[f"counts{index}"] = histogram.counts
-            arrays[f"edges{index}"] = histogram.edges
-        ranges = {name: [histogram.low, histogram.high] for name, histogram in self.histograms.items()}
-        header = {"ranges": ranges, "images": self.images, "seconds": self.seconds, "made_of": self.made_of}
+        arrays = _arrays(self.histograms, "")
+        for index, parts in enumerate(self.tensors.values()):
+            arrays |= _arrays(parts, f"tensor{index}_")
+        tensors = {name: _ranges(parts) for name, parts in self.tensors.items()}
+        header = {"ranges": _ranges(self.histograms), "images": self.images, "seconds": self.seconds}
+        header |= {"made_of": self.made_of, "tensors": tensors}
         with atomic_path(path) as temporary, temporary.open("wb") as stream:  # of a path, NumPy would change the suffix
             np.savez_compressed(stream, header=np.array(json.dumps(header)), **arrays)
 
@@ -73,8 +76,13 @@ class Statistics:
                 expected="statistics of the same quantizers",
                 hint="collect both on the same model with the same settings",
             )
-        merged = {name: histogram.merge(other.histograms[name]) for name, histogram in self.histograms.items()}
-        return Statistics(merged, self.images + other.images, self.seconds + other.seconds)
+        merged = _merged(self.histograms, other.histograms)
+        tensors = {
+            name: _merged(parts, other.tensors[name])
+            for name, parts in self.tensors.items()
+            if other.tensors.get(name, {}).keys() == parts.keys()
+        }
+        return Statistics(merged, self.images + other.images, self.seconds + other.seconds, tensors=tensors)
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
@@ -86,9 +94,10 @@ class Statistics:
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
-                histograms = {
-                    name: _checked(name, Histogram(file[f"counts{index}"], file[f"edges{index}"], low=low, high=high))
-                    for index, (name, (low, high)) in enumerate(header["ranges"].items())
+                histograms = _read(file, header["ranges"], "")
+                tensors = {
+                    name: _read(file, ranges, f"tensor{index}_")
+                    for index, (name, ranges) in enumerate(header.get("tensors", {}).items())
                 }
             images, seconds = int(header["images"]), float(header["seconds"])
             made_of = dict(header.get("made_of", {}))
@@ -98,7 +107,32 @@ class Statistics:
                 expected="a file of collected statistics",
                 hint="remove it and collect again",
             ) from error
-        return cls(histograms, images, seconds, made_of)
+        return cls(histograms, images, seconds, made_of, tensors)
+
+
+def _arrays(histograms: Mapping[str, Histogram], prefix: str) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    for index, histogram in enumerate(histograms.values()):
+        arrays[f"{prefix}counts{index}"] = histogram.counts
+        arrays[f"{prefix}edges{index}"] = histogram.edges
+    return arrays
+
+
+def _ranges(histograms: Mapping[str, Histogram]) -> dict[str, list[float]]:
+    return {name: [histogram.low, histogram.high] for name, histogram in histograms.items()}
+
+
+def _merged(ours: Mapping[str, Histogram], theirs: Mapping[str, Histogram]) -> dict[str, Histogram]:
+    return {name: histogram.merge(theirs[name]) for name, histogram in ours.items()}
+
+
+def _read(file: Mapping[str, Any], ranges: Mapping[str, Any], prefix: str) -> dict[str, Histogram]:
+    return {
+        name: _checked(
+            name, Histogram(file[f"{prefix}counts{index}"], file[f"{prefix}edges{index}"], low=low, high=high)
+        )
+        for index, (name, (low, high)) in enumerate(ranges.items())
+    }
 
 
 def _checked(name: str, histogram: Histogram) -> Histogram:

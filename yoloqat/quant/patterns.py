@@ -27,13 +27,18 @@ def _matcher(pattern: str, option: str) -> Callable[[str], bool]:
     return lambda name: fnmatch.fnmatchcase(name, pattern)
 
 
-def _with_ancestors(name: str) -> list[str]:
+def with_ancestors(name: str) -> list[str]:
+    """Return the names of the blocks that hold a layer, the outermost first, and its own."""
     parts = name.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
-def _named_like(candidates: list[str]) -> str:
-    return f"layers are named like {candidates[-1]}" if candidates else "the model has no layer to quantize"
+def nearest_names(name: str, candidates: Collection[str]) -> str:
+    """Return a hint that names the candidates most like ``name``, or one of them where none is."""
+    near = difflib.get_close_matches(name, sorted(candidates), n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    return f"layers are named like {sorted(candidates)[-1]}" if candidates else "the model has no layer to quantize"
 
 
 def match_layers(patterns: Sequence[str], names: Collection[str], *, option: str = "ignore") -> set[str]:
@@ -54,14 +59,13 @@ def match_layers(patterns: Sequence[str], names: Collection[str], *, option: str
     found: set[str] = set()
     for pattern in patterns:
         matches = _matcher(pattern, option)
-        hits = {name for name in names if any(matches(part) for part in _with_ancestors(name))}
+        hits = {name for name in names if any(matches(part) for part in with_ancestors(name))}
         if not hits:
-            candidates = sorted({part for name in names for part in _with_ancestors(name)})
-            near = difflib.get_close_matches(pattern.removeprefix(_REGEX), candidates, n=3, cutoff=0.5)
+            candidates = sorted({part for name in names for part in with_ancestors(name)})
             raise PatternError(
                 f"{option} pattern {pattern!r} matches no layer",
                 expected="the name of a layer or block, a glob, or re:PATTERN",
-                hint=f"did you mean {', '.join(near)}?" if near else _named_like(candidates),
+                hint=nearest_names(pattern.removeprefix(_REGEX), candidates),
             )
         found |= hits
     return found
