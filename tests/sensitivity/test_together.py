@@ -71,6 +71,8 @@ def replay(middle, *, batch: int = 2, mode: str = "one-at-a-time", **kwargs):
 
 
 def outputs(replay: Replay, images: Tensor, names: list[str], memory: int = 1 << 30) -> dict[str | None, Tensor]:
+    for _ in replay.run(images, names, memory=memory):  # the first batch runs one by one
+        pass
     return {name: output.clone() for name, output in replay.run(images, names, memory=memory)}
 
 
@@ -98,6 +100,15 @@ def test_a_node_whose_numbers_depend_on_the_batch_is_found_and_named():
     plain, _, _ = replay(nn.Identity())
     outputs(plain, images, names)
     assert not plain.together.parted
+
+
+def test_a_shape_that_comes_once_is_not_traced_again():
+    once, images, names = replay(nn.Identity())
+    alone = dict(once.run(images, names, memory=1 << 30))
+    assert not once.together.checked
+    again = dict(once.run(images, names, memory=1 << 30))
+    assert once.together.checked
+    assert all(torch.equal(again[name], alone[name]) for name in alone)
 
 
 def test_where_the_batch_moves_inward_each_item_runs_alone():

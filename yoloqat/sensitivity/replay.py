@@ -88,6 +88,7 @@ class Replay:
         self._live = _ancestors(self._reads, self._output)
         self._wanted = self._live if rows is None else _wanted(traced, self._reads, self._output, rows)
         self._width = width
+        self._again = False
         self.together = Together(module, self.executor, self._reads)
         self._steps = {name: self._planned(switches) for name, switches in self._items.items()}
 
@@ -106,6 +107,8 @@ class Replay:
     def run(self, images: Tensor, names: Collection[str], *, memory: int) -> Iterator[tuple[str | None, Tensor]]:
         """Yield the raw output of the base model under None, then that of each item under its name.
 
+        From the second batch on several items run together.
+
         Args:
             images: Shape, memory format and device as they were traced.
             names: The items; they come in an order that lets values go early.
@@ -114,6 +117,7 @@ class Replay:
         """
         order = sorted(names, key=lambda name: self._steps[name].nodes[:1])
         size = self._group_size(images, len(order))
+        self._again = True
         for number, part in enumerate(self._parts(order, memory) or [[]]):
             last = {index: position for position, name in enumerate(part) for index in self._steps[name].needed}
             with torch.inference_mode():
@@ -134,9 +138,9 @@ class Replay:
                 yield from zip(group, outputs, strict=True)
 
     def _group_size(self, images: Tensor, items: int) -> int:
-        """Return how many items run together."""
+        """Return how many items run together: none in the first batch, as a shape that does not come again repays no trace."""
         size = max(1, min(self._width // max(len(images), 1), items))
-        return size if size > 1 and self.together.possible(images) else 1
+        return size if size > 1 and self._again and self.together.possible(images) else 1
 
     def _bytes(self, indices: frozenset[int]) -> int:
         owners = {owner for index in indices for owner in _owners(self._traced, index)}
