@@ -28,10 +28,12 @@ from yoloqat.detectors import load_detector, save_checkpoint, torch_device, torc
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.provenance import write_json
-from yoloqat.sensitivity.edges import active_edges, switched
+from yoloqat.quant.graph import trace
+from yoloqat.sensitivity.edges import OFF, active_edges, switched
 from yoloqat.sensitivity.items import BASE
 from yoloqat.sensitivity.proxies import rank_correlation
 from yoloqat.sensitivity.ranking import measured
+from yoloqat.sensitivity.replay import Replay, Switches
 from yoloqat.sensitivity.scanner import Scanner
 from yoloqat.sensitivity.settings import MODES, ONE_AT_A_TIME, ScanConfig
 from yoloqat.sensitivity.study import Study
@@ -92,45 +94,64 @@ def _costs(scanner: Scanner, study: Study, layer: str) -> bool:
 def compare_forwards(scanner: Scanner, batches: int) -> dict[str, float]:
     """Check that the replay of every item equals the full forward, then time both as a scan of either kind runs them.
 
-    All replays of a batch are timed in a row, then all full forwards of the same batch: in turn item by item each would find
-    the other's memory and caches. Times are those of the processor, which neighbours disturb little, and of all threads
-    together.
+    Items are replayed one by one, then several together, then together for the class scores alone. All replays of a batch are
+    timed in a row, then all full forwards of the same batch: in turn item by item each would find the other's memory and caches.
+    Times are those of the processor, which neighbours disturb little, and of all threads together.
     """
     edges = {edge.name: edge for edge in scanner.edges}
     names = [item.name for item in scanner.items]
+    scores = (4, 4 + scanner.detector.info.classes)
+    kinds = {"one by one": {"width": 1}, "together": {}, "together, class scores alone": {"rows": scores}}
 
-    def full(images: torch.Tensor, name: str | None) -> torch.Tensor:
-        switches = scanner.base if name is None else scanner.switches[name]
+    def full(images: torch.Tensor, switches: Switches) -> torch.Tensor:
         with torch.inference_mode(), switched(scanner.detector.module, edges, switches):
             output = scanner.detector.module(images)
             return output if isinstance(output, torch.Tensor) else output[0]
 
-    replayed, naive, base = [], [], []
+    made: dict[tuple[int, ...], dict[str, Replay]] = {}
+    seconds: dict[str, list[float]] = {}
     for batch in range(batches):
         images, _ = scanner.images(batch)
-        replay = scanner.replay(images)
-        if not batch:
-            for name, output in replay.run(images, names, memory=1 << 40):
-                if not torch.equal(output, full(images, name)):
-                    raise SystemExit(f"{name}: the replay differs from the full forward")
-        start = time.process_time()
-        for name, _ in replay.run(images, names, memory=1 << 40):
-            now = time.process_time()
-            (base if name is None else replayed).append(now - start)
-            start = now
-        for name in names:
+        shape = tuple(images.shape)
+        if shape not in made:
+            traced = trace(scanner.detector.module, images)
+            made[shape] = {
+                kind: Replay(
+                    scanner.detector.module, traced, scanner.edges, base=scanner.base, items=scanner.switches, **setting
+                )
+                for kind, setting in kinds.items()
+            }
+            for kind, replay in [*made[shape].items()] * 2:  # the first batch runs one by one
+                rows = slice(*(scores if "rows" in kinds[kind] else (None, None)))
+                for name, output in replay.run(images, names, memory=1 << 40):
+                    expected = full(images, scanner.base if name is None else scanner.switches[name])
+                    if not torch.equal(output[:, rows], expected[:, rows]):
+                        raise SystemExit(f"{name}, {kind}: the replay differs from the full forward")
+        for kind, replay in made[shape].items():
             start = time.process_time()
-            full(images, name)
-            naive.append(time.process_time() - start)
-    each = statistics.mean(naive)
-    shares = replay.shares()
-    return {
-        "full forward, ms per chunk": each * 1e3,
-        "replay, share of a forward per item, mean": statistics.mean(replayed) / each,
-        "replay, median item": statistics.median(replayed) / each,
-        "replay, share of a forward's multiply-adds, mean": statistics.mean(shares[name] for name in names),
-        "base run of the replay, share": statistics.mean(base) / each,
-        "values kept, MB": replay.kept_bytes(names) / 1e6,
+            for name, _ in replay.run(images, names, memory=1 << 40):
+                now = time.process_time()
+                seconds.setdefault(f"base, {kind}" if name is None else kind, []).append(now - start)
+                start = now
+        off = dict.fromkeys(edges, OFF)
+        for kind, switches in {"forward": None, "float forward": off, "quantized forward": {}}.items():
+            for name in names if switches is None else names[:8]:
+                start = time.process_time()
+                full(images, scanner.switches[name] if switches is None else switches)
+                seconds.setdefault(kind, []).append(time.process_time() - start)
+    mean = {kind: statistics.mean(values) for kind, values in seconds.items()}
+    alone, together = made[shape]["one by one"], made[shape]["together"]
+    found = {f"{kind}, ms per chunk": mean[kind] * 1e3 for kind in ("forward", "float forward", "quantized forward")}
+    for kind in kinds:
+        for whole in ("forward", "float forward", "quantized forward"):
+            found[f"replay {kind}, share of a {whole} per item"] = mean[kind] / mean[whole]
+        shares = made[shape][kind].shares()
+        found[f"replay {kind}, share of the multiply-adds"] = statistics.mean(shares[name] for name in names)
+    return found | {
+        "base run of the replay, share": mean["base, one by one"] / mean["forward"],
+        "nodes that ran for several items": len({index for index, _ in together.together.checked}),
+        "of them item by item, for the same bits": len({index for index, _ in together.together.parted}),
+        "values kept, MB": alone.kept_bytes(names) / 1e6,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def test_every_item_equals_the_full_forward(make_scanner, scan):
     scanner = make_scanner(**scan)
     before = state_digest(scanner.detector.module)
     images, _ = scanner.images(0)
-    found = dict(scanner.replay(images).run(images, list(scanner.switches), memory=1 << 30))
+    for _ in range(2):  # one by one, then together
+        found = dict(scanner.replay(images).run(images, list(scanner.switches), memory=1 << 30))
+    assert scanner.replay(images).together.checked
     assert set(found) == {None, OTHER, *(item.name for item in scanner.items)}
     for name, output in found.items():
         assert torch.equal(output, full(scanner, images, scanner.base if name is None else scanner.switches[name])), (
@@ -136,7 +139,8 @@ def test_sampled_items_of_yolov8n_equal_the_full_forward(real_dir, tmp_path, mod
     )
     images, _ = scanner.images(0)
     names = [item.name for item in scanner.items][::8]
-    for name, output in scanner.replay(images).run(images, names, memory=1 << 30):
+    runs = [scanner.replay(images).run(images, names, memory=1 << 30) for _ in range(2)]  # one by one, then together
+    for name, output in itertools.chain(*runs):
         assert torch.equal(output, full(scanner, images, scanner.base if name is None else scanner.switches[name])), (
             name
         )

@@ -36,7 +36,7 @@ class RankedItem:
         tied_with: Items whose intervals overlap its own.
         noise: What quantization does to its tensors.
         head_error: Error of the head's output on the first batch.
-        forward: Seconds of its replays.
+        forward: Seconds of its replays, and of other items that ran together with it and stand under it.
         scoring: Seconds of NMS and matching.
         share: Share of a forward's multiply-adds that its replay costs.
         changed: Images whose output it changed.

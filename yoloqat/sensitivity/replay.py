@@ -2,7 +2,8 @@
 
 A quantizer changes only what depends on it. Per batch the base model runs once and keeps the values that some item will need; for
 each item the nodes downstream of its quantizers are run again, and nothing else. The operators, their inputs and their order are
-those of the full forward, so the result is the same to the last bit.
+those of the full forward, so the result is the same to the last bit. Several items run together where a batch is small; see
+:mod:`yoloqat.sensitivity.together`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ from torch import Tensor, nn
 
 from yoloqat.quant.graph import Executor, Traced
 from yoloqat.quant.graph.cost import layer_costs
-from yoloqat.quant.graph.trace import CONSTANT, GETITEM, PARAMETER
-from yoloqat.sensitivity.edges import Edge, Switch, placeholders, switched_quantizer
+from yoloqat.quant.graph.trace import CONSTANT, GETITEM, INPUT, PARAMETER
+from yoloqat.sensitivity.edges import Edge, Switch, placeholders
+from yoloqat.sensitivity.together import Overrides, Together, run_node
 
 Switches = Mapping[str, Switch]
 """The switch of each edge by its name; an edge that is not named stays as it is."""
+
+WIDTH = 16
+"""Images of one forward that items share.
+
+With fewer, calls cost more, and one thread of a CPU takes a slower kernel for 1x1 convolutions; values of more leave its cache.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +40,10 @@ class _Steps:
     Attributes:
         nodes: Positions of the nodes to run, in order.
         needed: Positions of the values that they read and the base run must have kept.
-        done: Values of its own that nothing needs any more, by the position of the node that reads them last.
     """
 
     nodes: tuple[int, ...]
     needed: frozenset[int]
-    done: Mapping[int, Sequence[int]]
 
 
 class Replay:
@@ -51,13 +57,25 @@ class Replay:
         edges: Its edges.
         base: What is switched in the base model.
         items: What is switched under each item, whole: what the base switches and an item does not name is as in the module.
+        rows: First and last plus one of the output's rows (its second axis) that are wanted of the items; in the others they may
+            hold the base model's values, and what only these need is not run. None: all.
+        width: Images of one forward that several items share.
 
     Attributes:
         executor: Runs single nodes of the graph.
+        together: Runs several items at once; knows which nodes gave other numbers then and run item by item.
     """
 
     def __init__(
-        self, module: nn.Module, traced: Traced, edges: Sequence[Edge], *, base: Switches, items: Mapping[str, Switches]
+        self,
+        module: nn.Module,
+        traced: Traced,
+        edges: Sequence[Edge],
+        *,
+        base: Switches,
+        items: Mapping[str, Switches],
+        rows: tuple[int, int] | None = None,
+        width: int = WIDTH,
     ) -> None:
         self.executor = Executor(module, traced)
         self._traced = traced
@@ -68,6 +86,10 @@ class Replay:
         self._output = traced.outputs[0]
         self._reads = [node.reads() for node in traced.nodes]
         self._live = _ancestors(self._reads, self._output)
+        self._wanted = self._live if rows is None else _wanted(traced, self._reads, self._output, rows)
+        self._width = width
+        self._again = False
+        self.together = Together(module, self.executor, self._reads)
         self._steps = {name: self._planned(switches) for name, switches in self._items.items()}
 
     def shares(self) -> dict[str, float]:
@@ -85,25 +107,40 @@ class Replay:
     def run(self, images: Tensor, names: Collection[str], *, memory: int) -> Iterator[tuple[str | None, Tensor]]:
         """Yield the raw output of the base model under None, then that of each item under its name.
 
+        From the second batch on several items run together.
+
         Args:
             images: Shape, memory format and device as they were traced.
             names: The items; they come in an order that lets values go early.
             memory: Bytes of values kept between items; where they do not suffice the base model is run again for a part of
-                the items. One item's own values are kept in any case.
+                the items. One item's own values are kept in any case, and a forward of ``width`` images needs its working memory.
         """
         order = sorted(names, key=lambda name: self._steps[name].nodes[:1])
+        size = self._group_size(images, len(order))
+        self._again = True
         for number, part in enumerate(self._parts(order, memory) or [[]]):
             last = {index: position for position, name in enumerate(part) for index in self._steps[name].needed}
             with torch.inference_mode():
                 values = self._base_values(images, frozenset(last))
             if number == 0:
                 yield None, values[self._output]
-            for position, name in enumerate(part):
-                for index in [index for index in values if last.get(index, -1) < position]:
+            for start in range(0, len(part), size):
+                for index in [index for index in values if last.get(index, -1) < start]:
                     del values[index]
+                group = part[start : start + size]
                 with torch.inference_mode():
-                    output = self._replayed(values, name)
-                yield name, output
+                    outputs = self.together.run(
+                        values,
+                        [self._steps[name].nodes for name in group],
+                        [self._overrides(self._items[name]) for name in group],
+                        self._output,
+                    )
+                yield from zip(group, outputs, strict=True)
+
+    def _group_size(self, images: Tensor, items: int) -> int:
+        """Return how many items run together: none in the first batch, as a shape that does not come again repays no trace."""
+        size = max(1, min(self._width // max(len(images), 1), items))
+        return size if size > 1 and self._again and self.together.possible(images) else 1
 
     def _bytes(self, indices: frozenset[int]) -> int:
         owners = {owner for index in indices for owner in _owners(self._traced, index)}
@@ -127,13 +164,9 @@ class Replay:
         """Return what runs again: all that lies downstream of a marker that differs from the base, up to the output."""
         names = {name for name in {*switches, *self._base} if switches.get(name) != self._base.get(name)}
         inside = self._traced.downstream({index for name in names for index in self._placeholders[name]})
-        nodes = sorted(inside & self._live)
-        needed = frozenset(read for index in nodes for read in self._reads[index] if read not in inside)
-        last = {read: index for index in nodes for read in self._reads[index] if read in inside}
-        done: dict[int, list[int]] = {}
-        for read, index in last.items():
-            done.setdefault(index, []).append(read)
-        return _Steps(tuple(nodes), needed if nodes else frozenset({self._output}), done)
+        nodes = sorted(inside & self._wanted)
+        needed = frozenset(read for index in nodes for read in self._reads[index]).difference(nodes)
+        return _Steps(tuple(nodes), needed if nodes else frozenset({self._output}))
 
     def _base_values(self, images: Tensor, needed: frozenset[int]) -> dict[int, Any]:
         live = sorted(self._live)
@@ -142,36 +175,22 @@ class Replay:
         overrides = self._overrides(self._base)
         values: dict[int, Any] = {}
         for index in live:
-            values[index] = self._value(index, values, overrides, images)
+            node = self._traced.nodes[index]
+            if node.op == INPUT:
+                values[index] = self.executor.run_node(node, values, images)
+            else:
+                values[index] = run_node(self.executor, node, values, overrides)
             for read in self._reads[index]:
                 if last[read] == index and read not in kept:
                     del values[read]
         return values
 
-    def _replayed(self, base: Mapping[int, Any], name: str) -> Tensor:
-        steps, overrides = self._steps[name], self._overrides(self._items[name])
-        values = {index: base[index] for index in steps.needed}
-        for index in steps.nodes:
-            values[index] = self._value(index, values, overrides, None)
-            for read in steps.done.get(index, ()):
-                del values[read]
-        result: Tensor = values[self._output]
-        return result
-
-    def _overrides(self, switches: Switches) -> dict[int, tuple[Edge, Switch]]:
+    def _overrides(self, switches: Switches) -> Overrides:
         return {
             index: (self._edges[name], switch)
             for name, switch in switches.items()
             for index in self._placeholders[name]
         }
-
-    def _value(
-        self, index: int, values: dict[int, Any], overrides: Mapping[int, tuple[Edge, Switch]], images: Tensor | None
-    ) -> Any:
-        if index not in overrides:
-            return self.executor.run_node(self._traced.nodes[index], values, images)
-        edge, switch = overrides[index]
-        return switched_quantizer(edge.quantizer, switch)(values[self._reads[index][0]])
 
 
 _VIEWS = {"chunk", "split", "split_with_sizes", "unbind", "view", "slice", "select", "transpose", "permute", "expand"}
@@ -208,4 +227,18 @@ def _ancestors(reads: Sequence[Sequence[int]], output: int) -> frozenset[int]:
             if read not in found:
                 found.add(read)
                 waiting.append(read)
+    return frozenset(found)
+
+
+def _wanted(traced: Traced, reads: Sequence[Sequence[int]], output: int, rows: tuple[int, int]) -> frozenset[int]:
+    """Return the positions of the output and of all nodes that rows of it depend on, first to last plus one."""
+    node = traced.nodes[output]
+    if node.op != "aten.cat.default" or len(node.args) != len(("tensors", "axis")) or node.args[1] != 1:
+        return _ancestors(reads, output)
+    found, begin = {output}, 0
+    for part in node.args[0]:
+        end = begin + (traced.nodes[part.index].shape or (0, 0))[1]
+        if begin < rows[1] and rows[0] < end:
+            found |= _ancestors(reads, part.index)
+        begin = end
     return frozenset(found)

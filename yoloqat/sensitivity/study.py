@@ -65,7 +65,7 @@ class WorkResult:
     Attributes:
         matches: Packed matches of the batch's images; None for an image whose output is that of the base model.
         head_error: Mean relative squared error of the head's output against the base model.
-        forward: Seconds of the forward or its replay.
+        forward: Seconds of the forward or its replay; those of items that ran together stand under the first.
         scoring: Seconds of NMS and matching.
         changed: Images whose output changed.
         detections: The detections themselves, packed, of the base model and its opposite.
