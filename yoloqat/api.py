@@ -39,7 +39,7 @@ from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
-from yoloqat.results import Result
+from yoloqat.results import Result, counted
 from yoloqat.sensitivity.settings import ScanConfig
 
 __all__ = [
@@ -139,7 +139,7 @@ def collect_statistics(
         found = ptq.statistics
     ranges = {name: [histogram.low, histogram.high] for name, histogram in found.histograms.items()}
     results = {"calibration_images": found.images, "calibration_seconds": found.seconds, "ranges": ranges}
-    title = f"{Path(detector.source.path).name}, {len(ranges)} activation scales, {found.images} images"
+    title = f"{Path(detector.source.path).name}, {counted(len(ranges), 'activation scale')}, {counted(found.images, 'image')}"
     return CollectedStatistics(
         results, (tables.ranges_table(title, ranges),), found, tuple(images), quant, config, size, batch
     )

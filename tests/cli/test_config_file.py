@@ -91,6 +91,6 @@ def test_quiet_shows_nothing_and_verbose_the_versions(cli: Cli, tiny_model: Path
     loud = cli(*line, "--verbose", out=tmp_path / "loud")
     first, last = loud.err.splitlines()
     assert first.startswith("yoloqat ")
-    assert " on cpu, 1 threads of " in first
+    assert " on cpu, 1 thread of " in first
     assert last.startswith("bench 1/1, ")
     assert json.loads((tmp_path / "quiet" / "result.json").read_text())["command"] == "bench"

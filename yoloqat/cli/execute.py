@@ -20,6 +20,7 @@ from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_warnings, v
 from yoloqat.config.checks import check_int
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import environment, finite, write_json
+from yoloqat.results import counted
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
 def _about(work: _Work) -> str:
     known = environment(device=work.device, threads=work.threads)
     versions = ", ".join(f"{name} {version}" for name, version in known["packages"].items())
-    return f"yoloqat {known['yoloqat']} on {work.device}, {work.threads} threads of {known['processor']}; {versions}"
+    return f"yoloqat {known['yoloqat']} on {work.device}, {counted(work.threads, 'thread')} of {known['processor']}; {versions}"
 
 
 def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path) -> None:
