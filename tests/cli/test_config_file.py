@@ -72,7 +72,9 @@ def test_a_completion_script_is_one_that_the_shell_reads(
     script = capsys.readouterr().out
     assert "sensitivity" in script
     assert "--calib-images" in script
+    assert "_shtab_yoloqat_completion" in script
     if shell == "bash":
+        assert " completion)" in next(line for line in script.splitlines() if "_subparsers=" in line)
         (tmp_path / "script").write_text(script)
         assert subprocess.run(["bash", "-n", str(tmp_path / "script")], check=False).returncode == 0
 
