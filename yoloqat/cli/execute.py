@@ -16,7 +16,7 @@ from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, settings
-from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_warnings, visible
+from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_line, shown_warnings
 from yoloqat.config.checks import check_int
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import environment, finite, write_json
@@ -125,7 +125,7 @@ def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, ou
     for table in outcome.tables:
         screen.print(shown(table, screen.width))
     for line in outcome.notes:
-        screen.print(visible(line), highlight=False, soft_wrap=True, markup=False)
+        screen.print(shown_line(line), highlight=False, soft_wrap=True, markup=False)
     written = ", ".join(str(out / name) for name in (*outcome.files, RESULT))
     screen.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
     for line in outcome.next:
