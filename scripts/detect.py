@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def load(path: Path, threads: int, cache: Path | None = None) -> tuple[Run, dict
 
 
 def _load_onnx(path: Path, threads: int) -> tuple[Run, dict[int, str], tuple[int, int]]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported; it reports sessions otherwise
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
