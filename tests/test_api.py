@@ -236,6 +236,9 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
         (lambda: yq.evaluate("a.onnx", yq.Dataset(), config=3), "config of evaluate is 3; expected EvalConfig or None"),
         (lambda: yq.paired_difference(0.5, 0.4), "a of paired_difference is 0.5; expected Evaluation"),
         (lambda: yq.Dataset().calibration(seed="x"), "seed is 'x'"),
+        (lambda: yq.Dataset(yaml=3), "yaml of Dataset is 3; expected a path, or None"),
+        (lambda: yq.Dataset.from_yaml(3), "path of from_yaml is 3; expected str or Path"),
+        (lambda: yq.Dataset.from_images(None), "directory of from_images is None; expected str or Path"),
         (lambda: BuildConfig(calibration_images=0), "calibration_images is 0"),
         (lambda: BuildConfig(split_above=2), "split_above is 2"),
     ],
@@ -243,6 +246,12 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
 def test_an_argument_of_another_kind_is_told_in_one_line(call: Callable[[], object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         call()
+
+
+def test_a_data_set_takes_paths_as_text(data: yq.Dataset) -> None:
+    found = yq.Dataset(yaml=str(data.yaml), calibration_source=str(data.calibration_source))
+    assert found == data
+    assert found.validation.images == data.validation.images
 
 
 def test_statistics_and_paths_are_not_taken_for_each_other(detector: Detector, data: yq.Dataset) -> None:
