@@ -15,7 +15,7 @@ from typing import Any
 from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
-from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, settings
+from yoloqat.cli.folder import RESULT, SCHEMA, Settings, check_writable, claimed
 from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_line, shown_warnings
 from yoloqat.config.checks import check_int
 from yoloqat.progress import Progress, silent
@@ -81,10 +81,10 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
         shown_warnings(errors, f"yoloqat {command.name}") as warned,
         _prepared(command, args, out, progress) as work,
     ):
-        asked = settings(args, command)
+        asked = Settings.of(args, command)
         if args.verbose or (work.device != "cpu" and args.device == "auto"):
             errors.print(_about(work), highlight=False, markup=False, soft_wrap=True)
-        with claimed(out, args, command, COMMANDS):
+        with claimed(out, args, command, COMMANDS, asked):
             outcome = work.run()
             results, lost = finite(outcome.results)  # hours of work must not end in a number that JSON does not have
             if lost:
@@ -92,7 +92,7 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
             if warned:
                 results["warnings"] = [*results.get("warnings", ()), *warned]
             provenance = environment(device=work.device, threads=work.threads, seed=getattr(args, "seed", None))
-            line = {"command_line": shlex.join(["yoloqat", *argv]), "arguments": asked}
+            line = {"command_line": shlex.join(["yoloqat", *argv]), "arguments": dict(asked.values)}
             result = {
                 "schema": SCHEMA,
                 "command": command.name,
