@@ -14,7 +14,7 @@ from tiny_detector import TinyData
 import yoloqat as yq
 from yoloqat.config import EvalConfig, ExportConfig, QuantConfig, QuantScheme
 from yoloqat.detectors import Detector
-from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
+from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError, YoloqatWarning
 from yoloqat.finetuning import FinetuneConfig, SupervisionConfig
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
@@ -212,6 +212,13 @@ def test_the_thread_count_comes_back(detector: Detector, data: yq.Dataset) -> No
     before = torch.get_num_threads()
     yq.evaluate(detector, data, device="cpu")
     assert torch.get_num_threads() == before
+
+
+def test_a_float_export_that_is_not_compared_says_so(detector: Detector, data: yq.Dataset, tmp_path: Path) -> None:
+    with pytest.warns(YoloqatWarning, match=r"tiny\.pt' is a float model: its export is not compared on the images"):
+        found = yq.export_onnx(detector, tmp_path / "float.onnx", data=data)
+    assert "map_onnx" not in found.to_dict()
+    assert "none, it is float" in repr(found)
 
 
 def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> None:

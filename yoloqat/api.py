@@ -434,7 +434,7 @@ def export_onnx(
         detector: Calibrated, or float; not changed.
         path: The file to write.
         config: Image size, batch, opset, FP16, suppression; None takes the defaults at the detector's own image size.
-        data: With labels; None compares nothing.
+        data: With labels; None compares nothing, and of a float detector nothing is compared, with a warning.
         progress: Told of every finished step.
 
     Returns:

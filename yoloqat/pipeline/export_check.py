@@ -9,6 +9,7 @@ from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides, size_text
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector
+from yoloqat.errors import warn
 from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
@@ -48,7 +49,7 @@ def export_and_check(
         path: The file to write.
         config: Image size, batch, opset, FP16 and suppression.
         run: Where finished parts are kept.
-        dataset: The validation images; None compares nothing.
+        dataset: The validation images; None compares nothing, and of a float model nothing is compared, with a warning.
         scoring: How to score; None takes the defaults at the file's image size.
 
     Returns:
@@ -82,7 +83,12 @@ def export_and_check(
         rows.append(("TensorRT", "takes no zero-points: build for OpenVINO"))
     elif errors:
         failed = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
-    if dataset is not None and detector.quantization is not None:
+    if dataset is not None and detector.quantization is None:
+        warn(
+            f"'{detector.source.path}' is a float model: its export is not compared on the images, which is done for QDQ"
+        )
+        rows.append(("comparison with the model", "none, it is float"))
+    elif dataset is not None:
         found = verify_export(detector, path, dataset, scoring, run=run, batch=config.batch)
         results |= found
         counts = " and ".join(str(count) for count in found["thread_counts"])
