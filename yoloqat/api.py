@@ -1,7 +1,7 @@
 """The public functions: each takes artifacts and frozen settings, changes nothing in place, and needs no directory.
 
-They run the stages that the command line runs, in a temporary directory that is removed afterwards. Device names are those
-of ``--device``: ``"auto"`` (a GPU where there is one), ``"cpu"`` or a CUDA index.
+They run the stages that the command line runs, in a temporary directory that is removed afterwards. Devices are named ``"auto"``
+(a GPU where there is one), ``"cpu"`` or by a CUDA index.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def curve_table(curve: Sequence[dict[str, Any]]) -> Table:
     """Return how ranges and mAP settle with the number of calibration images.
 
     Args:
-        curve: Of ``calibrate --curve``.
+        curve: From :func:`yoloqat.pipeline.curve.settling_curve`.
     """
     rows = []
     for entry in curve:
