@@ -52,6 +52,7 @@ def _load_onnx(path: Path, threads: int) -> tuple[Run, dict[int, str], tuple[int
 
 
 def _load_openvino(path: Path, threads: int, cache: Path | None) -> tuple[Run, dict[int, str], tuple[int, int]]:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # its absence lets OpenVINO send nothing
     import openvino
     import yaml
 
