@@ -15,16 +15,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import openvino
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig, QuantScheme
+from yoloqat.engines.openvino_import import import_openvino
+from yoloqat.engines.ort_import import import_onnxruntime
 from yoloqat.export import export_module
 from yoloqat.quant import calibrate_module, module_qparams, quantize_module
+
+onnxruntime, openvino = import_onnxruntime(), import_openvino()  # without their telemetry
 
 EPOCHS, QAT_STEPS, TRAINING_IMAGES = 12, 20, 1200
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def load(path: Path, threads: int, cache: Path | None = None) -> tuple[Run, dict
 
 
 def _load_onnx(path: Path, threads: int) -> tuple[Run, dict[int, str], tuple[int, int]]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported; it reports sessions otherwise
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -50,6 +52,7 @@ def _load_onnx(path: Path, threads: int) -> tuple[Run, dict[int, str], tuple[int
 
 
 def _load_openvino(path: Path, threads: int, cache: Path | None) -> tuple[Run, dict[int, str], tuple[int, int]]:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # its absence lets OpenVINO send nothing
     import openvino
     import yaml
 

@@ -14,7 +14,7 @@ from tiny_detector import TinyData
 import yoloqat as yq
 from yoloqat.config import EvalConfig, ExportConfig, QuantConfig, QuantScheme
 from yoloqat.detectors import Detector
-from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
+from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError, YoloqatWarning
 from yoloqat.finetuning import FinetuneConfig, SupervisionConfig
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
@@ -214,6 +214,13 @@ def test_the_thread_count_comes_back(detector: Detector, data: yq.Dataset) -> No
     assert torch.get_num_threads() == before
 
 
+def test_a_float_export_that_is_not_compared_says_so(detector: Detector, data: yq.Dataset, tmp_path: Path) -> None:
+    with pytest.warns(YoloqatWarning, match=r"tiny\.pt' is a float model: its export is not compared on the images"):
+        found = yq.export_onnx(detector, tmp_path / "float.onnx", data=data)
+    assert "map_onnx" not in found.to_dict()
+    assert "none, it is float" in repr(found)
+
+
 def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> None:
     found = yq.export_onnx(detector, tmp_path / "float.onnx", config=ExportConfig(imgsz=96))
     assert "96 px" in repr(found)
@@ -236,6 +243,9 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
         (lambda: yq.evaluate("a.onnx", yq.Dataset(), config=3), "config of evaluate is 3; expected EvalConfig or None"),
         (lambda: yq.paired_difference(0.5, 0.4), "a of paired_difference is 0.5; expected Evaluation"),
         (lambda: yq.Dataset().calibration(seed="x"), "seed is 'x'"),
+        (lambda: yq.Dataset(yaml=3), "yaml of Dataset is 3; expected a path, or None"),
+        (lambda: yq.Dataset.from_yaml(3), "path of from_yaml is 3; expected str or Path"),
+        (lambda: yq.Dataset.from_images(None), "directory of from_images is None; expected str or Path"),
         (lambda: BuildConfig(calibration_images=0), "calibration_images is 0"),
         (lambda: BuildConfig(split_above=2), "split_above is 2"),
     ],
@@ -243,6 +253,12 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
 def test_an_argument_of_another_kind_is_told_in_one_line(call: Callable[[], object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         call()
+
+
+def test_a_data_set_takes_paths_as_text(data: yq.Dataset) -> None:
+    found = yq.Dataset(yaml=str(data.yaml), calibration_source=str(data.calibration_source))
+    assert found == data
+    assert found.validation.images == data.validation.images
 
 
 def test_statistics_and_paths_are_not_taken_for_each_other(detector: Detector, data: yq.Dataset) -> None:

@@ -47,6 +47,17 @@ def test_boxes_are_drawn_where_objects_are(detect, kind, image, tmp_path, reques
     assert 0 < changed.mean() < 0.9
 
 
+def test_runtimes_are_told_to_send_nothing(detect, tiny_onnx, tiny_engine, monkeypatch):
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
+    monkeypatch.delitem(sys.modules, "openvino_telemetry")
+    detect.load(tiny_onnx, 1)
+    detect.load(tiny_engine, 1)
+    assert detect.os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert sys.modules["openvino_telemetry"] is None
+
+
 def test_an_image_stored_turned_is_drawn_upright(detect, tiny_onnx, image, tmp_path, capsys):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -39,7 +39,7 @@ def test_what_is_absent_or_none_is_the_default():
         *(("imgsz", value, "one side, or height and width") for value in ([], [1, 2, 3], ())),
         *(("imgsz", value, "a whole number from 1 to 8192") for value in ("abc", -640, 640.5, {}, 10**9, True)),
         *(("batch", value, "a whole number from 1 to 1048576") for value in (0, -1, 1.5, "1", 1 << 40)),
-        *(("channels", value, "a whole number from 1 to 512") for value in (0, -3, 3.0, "3", 1 << 40)),
+        *(("channels", value, "a whole number from 1 to 1024") for value in (0, -3, 3.0, "3", 1 << 40)),
         *(
             ("names", value, "class names numbered from 0")
             for value in ([], {}, (), "cat", 5, {1: "a"}, {0: "a", 2: "b"})

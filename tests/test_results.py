@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from yoloqat.cli.terminal import shown
-from yoloqat.results import Result, Table, interval, number, signed
+from yoloqat.results import Result, Table, counted, interval, number, signed
 
 NAMES = ("model.2.cv1.conv", "model.22.cv3.2.0.conv")
 TABLE = Table(
@@ -22,6 +22,11 @@ TABLE = Table(
     "caption <b>",
     left=(3,),
 )
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 warnings"), (1, "1 warning"), (2, "2 warnings")])
+def test_one_thing_is_no_plural(number: int, text: str) -> None:
+    assert counted(number, "warning") == text
 
 
 def drawn(table: Table, width: int) -> list[str]:

@@ -1,7 +1,7 @@
 """The public functions: each takes artifacts and frozen settings, changes nothing in place, and needs no directory.
 
-They run the stages that the command line runs, in a temporary directory that is removed afterwards. Device names are those
-of ``--device``: ``"auto"`` (a GPU where there is one), ``"cpu"`` or a CUDA index.
+They run the stages that the command line runs, in a temporary directory that is removed afterwards. Devices are named ``"auto"``
+(a GPU where there is one), ``"cpu"`` or by a CUDA index.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
-from yoloqat.results import Result
+from yoloqat.results import Result, counted
 from yoloqat.sensitivity.settings import ScanConfig
 
 __all__ = [
@@ -140,7 +140,7 @@ def collect_statistics(
         found = ptq.statistics
     ranges = {name: [histogram.low, histogram.high] for name, histogram in found.histograms.items()}
     results = {"calibration_images": found.images, "calibration_seconds": found.seconds, "ranges": ranges}
-    title = f"{Path(detector.source.path).name}, {len(ranges)} activation scales, {found.images} images"
+    title = f"{Path(detector.source.path).name}, {counted(len(ranges), 'activation scale')}, {counted(found.images, 'image')}"
     return CollectedStatistics(
         results, (tables.ranges_table(title, ranges),), found, tuple(images), quant, config, size, batch
     )
@@ -439,7 +439,7 @@ def export_onnx(
         detector: Calibrated, or float; not changed.
         path: The file to write.
         config: Image size, batch, opset, FP16, suppression; None takes the defaults at the detector's own image size.
-        data: With labels; None compares nothing.
+        data: With labels; None compares nothing, and of a float detector nothing is compared, with a warning.
         progress: Told of every finished step.
 
     Returns:

@@ -77,7 +77,19 @@ def warn(what: str) -> None:
 def one_line(text: str) -> str:
     """Return a text as a single line of characters that show, words of more than 500 characters cut short."""
     words = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..." for word in text.split())
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(words))
+    return visible(" ".join(words))
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return a text whose characters all show: those that would command a terminal as escapes, as Python has.
+
+    Args:
+        text: What to show; names in a model file may hold any character.
+        keep: Characters that stay as they are, such as the ends of lines.
+    """
+    return "".join(
+        character if character.isprintable() or character in keep else ascii(character)[1:-1] for character in text
+    )
 
 
 class ConfigError(YoloqatError):

@@ -14,7 +14,7 @@ from yoloqat.predictor import ModelInfo
 TASKS = ("detect", "segment", "pose", "obb")
 """The tasks whose boxes can be scored."""
 
-MAX_SIDE, MAX_CHANNELS, MAX_BATCH, MAX_INDEX_DIGITS = 8192, 512, 1 << 20, 9
+MAX_SIDE, MAX_CHANNELS, MAX_BATCH, MAX_INDEX_DIGITS = 8192, 1024, 1 << 20, 9
 
 
 def _shown(value: object) -> str:

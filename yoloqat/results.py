@@ -9,6 +9,16 @@ from html import escape
 from typing import Any
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things, e.g. ``"1 warning"`` and ``"2 warnings"``.
+
+    Args:
+        number: How many.
+        thing: The name of one, whose plural ends in s.
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 @dataclass(frozen=True)
 class Table:
     """A small table of texts; the columns after the first hold numbers unless ``left`` names them.

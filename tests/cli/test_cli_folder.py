@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from tiny_detector import TinyData, make_module, save_module
 
+from yoloqat.cli import folder
 from yoloqat.cli.commands import COMMANDS
 from yoloqat.cli.main import main
+from yoloqat.provenance import file_sha256
 
 Cli = Callable[..., Any]
 MEND = "name another directory with --out, or replace what it holds with --overwrite"
@@ -244,6 +246,16 @@ def test_options_that_a_version_lacks_count_where_they_are_not_the_default(
     del arguments["--old"]
     path.write_text(json.dumps(former))
     assert cli(*line, "--curve", "1,3", out=own).code == 0
+
+
+def test_the_files_of_a_line_are_hashed_once(
+    cli: Cli, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, read = tmp_path / "lint", list[Path]()
+    monkeypatch.setattr(folder, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    for expected in ([tiny_onnx], [tiny_onnx] * 2):
+        assert cli("lint", tiny_onnx, out=out).code == 0
+        assert read == expected
 
 
 def test_a_scan_goes_on_with_another_budget(

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from yoloqat.cli import main
+
 Cli = Callable[..., Any]
 
 HEAVY = ("torch", "ultralytics", "onnxruntime", "openvino", "matplotlib", "cv2", "numpy", "rich")
@@ -48,6 +50,17 @@ def test_an_unknown_word_is_answered_with_the_nearest(cli: Cli, line: list[str],
     assert ran.code == 2
     assert told in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_the_name_alone_shows_the_help_and_ends_as_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as bare:
+        main([])
+    shown = capsys.readouterr()
+    with pytest.raises(SystemExit) as asked:
+        main(["--help"])
+    assert (bare.value.code, shown.out, asked.value.code) == (2, "", 0)
+    assert shown.err == capsys.readouterr().out
+    assert "calibrate  Calibrate a model by one method and save it." in shown.err
 
 
 def test_an_option_whose_value_is_an_assignment_is_taken(cli: Cli) -> None:

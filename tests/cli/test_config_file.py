@@ -72,7 +72,9 @@ def test_a_completion_script_is_one_that_the_shell_reads(
     script = capsys.readouterr().out
     assert "sensitivity" in script
     assert "--calib-images" in script
+    assert "_shtab_yoloqat_completion" in script
     if shell == "bash":
+        assert " completion)" in next(line for line in script.splitlines() if "_subparsers=" in line)
         (tmp_path / "script").write_text(script)
         assert subprocess.run(["bash", "-n", str(tmp_path / "script")], check=False).returncode == 0
 
@@ -91,6 +93,6 @@ def test_quiet_shows_nothing_and_verbose_the_versions(cli: Cli, tiny_model: Path
     loud = cli(*line, "--verbose", out=tmp_path / "loud")
     first, last = loud.err.splitlines()
     assert first.startswith("yoloqat ")
-    assert " on cpu, 1 threads of " in first
+    assert " on cpu, 1 thread of " in first
     assert last.startswith("bench 1/1, ")
     assert json.loads((tmp_path / "quiet" / "result.json").read_text())["command"] == "bench"

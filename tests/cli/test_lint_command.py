@@ -41,7 +41,7 @@ def test_a_sound_file_ends_with_0_and_an_empty_list(cli: Any, tmp_path: Path) ->
 def test_errors_end_with_1_and_are_listed_with_nodes_and_hint(cli: Any, tmp_path: Path) -> None:
     ran = cli("lint", pair(tmp_path / "m.onnx", point=3))
     assert ran.code == 1
-    assert ran.err == "yoloqat lint: 1 errors and 0 warnings; expected none of the errors; see 'findings'\n"
+    assert ran.err == "yoloqat lint: 1 error and 0 warnings; expected none of the errors; see 'findings'\n"
     [finding] = ran.result["results"]["findings"]
     assert finding == {
         "rule": "zero-point",
@@ -71,7 +71,7 @@ def test_warnings_fail_with_strict_alone(cli: Any, tmp_path: Path) -> None:
     assert (ran.code, [f["rule"] for f in ran.result["results"]["findings"]]) == (0, ["no-quantization"])
     ran = cli("lint", tmp_path / "m.onnx", "--strict")
     assert ran.code == 1
-    assert ran.err == "yoloqat lint: 0 errors and 1 warnings; expected none; see 'findings'\n"
+    assert ran.err == "yoloqat lint: 0 errors and 1 warning; expected none; see 'findings'\n"
 
 
 def test_notes_do_not_fail_even_with_strict(cli: Any, tmp_path: Path) -> None:

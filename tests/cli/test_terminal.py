@@ -71,5 +71,5 @@ def test_what_would_command_the_terminal_is_shown(width: int) -> None:
     screen.print(shown(Table("lint", ("node", "n"), (("a\x1b]0;x\x07[red]\x9bb", "1"),)), width))
     text = screen.file.getvalue()  # type: ignore[attr-defined]
     shown_text = text.replace("\n", "")
-    assert "a\u241b]0;x\u2407[red]\ufffdb" in shown_text
+    assert "a\\x1b]0;x\\x07[red]\\x9bb" in shown_text
     assert all(character.isprintable() or character == "\n" for character in text)

@@ -83,7 +83,7 @@ def test_an_image_that_is_listed_twice_counts_once_in_val_and_twice_in_train(tmp
     (tmp_path / "list.txt").write_text("b.png\na.png\n./a.png\n")
     sources = (tmp_path / "list.txt",)
     assert split_images(sources, tmp_path, "train") == [first, first, second]
-    with pytest.warns(YoloqatWarning, match=rf"names 1 images again, e.g. '{re.escape(str(first))}'; each counts once"):
+    with pytest.warns(YoloqatWarning, match=rf"names 1 image again, e.g. '{re.escape(str(first))}'; each counts once"):
         assert split_images(sources, tmp_path, "val") == [first, second]
 
 

@@ -83,8 +83,8 @@ def test_head_that_suppresses_by_itself(props):
         ),
         (
             {"names": "['a']"},
-            (1, 600, 64, 64),
-            r"metadata 'channels' of 'm\.onnx' is 600; expected a whole number from 1 to 512",
+            (1, 1600, 64, 64),
+            r"metadata 'channels' of 'm\.onnx' is 1600; expected a whole number from 1 to 1024",
         ),
         (
             {"names": "['a']"},

@@ -22,7 +22,7 @@ from yoloqat.pipeline.curve import save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import curve_table, per_layer_table, scores_table
-from yoloqat.results import Table
+from yoloqat.results import Table, counted
 
 CHECKPOINT, CURVE = "model.safetensors", "curve.png"
 _DIGITS = 9
@@ -74,7 +74,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package)
     save_checkpoint(detector, run.out / CHECKPOINT)
     if dataset is not None:
-        tables.append(scores_table(f"{args.model.name}, {len(ptq.layers)} layers quantized by {method}", results))
+        tables.append(
+            scores_table(f"{args.model.name}, {counted(len(ptq.layers), 'layer')} quantized by {method}", results)
+        )
     if "per_layer" in results:
         tables.append(per_layer_table(results["per_layer"]))
     if curve is not None:

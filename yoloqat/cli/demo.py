@@ -14,7 +14,7 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.config import MethodSpec
 from yoloqat.pipeline.demo import demo
 from yoloqat.pipeline.run import Run
-from yoloqat.results import Table, interval, number, signed
+from yoloqat.results import Table, counted, interval, number, signed
 
 LINES = (
     "yoloqat compare YOUR.pt --data YOUR.yaml",
@@ -53,7 +53,11 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         Table("calibration methods, 8 bits", columns, easy),
         Table("the same at 6 bits, where a careless method shows", columns, _methods(results["careless"])),
         Table(f"three models, calibrated by {results['method']}", ("model", "mAP50-95"), models),
-        Table(f"batch 1, {args.imgsz} px, {run.threads} threads", ("model", "p50 ms", "p95 ms", "images/s"), speed),
+        Table(
+            f"batch 1, {args.imgsz} px, {counted(run.threads, 'thread')}",
+            ("model", "p50 ms", "p95 ms", "images/s"),
+            speed,
+        ),
     ]
     return Outcome({"imgsz": args.imgsz, "batch": args.batch}, results, {}, tables, FILES, LINES)
 

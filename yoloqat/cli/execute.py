@@ -15,11 +15,12 @@ from typing import Any
 from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
-from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, settings
-from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_warnings, visible
+from yoloqat.cli.folder import RESULT, SCHEMA, Settings, check_writable, claimed
+from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_line, shown_warnings
 from yoloqat.config.checks import check_int
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import environment, finite, write_json
+from yoloqat.results import counted
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
         shown_warnings(errors, f"yoloqat {command.name}") as warned,
         _prepared(command, args, out, progress) as work,
     ):
-        asked = settings(args, command)
+        asked = Settings.of(args, command)
         if args.verbose or (work.device != "cpu" and args.device == "auto"):
             errors.print(_about(work), highlight=False, markup=False, soft_wrap=True)
-        with claimed(out, args, command, COMMANDS):
+        with claimed(out, args, command, COMMANDS, asked):
             outcome = work.run()
             results, lost = finite(outcome.results)  # hours of work must not end in a number that JSON does not have
             if lost:
@@ -91,7 +92,7 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
             if warned:
                 results["warnings"] = [*results.get("warnings", ()), *warned]
             provenance = environment(device=work.device, threads=work.threads, seed=getattr(args, "seed", None))
-            line = {"command_line": shlex.join(["yoloqat", *argv]), "arguments": asked}
+            line = {"command_line": shlex.join(["yoloqat", *argv]), "arguments": dict(asked.values)}
             result = {
                 "schema": SCHEMA,
                 "command": command.name,
@@ -111,7 +112,7 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
 def _about(work: _Work) -> str:
     known = environment(device=work.device, threads=work.threads)
     versions = ", ".join(f"{name} {version}" for name, version in known["packages"].items())
-    return f"yoloqat {known['yoloqat']} on {work.device}, {work.threads} threads of {known['processor']}; {versions}"
+    return f"yoloqat {known['yoloqat']} on {work.device}, {counted(work.threads, 'thread')} of {known['processor']}; {versions}"
 
 
 def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path) -> None:
@@ -124,7 +125,7 @@ def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, ou
     for table in outcome.tables:
         screen.print(shown(table, screen.width))
     for line in outcome.notes:
-        screen.print(visible(line), highlight=False, soft_wrap=True, markup=False)
+        screen.print(shown_line(line), highlight=False, soft_wrap=True, markup=False)
     written = ", ".join(str(out / name) for name in (*outcome.files, RESULT))
     screen.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
     for line in outcome.next:

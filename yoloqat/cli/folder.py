@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,35 @@ _READ = ("data", "annotations", "float")
 _HINT = "name another directory with --out, or replace what it holds with --overwrite"
 
 
-def settings(args: argparse.Namespace, command: Command | LightCommand) -> dict[str, Any]:
-    """Return what a line asks for, by the names of the options, JSON-able: with the defaults, paths absolute, files by hash.
+@dataclass(frozen=True)
+class Settings:
+    """What a line asks for, by the names of the options, JSON-able: paths absolute, files by hash.
 
-    Args:
-        args: As parsed, with the ``parser`` of the command.
-        command: Whose ``continues`` are left out.
+    Attributes:
+        values: Of every option that may change a result, defaults among them.
+        usual: Their defaults.
     """
-    return {name: value for name, value, _ in _settings(args, command)}
 
+    values: Mapping[str, Any]
+    usual: Mapping[str, Any]
 
-def _settings(args: argparse.Namespace, command: Command | LightCommand) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, value and default of every option that may change a result."""
-    for action in args.parser._actions:
-        if action.dest in (*_APART, *command.continues):
-            continue
-        name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
-        read = not action.option_strings or action.dest in _READ
-        yield name, _plain(getattr(args, action.dest), read=read), _plain(action.default, read=read)
+    @classmethod
+    def of(cls, args: argparse.Namespace, command: Command | LightCommand) -> Settings:
+        """Read every file that counts, once.
+
+        Args:
+            args: As parsed, with the ``parser`` of the command.
+            command: Whose ``continues`` are left out.
+        """
+        values, usual = {}, {}
+        for action in args.parser._actions:
+            if action.dest in (*_APART, *command.continues):
+                continue
+            name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+            read = not action.option_strings or action.dest in _READ
+            values[name] = _plain(getattr(args, action.dest), read=read)
+            usual[name] = _plain(action.default, read=read)
+        return cls(values, usual)
 
 
 def _plain(value: Any, *, read: bool) -> Any:
@@ -99,7 +111,7 @@ def check_writable(out: Path) -> None:
         )
 
 
-def _check_same(out: Path, args: argparse.Namespace, command: Command | LightCommand) -> None:
+def _check_same(out: Path, asked: Settings, command: Command | LightCommand) -> None:
     """Check that a directory holds no results, or those of the same settings, which are then made again.
 
     Raises:
@@ -111,17 +123,16 @@ def _check_same(out: Path, args: argparse.Namespace, command: Command | LightCom
     if former["command"] != command.name:
         raise _other(out, f"holds results of `yoloqat {former['command']}`", f"those of `yoloqat {command.name}`")
     theirs: Mapping[str, Any] = former["provenance"]["arguments"]
-    ours = list(_settings(args, command))
-    differing = [(name, theirs.get(name, usual), value) for name, value, usual in ours]
+    differing = [(name, theirs.get(name, asked.usual[name]), value) for name, value in asked.values.items()]
     differing = [(name, their, our) for name, their, our in differing if not _same(their, our)]
-    unknown = sorted(theirs.keys() - {name for name, *_ in ours})
+    unknown = sorted(theirs.keys() - asked.values.keys())
     differing += [(name, theirs[name], None) for name in unknown if theirs[name] not in (None, False, [])]
     if differing:
         name, their, our = differing[0]
         others = ", ".join(name for name, *_ in differing[1:])
         more = f"; {others} {'differ' if differing[2:] else 'differs'} too" if others else ""
-        told, asked = _shown(their, our)
-        raise _other(out, f"holds results made with {name} {told}", f"{asked}, as this run has{more}")
+        told, wanted = _shown(their, our)
+        raise _other(out, f"holds results made with {name} {told}", f"{wanted}, as this run has{more}")
 
 
 def _same(theirs: Any, ours: Any) -> bool:
@@ -172,7 +183,11 @@ def _former(out: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def claimed(
-    out: Path, args: argparse.Namespace, command: Command | LightCommand, commands: Mapping[str, Entry]
+    out: Path,
+    args: argparse.Namespace,
+    command: Command | LightCommand,
+    commands: Mapping[str, Entry],
+    asked: Settings,
 ) -> Iterator[None]:
     """Let a command write into a directory of results, if it holds none of other settings or the line says `--overwrite`.
 
@@ -184,13 +199,14 @@ def claimed(
         args: As parsed; no file that it names is taken away.
         command: Taken for the writer where the directory does not tell.
         commands: All there are, by name.
+        asked: What the line asks for.
 
     Raises:
         ConfigError: It holds results of other settings, or a file that the line names is among those to take away.
         OutputError: A file cannot be moved.
     """
     if not args.overwrite:
-        _check_same(out, args, command)
+        _check_same(out, asked, command)
         yield
         return
     moved = _doomed(out, args, command, commands)

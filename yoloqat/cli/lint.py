@@ -15,6 +15,7 @@ from yoloqat.cli.command import LightCommand, Outcome
 from yoloqat.linting import TARGETS, findings_table, lint_file, lint_results, to_sarif
 from yoloqat.progress import Progress
 from yoloqat.provenance import file_sha256, write_json
+from yoloqat.results import counted
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _failed(counts: dict[str, Any], *, strict: bool) -> str | None:
     errors, warnings = counts["errors"], counts["warnings"]
     if errors or (strict and warnings):
-        return f"{errors} errors and {warnings} warnings; expected none{'' if strict else ' of the errors'}; see 'findings'"
+        found = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
+        return f"{found}; expected none{'' if strict else ' of the errors'}; see 'findings'"
     return None
 
 

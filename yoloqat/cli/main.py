@@ -24,6 +24,7 @@ from yoloqat.cli.wording import worded
 from yoloqat.errors import YoloqatError
 
 COMPLETION = "completion"
+_COMPLETION_HELP = "Print the completion script of a shell."
 _ASSIGNMENT = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
 
 
@@ -86,7 +87,7 @@ def _overview() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for entry in COMMANDS.values():
         commands.add_parser(entry.name, help=entry.summary)
-    commands.add_parser(COMPLETION, help="Print the completion script of a shell.")
+    commands.add_parser(COMPLETION, help=_COMPLETION_HELP)
     return parser
 
 
@@ -122,11 +123,13 @@ def _command_name(argv: Sequence[str]) -> str:
     parser = _overview()
     if argv and not argv[0].startswith("-"):
         near = _near(argv[0], (*COMMANDS, COMPLETION))
-        hint = f"did you mean {near}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        hint = f"did you mean {near}?" if near else f"expected one of {', '.join((*COMMANDS, COMPLETION))}"
         parser.error(f"unknown command '{argv[0]}'; {hint}")
     if argv and argv[0] not in ("-h", "--help", "--version"):
         parser.error(f"'{argv[0]}' comes before the command; write yoloqat COMMAND {argv[0]} ...")
-    parser.parse_args(argv)  # ends with the help, the version or the complaint that no command was typed
+    if not argv:
+        parser.exit(2, parser.format_help())
+    parser.parse_args(argv)  # ends with the help or the version
     raise AssertionError(argv)
 
 
@@ -158,11 +161,11 @@ def _completion(argv: Sequence[str]) -> int:
     """Print the completion script of a shell."""
     from yoloqat.cli.completion import SHELLS, completion_script
 
-    parser = _Parser(prog="yoloqat completion", description="Print the completion script of a shell.")
+    parser = _Parser(prog="yoloqat completion", description=_COMPLETION_HELP)
     parser.add_argument("shell", choices=SHELLS)
     shell = parser.parse_args(argv).shell
-    parsers = {name: _command_parser(entry.load()) for name, entry in COMMANDS.items()}
-    summaries = {name: entry.summary for name, entry in COMMANDS.items()}
+    parsers = {name: _command_parser(entry.load()) for name, entry in COMMANDS.items()} | {COMPLETION: parser}
+    summaries = {name: entry.summary for name, entry in COMMANDS.items()} | {COMPLETION: _COMPLETION_HELP}
     sys.stdout.write(completion_script(parsers, summaries, shell))
     return 0
 

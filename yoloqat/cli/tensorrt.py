@@ -13,6 +13,7 @@ from yoloqat.engines.tensorrt.options import LEVELS, Span, TensorRTOptions
 from yoloqat.engines.tensorrt.report import engine_results
 from yoloqat.errors import YoloqatError
 from yoloqat.provenance import write_json
+from yoloqat.results import counted
 
 TIMING_CACHE = "timing.cache"
 
@@ -92,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{parser.prog}: {worded(error, parser)}\n")
         return error.exit_code
     counts = f"{results['int8_convolutions']} of {results['convolutions']} convolutions in INT8"
-    sys.stdout.write(f"wrote {args.out / 'model.engine'}: {counts}, {len(build.layers.reformats)} reformats\n")
+    sys.stdout.write(
+        f"wrote {args.out / 'model.engine'}: {counts}, {counted(len(build.layers.reformats), 'reformat')}\n"
+    )
     return 0
 
 

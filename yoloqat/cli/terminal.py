@@ -17,16 +17,13 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from yoloqat.errors import OutputError, YoloqatWarning
+from yoloqat.errors import OutputError, YoloqatWarning, visible
 from yoloqat.progress import Progress
 from yoloqat.results import Table
 
 EVERY = 30.0
 """Seconds between two lines of a long step where no bar can be drawn."""
 
-_CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
-_CONTROL |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-"""Characters that command a terminal, to those that show them: names in a model file may hold any."""
 _SENTENCE, _BETWEEN = 20, 3
 """Characters from which a cell of words is a sentence, which may be broken; and those between two columns."""
 
@@ -177,9 +174,9 @@ def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic
     return progress
 
 
-def visible(text: str) -> str:
-    """Return a text with the characters made visible that would command a terminal; lines and tabs stay."""
-    return text.translate(_CONTROL)
+def shown_line(text: str) -> str:
+    """Return a text as a terminal shows it: lines and tabs stay, other characters that would command it are made visible."""
+    return visible(text, keep="\t\n")
 
 
 def shown(table: Table, width: int) -> RenderableType:
@@ -192,10 +189,10 @@ def shown(table: Table, width: int) -> RenderableType:
         width: Of the terminal, in characters.
     """
     table = Table(
-        visible(table.title),
-        tuple(map(visible, table.columns)),
-        tuple(tuple(map(visible, row)) for row in table.rows),
-        visible(table.caption),
+        shown_line(table.title),
+        tuple(map(shown_line, table.columns)),
+        tuple(tuple(map(shown_line, row)) for row in table.rows),
+        shown_line(table.caption),
         table.left,
     )
     widths = [max(map(len, cells)) for cells in zip(table.columns, *table.rows, strict=True)]

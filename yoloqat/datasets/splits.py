@@ -10,6 +10,7 @@ from pathlib import Path
 
 from yoloqat.datasets.images import EXTENSIONS, find_images, is_image
 from yoloqat.errors import DataError, warn
+from yoloqat.results import counted
 
 LARGEST_LIST = 1 << 28
 """Bytes of a list of images: millions of them."""
@@ -115,7 +116,7 @@ def split_images(sources: tuple[Path, ...], root: Path, split: str) -> list[Path
     once = distinct(found)
     if len(once) < len(found):
         twice = next(path for path, count in Counter(path.resolve() for path in found).items() if count > 1)
-        warn(f"{where} names {len(found) - len(once)} images again, e.g. '{twice}'; each counts once")
+        warn(f"{where} names {counted(len(found) - len(once), 'image')} again, e.g. '{twice}'; each counts once")
     return once
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from torch import nn
 
 from yoloqat.errors import ModelError
+from yoloqat.metadata import MAX_CHANNELS
 
 ACTIVATIONS = (
     "CELU",
@@ -47,7 +48,7 @@ ACTIVATIONS = (
 _WORDS = frozenset({"None", "True", "False", "nearest", "nearest-exact", "bilinear", "bicubic", "area", "tanh", "none"})
 """Texts that arguments may be in every family."""
 
-MAX_LAYERS, MAX_REPEATS, MAX_CLASSES, MAX_CHANNELS = 300, 100, 100_000, 1024
+MAX_LAYERS, MAX_REPEATS, MAX_CLASSES = 300, 100, 100_000
 """Bounds of a description: its entries, the repeats of one, its classes, the channels of its image."""
 
 MAX_NUMBER = 8192

@@ -27,6 +27,7 @@ from yoloqat.quant import (
     swappable_layers,
 )
 from yoloqat.quant.graph import PlacementPlan, plan_module, trace
+from yoloqat.results import counted
 
 TRACED_STRIDES = 2
 """Side of the image on which the placement is planned, in strides of the model; the graph is the same at every size."""
@@ -101,7 +102,7 @@ class Detector:
         if self.quantization is None:
             return f"Detector({about}, float)"
         bits = self.quantization.config.activations.bits
-        return f"Detector({about}, {len(self.quantization.layers)} layers at {bits} bits, {self.quantization.method})"
+        return f"Detector({about}, {counted(len(self.quantization.layers), 'layer')} at {bits} bits, {self.quantization.method})"
 
     def save(self, path: str | Path) -> None:
         """Write the detector as a checkpoint, whole or not at all.

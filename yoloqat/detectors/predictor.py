@@ -18,7 +18,7 @@ _DIGITS = 9
 
 
 def torch_device(name: str) -> torch.device:
-    """Return the device that ``--device`` names.
+    """Return the device of a name.
 
     Args:
         name: ``"cpu"``, the index of a CUDA device, e.g. ``"0"``, or ``"auto"`` for the first where there is one.

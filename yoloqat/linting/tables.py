@@ -7,7 +7,7 @@ from typing import Any
 
 from yoloqat.linting.registry import RULES
 from yoloqat.linting.rule import Rule
-from yoloqat.results import Table
+from yoloqat.results import Table, counted
 
 
 def rules_table(rules: Sequence[Rule] = RULES) -> str:
@@ -27,7 +27,7 @@ def findings_table(title: str, results: dict[str, Any]) -> Table:
         title: The file.
         results: Of ``lint``.
     """
-    counts = ", ".join(f"{results[name]} {name}" for name in ("errors", "warnings", "notes"))
+    counts = ", ".join(counted(results[f"{name}s"], name) for name in ("error", "warning", "note"))
     rows = tuple(
         (
             f"{finding['severity']} {finding['rule']}",

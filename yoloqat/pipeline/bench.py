@@ -24,7 +24,7 @@ from yoloqat.onnx_graph.file import load_onnx, properties
 from yoloqat.pipeline.models import OpenModel, open_model
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import environment
-from yoloqat.results import Result, Table
+from yoloqat.results import Result, Table, counted
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def bench_models(models: Sequence[Path | Detector], config: BenchConfig, *, run:
     on_device = "" if run.device.type == "cpu" else f", {run.device}"
     title = (
         f"{config.mode}, batch {config.batch}, {size_text(scoring.imgsz)} px, {config.rounds} rounds interleaved, "
-        f"{run.threads} threads of {known['processor']}{on_device}"
+        f"{counted(run.threads, 'thread')} of {known['processor']}{on_device}"
     )
     return BenchResult(results, (_table(title, items),), scoring.imgsz, {name: m.key for name, m in opened.items()})
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 from yoloqat.config import CalibrationConfig
+from yoloqat.config.arguments import checked_arguments
 from yoloqat.config.checks import check_seed
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, comparison_images, load_dataset, spread
 from yoloqat.datasets.unlabelled import COMPARED
@@ -29,7 +30,23 @@ class Dataset:
     annotations: Path | None = None
     calibration_source: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Take paths that are given as text.
+
+        Raises:
+            ConfigError: One is no path.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                object.__setattr__(self, field.name, Path(value))
+            elif not isinstance(value, Path | None):
+                raise ConfigError(
+                    f"{field.name} of Dataset is {value!r:.120}", expected="a path, or None", hint="pass a path"
+                )
+
     @classmethod
+    @checked_arguments
     def from_yaml(cls, path: str | Path, *, calibration_images: str | Path | None = None) -> Dataset:
         """Take an Ultralytics data set YAML.
 
@@ -40,6 +57,7 @@ class Dataset:
         return cls(yaml=Path(path), calibration_source=Path(calibration_images or path))
 
     @classmethod
+    @checked_arguments
     def from_coco(
         cls, images: str | Path, annotations: str | Path, *, calibration_images: str | Path | None = None
     ) -> Dataset:
@@ -55,6 +73,7 @@ class Dataset:
         return cls(images=Path(images), annotations=Path(annotations), calibration_source=source)
 
     @classmethod
+    @checked_arguments
     def from_images(cls, directory: str | Path) -> Dataset:
         """Take images without labels: one half to calibrate on, the other to measure what that costs."""
         return cls(images=Path(directory), calibration_source=Path(directory))

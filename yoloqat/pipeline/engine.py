@@ -21,7 +21,7 @@ from yoloqat.pipeline.build_tensorrt import build_engine_file
 from yoloqat.pipeline.models import check_scoring, onnx_info
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import Predictor
-from yoloqat.results import Result, Table, interval, number, signed
+from yoloqat.results import Result, Table, counted, interval, number, signed
 
 OPENVINO, ORT_MODEL, ENGINE = "model_openvino", "model_ort.onnx", "model.engine"
 ENGINES = ("openvino", "onnxruntime", "tensorrt")
@@ -106,7 +106,7 @@ def _openvino(work: _Work) -> _Built:
 def _onnxruntime(work: _Work) -> _Built:
     records = work.records()
     built = measured_build(work.onnx, work.out / ORT_MODEL, records, run=work.run)
-    rows = [("ranges measured", f"{len(built.measured)} on {len(records)} images")]
+    rows = [("ranges measured", f"{len(built.measured)} on {counted(len(records), 'image')}")]
     return _Built(
         ORT_MODEL, OnnxPredictor(work.out / ORT_MODEL, threads=work.run.threads), measured_results(built), rows
     )

@@ -9,10 +9,11 @@ from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides, size_text
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector
+from yoloqat.errors import warn
 from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
-from yoloqat.results import Result, Table, interval, number, signed
+from yoloqat.results import Result, Table, counted, interval, number, signed
 
 MAX_STEPS, MAX_FLIP_SHARE = 1, 0.001
 MAX_FLIP_SHARE_HALF = 0.05
@@ -48,7 +49,7 @@ def export_and_check(
         path: The file to write.
         config: Image size, batch, opset, FP16 and suppression.
         run: Where finished parts are kept.
-        dataset: The validation images; None compares nothing.
+        dataset: The validation images; None compares nothing, and of a float model nothing is compared, with a warning.
         scoring: How to score; None takes the defaults at the file's image size.
 
     Returns:
@@ -74,15 +75,20 @@ def export_and_check(
     errors, warnings = lint["lint"]["errors"], lint["lint"]["warnings"]
     rows = [
         ("quantized convolutions", f"{report.quantized_convolutions} of {report.convolutions}"),
-        ("lint", f"{errors} errors, {warnings} warnings"),
+        ("lint", f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"),
     ]
     affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
     failed = None
     if affine:  # the lint reads for TensorRT, which a file with zero-points is not for
         rows.append(("TensorRT", "takes no zero-points: build for OpenVINO"))
     elif errors:
-        failed = f"lint found {errors} errors in '{path}'; see 'lint_findings' in result.json"
-    if dataset is not None and detector.quantization is not None:
+        failed = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
+    if dataset is not None and detector.quantization is None:
+        warn(
+            f"'{detector.source.path}' is a float model: its export is not compared on the images, which is done for QDQ"
+        )
+        rows.append(("comparison with the model", "none, it is float"))
+    elif dataset is not None:
         found = verify_export(detector, path, dataset, scoring, run=run, batch=config.batch)
         results |= found
         counts = " and ".join(str(count) for count in found["thread_counts"])

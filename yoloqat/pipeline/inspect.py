@@ -46,13 +46,13 @@ def inspect_detector(detector: Detector, config: QuantConfig, *, imgsz: ImageSiz
     costs = layer_costs(trace(detector.module, example))
     modules = dict(detector.module.named_modules(remove_duplicate=False))
     shared = quantization.placement.aliases
-    chosen, sites = set(quantization.layers), set(dict(quantizers(detector.module)))
+    chosen, locations = set(quantization.layers), set(dict(quantizers(detector.module)))
 
     def row(cost: LayerCost) -> dict[str, Any]:
-        site = f"{cost.name}._input_quantizer"
+        location = f"{cost.name}._input_quantizer"
         quantized = cost.name in chosen
         reason = None if quantized else quantization.placement.floats.get(cost.name, BY_OPTION)
-        owner = shared.get(site, site if site in sites else None)
+        owner = shared.get(location, location if location in locations else None)
         return {
             "name": cost.name,
             "type": type(modules[cost.name]).__name__.removeprefix("Quant"),

@@ -29,6 +29,7 @@ from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.run import Run, records_key
+from yoloqat.results import counted
 
 
 def refuse_quantized(detector: Detector) -> None:
@@ -39,7 +40,7 @@ def refuse_quantized(detector: Detector) -> None:
     """
     if detector.quantization is not None:
         raise ModelError(
-            f"'{detector.source.path}' is quantized already ({len(detector.quantization.layers)} layers)",
+            f"'{detector.source.path}' is quantized already ({counted(len(detector.quantization.layers), 'layer')})",
             expected="a float model",
             hint="pass the .pt it was made from",
         )

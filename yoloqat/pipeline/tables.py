@@ -8,7 +8,7 @@ from typing import Any
 
 from yoloqat.calibration.nvidia import BACKENDS
 from yoloqat.config import MethodSpec
-from yoloqat.results import Table, interval, number, signed
+from yoloqat.results import Table, counted, interval, number, signed
 
 SHOWN_ITEMS = 20
 """Rows of a ranking that a person is shown; the files hold all."""
@@ -178,7 +178,7 @@ def training_table(title: str, results: dict[str, Any]) -> Table:
     )
     if results["best_epoch"] == 0:
         won += "; no epoch was better than calibration, which is what best.safetensors holds"
-    heading = f"{title}, {count} epoch{'' if count == 1 else 's'}"
+    heading = f"{title}, {counted(count, 'epoch')}"
     return Table(heading, ("epoch", "loss", "mAP50-95"), tuple(rows), won)
 
 
@@ -204,7 +204,7 @@ def curve_table(curve: Sequence[dict[str, Any]]) -> Table:
     """Return how ranges and mAP settle with the number of calibration images.
 
     Args:
-        curve: Of ``calibrate --curve``.
+        curve: From :func:`yoloqat.pipeline.curve.settling_curve`.
     """
     rows = []
     for entry in curve:
