@@ -18,6 +18,7 @@ from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError,
 from yoloqat.finetuning import FinetuneConfig, SupervisionConfig
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
+from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
 from yoloqat.sensitivity.settings import ScanConfig
 
@@ -34,6 +35,7 @@ NAMES = [
     "finetune",
     "lint",
     "load",
+    "noise_budget",
     "paired_difference",
     "rank_sensitivity",
 ]
@@ -120,6 +122,11 @@ def test_nothing_that_goes_in_is_changed(
     assert "float" in repr(compared)
     ranked = yq.rank_sensitivity(calibrated, data, scan=ScanConfig(granularity="block"), device="cpu")
     assert {item["images"] for item in ranked["items"]} == {len(data.validation.images)}
+    blocks = ScanConfig(granularity="block")
+    budget = yq.noise_budget(calibrated, data, scan=blocks, options=ScanOptions(fidelity_images=4), device="cpu")
+    assert budget["mode"] == "noise"
+    assert sum(item["share"] for item in budget["items"]) == pytest.approx(1.0)
+    assert "noise budget" in repr(budget)
     exported = yq.export_onnx(calibrated, tmp_path / "model.onnx", data=data)
     assert (exported.failed, exported["node_max_steps"] <= 1) == (None, True)
     assert (state_digest(detector.module), state_digest(calibrated.module)) == before
@@ -147,6 +154,8 @@ def test_a_quantized_detector_is_not_calibrated_again(calibrated: Detector, data
 def test_a_float_detector_is_not_ranked(detector: Detector, data: yq.Dataset) -> None:
     with pytest.raises(ModelError, match=r"tiny.pt' is a float model"):
         yq.rank_sensitivity(detector, data, device="cpu")
+    with pytest.raises(ModelError, match=r"tiny.pt' is a float model"):
+        yq.noise_budget(detector, data, device="cpu")
     with pytest.raises(ModelError, match=r"tiny.pt' is a float model"):
         yq.finetune(detector, data, device="cpu")
 

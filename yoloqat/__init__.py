@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         finetune,
         lint,
         load,
+        noise_budget,
         paired_difference,
         rank_sensitivity,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "finetune",
     "lint",
     "load",
+    "noise_budget",
     "paired_difference",
     "rank_sensitivity",
 ]

@@ -36,12 +36,13 @@ from yoloqat.pipeline.finetune import Scoring, check_quantized, float_detector
 from yoloqat.pipeline.finetune import finetune as _finetune
 from yoloqat.pipeline.finetune_trainers import Places, trainer_for
 from yoloqat.pipeline.models import open_model
+from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
 from yoloqat.results import Result, counted
-from yoloqat.sensitivity.settings import ScanConfig
+from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
 __all__ = [
     "Dataset",
@@ -55,6 +56,7 @@ __all__ = [
     "finetune",
     "lint",
     "load",
+    "noise_budget",
     "paired_difference",
     "rank_sensitivity",
 ]
@@ -310,7 +312,7 @@ def rank_sensitivity(
     device: str = "auto",
     progress: Progress = silent,
 ) -> Result:
-    """Rank layers by what they cost in COCO mAP, one switched at a time.
+    """Rank layers by what they cost in COCO mAP, one switched at a time, after their noise budget.
 
     Args:
         detector: Calibrated; not changed.
@@ -341,6 +343,54 @@ def rank_sensitivity(
             run=run,
         ).results
     return Result(results, (tables.ranking_table(Path(detector.source.path).name, results),))
+
+
+@checked_arguments
+def noise_budget(
+    detector: Detector,
+    data: Dataset,
+    *,
+    scan: ScanConfig | None = None,
+    options: ScanOptions | None = None,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Result:
+    """Measure what each quantizer and each layer alone adds to the noise of the raw outputs; labels are not needed.
+
+    Args:
+        detector: Calibrated; not changed.
+        data: Images, with or without labels.
+        scan: The granularity and the bits; None takes layers at their own bits. The mode plays no part.
+        options: How many images at most, and the drop that the ignore-list stays within; None takes the defaults.
+        config: Image size and batch; None takes the defaults at the detector's own image size.
+        device: Where it runs.
+        progress: Told of every finished item.
+
+    Returns:
+        The results of ``yoloqat sensitivity --mode noise``: ``items`` by falling share, ``d``, ``d_predicted``, ``curve``, and
+        in ``ignore`` the layers to leave float.
+
+    Raises:
+        CalibrationError: A quantizer has no range.
+        ConfigError: A setting does not fit the model.
+        DataError: There are too few images.
+        ModelError: The detector is not quantized.
+    """
+    check_quantized(detector, Path(detector.source.path))
+    options = options or ScanOptions()
+    with _scratch(device, progress) as run:
+        checkpoint = run.out / "model.safetensors"
+        save_checkpoint(detector, checkpoint)
+        results = run_noise_budget(
+            checkpoint,
+            data.comparison(options.fidelity_images),
+            config or EvalConfig(imgsz=detector.imgsz),
+            scan=replace(scan or ScanConfig(), mode=NOISE),
+            options=options,
+            run=run,
+        )
+    return Result(results, (tables.noise_table(Path(detector.source.path).name, results),))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
