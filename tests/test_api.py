@@ -20,6 +20,7 @@ from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
+from yoloqat.results import counted
 from yoloqat.sensitivity.settings import ScanConfig
 
 NAMES = [
@@ -182,7 +183,7 @@ def test_an_engine_is_built_linted_and_timed(
     path = yq.export_onnx(calibrated, tmp_path / "model.onnx").path
     found = yq.lint(path)
     assert found["errors"] == 0
-    assert f"0 errors, {found['warnings']} warnings" in repr(found)
+    assert f"0 errors, {counted(found['warnings'], 'warning')}, " in repr(found)
     built = yq.build_engine(path, tmp_path / "engine", data=data, device="cpu")
     assert built.path == tmp_path / "engine" / "model_openvino"
     assert built["map_engine"] == pytest.approx(yq.evaluate(built.path, data, device="cpu").metrics.map50_95)
