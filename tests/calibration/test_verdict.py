@@ -81,7 +81,7 @@ def test_where_many_values_are_at_0_the_absolute_error_is_told() -> None:
     facts = replace(FACTS, options=(*options, option("affine, mse", 0.9, 0.1)))
     expected = (
         "no other method has a much smaller squared error, which the largest values carry, "
-        "but entropy leaves 59 % of the mean absolute error: --method per-layer chooses by the layer's output"
+        "but entropy leaves 59 % of the mean absolute error: the method per-layer chooses by the layer's output"
     )
     assert verdict(facts).endswith(expected)
     for other in (replace(facts, usage=replace(USAGE, zero_share=0.1)), replace(facts, options=options[:1])):
@@ -100,7 +100,7 @@ def test_a_shared_scale_names_the_tensor_and_what_its_own_would_leave() -> None:
     facts = replace(FACTS, shared=shared, shared_count=2)
     assert verdict(facts) == (
         "shared scale: the range is 6.0 times as large as that of model.0.act:silu alone; "
-        "a scale of its own (--unmerge) leaves 4 % of its squared error"
+        "a scale of its own (unmerge its layer) leaves 4 % of its squared error"
     )
 
 
@@ -118,7 +118,7 @@ def test_clipping_is_the_cause_where_it_carries_the_error() -> None:
     [
         ((-3, 127), "no integer below -3 is reached: a zero-point"),
         ((-128, 0), "no integer above 0 is reached: a zero-point"),
-        ((-120, 127), "error; a zero-point (--affine, not for TensorRT) leaves 38 %"),
+        ((-120, 127), "error; a zero-point (affine activations, not for TensorRT) leaves 38 %"),
     ],
 )
 def test_an_unused_side_is_told_with_what_a_zero_point_leaves(reached: tuple[int, int], words: str) -> None:

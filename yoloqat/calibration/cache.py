@@ -119,7 +119,7 @@ def statistics_of(detector: Detector, checkpoint: Path, named: Path | None = Non
     raise CalibrationError(
         f"'{checkpoint}' has no statistics of its calibration beside it",
         expected=f"its {FILE_PATTERN} in that directory or in one beside it",
-        hint="name the file with --histograms, or calibrate again",
+        hint="name the file with `histograms`, or calibrate again",
     )
 
 

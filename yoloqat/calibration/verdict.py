@@ -78,7 +78,7 @@ def _remedies(facts: QuantizerFacts) -> list[str]:
     found = []
     own = next((tensor for tensor in facts.shared if tensor.name == facts.tensor), None)
     if own is not None and (ratio := own.own.error_ratio) is not None and ratio <= WORTH:
-        found.append(f"a scale of its own (--unmerge) leaves {part(ratio)} of its squared error")
+        found.append(f"a scale of its own (unmerge its layer) leaves {part(ratio)} of its squared error")
     useful = {option.name: option.error_ratio for option in facts.options if option.error_ratio is not None}
     useful = {name: ratio for name, ratio in useful.items() if ratio <= WORTH}
     affine = next((name for name in useful if name.startswith(AFFINE)), None)
@@ -92,7 +92,9 @@ def _remedies(facts: QuantizerFacts) -> list[str]:
         low, high = facts.usage.reached
         unused = min(-low, high) * UNUSED < facts.usage.steps
         side = f"no integer {f'below {low}' if -low < high else f'above {high}'} is reached: " if unused else ""
-        found.append(f"{side}a zero-point (--affine, not for TensorRT) leaves {part(left)} of the squared error")
+        found.append(
+            f"{side}a zero-point (affine activations, not for TensorRT) leaves {part(left)} of the squared error"
+        )
     return found
 
 
@@ -107,7 +109,7 @@ def _by_absolute_error(facts: QuantizerFacts) -> str | None:
         return None
     return (
         f"no other method has a much smaller squared error, which the largest values carry, but {best} leaves "
-        f"{part(ratios[best])} of the mean absolute error: --method per-layer chooses by the layer's output"
+        f"{part(ratios[best])} of the mean absolute error: the method per-layer chooses by the layer's output"
     )
 
 

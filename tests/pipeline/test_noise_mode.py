@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import DetectionDataset
+from yoloqat.errors import ConfigError
+from yoloqat.pipeline import noise_budget
+from yoloqat.pipeline.noise_mode import run_noise_budget
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.pipeline.tables import noise_table
+from yoloqat.sensitivity.noise import NoiseScan
+from yoloqat.sensitivity.settings import NOISE, ScanConfig
+
+CONFIG = EvalConfig(imgsz=64, batch=2)
+BLOCKS = ScanConfig(mode=NOISE, granularity="block")
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def found(tiny_checkpoint: Path, tiny_data, tmp_path_factory: pytest.TempPathFactory):
+    import torch
+
+    from yoloqat.datasets import load_dataset
+
+    run = Run(tmp_path_factory.mktemp("noise"), torch.device("cpu"), 1)
+    images = load_dataset(tiny_data.yaml).images[:4]
+    results = run_noise_budget(tiny_checkpoint, images, CONFIG, scan=BLOCKS, options=ScanOptions(top=3), run=run)
+    return results, run.out
+
+
+def test_the_results_say_what_makes_the_noise(found) -> None:
+    results, _ = found
+    assert (results["mode"], results["granularity"], results["images"]) == ("noise", "block", 4)
+    low, high = results["d_ci95"]
+    assert 0 < low <= results["d"] <= high
+    assert results["additivity"] == pytest.approx(results["d_predicted"] / results["d"])
+    items = results["items"]
+    assert [item["share"] for item in items] == sorted((item["share"] for item in items), reverse=True)
+    assert sum(item["share"] for item in items) == pytest.approx(1.0)
+    assert sum(entry["share"] for entry in results["quantizers"]) == pytest.approx(1.0)
+    assert {entry["weight"] for entry in results["quantizers"]} == {True, False}
+    assert 0 < results["weights"]["d"] < results["d"] + results["activations"]["d"]
+    assert all(item["layers"] and item["quantizers"] for item in items)
+
+
+def test_the_curve_goes_from_all_quantized_to_all_float(found) -> None:
+    results, _ = found
+    curve = results["curve"]
+    assert [point["items"] for point in curve] == list(range(9))
+    assert [point["name"] for point in curve[1:]] == [item["name"] for item in results["items"]]
+    shares = [point["int8_mac_share"] for point in curve]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[-1], curve[-1]["d_predicted"], curve[-1]["d_estimated"]) == (0.0, 0.0, 0.0)
+    assert curve[0]["d"] == pytest.approx(curve[0]["d_estimated"])
+    measured = {point["items"] for point in curve if "d" in point}
+    assert measured == {0, 1, 2, 3, 5, 8}
+    assert curve[8]["d"] < 0.2 * curve[0]["d"], "of the inputs of Adds alone, which no ignore list names"
+    predicted = [point["d_predicted"] for point in curve]
+    assert predicted == sorted(predicted, reverse=True)
+
+
+def test_the_files_hold_the_items_the_picture_and_the_layers(found) -> None:
+    results, out = found
+    with (out / "items.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == [item["name"] for item in results["items"]]
+    assert [float(row["share"]) for row in rows] == [item["share"] for item in results["items"]]
+    assert float(rows[0]["d_low"]) <= float(rows[0]["d"]) <= float(rows[0]["d_high"])
+    assert cv2.imread(str(out / "budget.png")).std() > 10
+    lines = (out / "ignore.txt").read_text().splitlines()
+    assert lines[0] == f"# {results['ignore_reason']}"
+    assert [line for line in lines if not line.startswith("#")] == results["ignore"]
+
+
+def test_the_table_adds_the_shares_up(found) -> None:
+    results, _ = found
+    table = noise_table("tiny", results)
+    assert [row[0] for row in table.rows] == [item["name"] for item in results["items"]]
+    assert table.rows[-1][3] == "100.0 %"
+    assert "predicted by the sum of squares" in table.caption
+
+
+def test_an_interrupted_budget_goes_on(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, batches = make_run(), []
+    first = NoiseScan.run
+
+    def stopped(self, batch, on=None, **options):
+        if len(batches) == 1:
+            raise KeyboardInterrupt
+        batches.append(batch)
+        return first(self, batch, on, **options)
+
+    line = {"scan": BLOCKS, "options": ScanOptions(top=3), "run": run}
+    monkeypatch.setattr(NoiseScan, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, **line)
+    again = []
+    monkeypatch.setattr(
+        NoiseScan, "run", lambda self, *given, **more: again.append(given) or first(self, *given, **more)
+    )
+    whole = run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, **line)
+    assert (batches, [given[0] for given in again if given[1] is None]) == ([0], [1])
+    other = make_run("other")
+    fresh = run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, **line | {"run": other})
+    assert fresh["items"] == whole["items"]
+
+
+def test_a_budget_ends_when_the_order_is_settled_and_the_others_measure_the_curve(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise_budget, "FEWEST", 2)
+    monkeypatch.setattr(noise_budget, "order_is_settled", lambda values, first: values.shape[1] >= 2 and first == 3)
+    options = ScanOptions(top=3)
+    found = run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, scan=BLOCKS, options=options, run=make_run())
+    assert (found["images"], found["settled"]) == (2, True)
+    assert (found["curve_images"], found["curve_held_out"]) == (2, True)
+
+
+def test_the_drop_of_the_first_items_is_measured_where_it_is_asked_for(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun
+) -> None:
+    line = {"scan": BLOCKS, "options": ScanOptions(top=3), "run": make_run()}
+    found = run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, dataset=dataset, map_top=2, **line)
+    scored = [item for item in found["items"] if item["map50_95"] is not None]
+    assert scored == found["items"][:2]
+    for item in scored:
+        assert item["drop"] == pytest.approx(found["baseline"]["map50_95"] - item["map50_95"])
+    assert found["evaluated_images"] == len(dataset.images)
+    assert "mAP drop alone" in noise_table("tiny", found).columns
+
+
+def test_map_needs_labels(tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun) -> None:
+    with pytest.raises(ConfigError, match="map_top is 2 and the images have no labels"):
+        run_noise_budget(
+            tiny_checkpoint,
+            dataset.images[:2],
+            CONFIG,
+            scan=BLOCKS,
+            options=ScanOptions(),
+            run=make_run(),
+            map_top=2,
+        )
+
+
+def test_the_layers_that_a_drop_asks_for(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun, found
+) -> None:
+    results, _ = found
+    curve, run = results["curve"], make_run()
+
+    def ignored(max_drop: float) -> list[str]:
+        options = ScanOptions(top=3, max_drop=max_drop)
+        again = run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, scan=BLOCKS, options=options, run=run)
+        return list(again["ignore"])
+
+    limit = curve[5]["expected_relative_drop"]
+    least = next(point for point in curve if point["expected_relative_drop"] <= limit)
+    layers = [layer for item in results["items"][: least["items"]] for layer in item["layers"]]
+    assert ignored(limit) == layers
+    assert ignored(curve[0]["expected_relative_drop"]) == []
+    assert ignored(0.0) == [], "no model with a layer in INT8 is without a drop"
+
+
+def test_a_study_of_other_bits_is_refused(tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun) -> None:
+    line = {"options": ScanOptions(top=3), "run": make_run()}
+    run_noise_budget(tiny_checkpoint, dataset.images[:2], CONFIG, scan=BLOCKS, **line)
+    with pytest.raises(ConfigError, match=r"scan\.bits null and this run has 4"):
+        run_noise_budget(tiny_checkpoint, dataset.images[:2], CONFIG, scan=replace(BLOCKS, bits=4), **line)
