@@ -10,7 +10,7 @@ from yoloqat.config import QuantScheme
 from yoloqat.quant.graph import trace
 from yoloqat.quant.modules import QuantConv2d
 from yoloqat.sensitivity.edges import OFF, active_edges
-from yoloqat.sensitivity.replay import Replay
+from yoloqat.sensitivity.replay import CPU_PIXELS, Replay
 
 SIZE = 6
 
@@ -109,6 +109,15 @@ def test_a_shape_that_comes_once_is_not_traced_again():
     again = dict(once.run(images, names, memory=1 << 30))
     assert once.together.checked
     assert all(torch.equal(again[name], alone[name]) for name in alone)
+
+
+def test_large_images_run_one_by_one_on_a_cpu():
+    alone, images, names = replay(nn.Identity(), width=CPU_PIXELS // SIZE**2 + 1)
+    outputs(alone, images, names)
+    assert not alone.together.checked
+    together, _, _ = replay(nn.Identity(), width=CPU_PIXELS // SIZE**2)
+    outputs(together, images, names)
+    assert together.together.checked
 
 
 def test_where_the_batch_moves_inward_each_item_runs_alone():

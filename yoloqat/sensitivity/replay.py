@@ -32,6 +32,9 @@ WIDTH = 16
 With fewer, calls cost more, and one thread of a CPU takes a slower kernel for 1x1 convolutions; values of more leave its cache.
 """
 
+CPU_PIXELS = WIDTH * 320 * 320
+"""Pixels of such a forward on a CPU at most: at 640 pixels items together took a quarter longer than one by one."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
@@ -139,6 +142,8 @@ class Replay:
 
     def _group_size(self, images: Tensor, items: int) -> int:
         """Return how many items run together: none in the first batch, as a shape that does not come again repays no trace."""
+        if images.device.type == "cpu" and self._width * images[0, 0].numel() > CPU_PIXELS:
+            return 1
         size = max(1, min(self._width // max(len(images), 1), items))
         return size if size > 1 and self._again and self.together.possible(images) else 1
 
