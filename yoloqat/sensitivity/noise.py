@@ -244,7 +244,9 @@ class NoiseScan:
             return self._replays[shape]
         base = {edge.name: OFF for edge in self._edges}
         switches = {name: self._switches(edges) for name, edges in (self._single if on is None else on).items()}
-        replay = Replay(self._module, self.traced(images), self._edges, base=base, items=switches)
+        # the noise is that of the class scores
+        rows = None if self.info.end2end else (4, 4 + self.info.classes)
+        replay = Replay(self._module, self.traced(images), self._edges, base=base, items=switches, rows=rows)
         if on is None:
             self._replays[shape] = replay
         return replay
