@@ -31,6 +31,7 @@ NAMES = [
     "compare_methods",
     "evaluate",
     "export_onnx",
+    "fidelity",
     "finetune",
     "lint",
     "load",
@@ -125,6 +126,29 @@ def test_nothing_that_goes_in_is_changed(
     assert (state_digest(detector.module), state_digest(calibrated.module)) == before
     assert [value.stride() for value in calibrated.module.state_dict().values()] == formats
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
+
+
+def test_the_fidelity_of_any_two_models_is_measured(
+    detector: Detector, calibrated: Detector, tiny_model: Path, tiny_onnx: Path, tiny_engine: Path, data: yq.Dataset
+) -> None:
+    before = state_digest(detector.module), state_digest(calibrated.module)
+    found = yq.fidelity(detector, calibrated, data, device="cpu")
+    assert found.d.images == len(data.validation.images)
+    assert found.d.value > 0.01
+    again = yq.fidelity(str(tiny_model), calibrated, data.validation.images, config=EvalConfig(imgsz=64), device="cpu")
+    assert again.to_dict() == found.to_dict()
+    assert yq.fidelity(calibrated, calibrated, data, device="cpu").d.value == 0.0
+    assert yq.fidelity(tiny_onnx, tiny_engine, data, device="cpu").d.value < 0.1 * found.d.value
+    halved = yq.fidelity(detector, calibrated, data.validation.images[0].path.parent, device="cpu")
+    assert halved.d.images == len(data.validation.images) // 2
+    assert (state_digest(detector.module), state_digest(calibrated.module)) == before
+
+
+def test_models_are_compared_at_the_size_that_one_is_fixed_to(
+    detector: Detector, data: yq.Dataset, tmp_path: Path
+) -> None:
+    path = yq.export_onnx(detector, tmp_path / "float.onnx", config=ExportConfig(imgsz=96)).path
+    assert yq.fidelity(detector, path, data, device="cpu").d.value < 1e-4
 
 
 def test_other_bits_need_no_other_statistics(detector: Detector, statistics: yq.api.CollectedStatistics) -> None:
@@ -228,6 +252,10 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
         (lambda: yq.evaluate("a.onnx", "data.yaml"), "data of evaluate is 'data.yaml'; expected Dataset"),
         (lambda: yq.evaluate("a.onnx", yq.Dataset(), device=0), "device of evaluate is 0; expected str"),
         (lambda: yq.evaluate("a.onnx", yq.Dataset(), config=3), "config of evaluate is 3; expected EvalConfig or None"),
+        (
+            lambda: yq.fidelity("a.pt", "b.onnx", 3),
+            "images of fidelity is 3; expected Dataset or str or Path or a sequ",
+        ),
         (lambda: yq.paired_difference(0.5, 0.4), "a of paired_difference is 0.5; expected Evaluation"),
         (lambda: yq.Dataset().calibration(seed="x"), "seed is 'x'"),
         (lambda: BuildConfig(calibration_images=0), "calibration_images is 0"),

@@ -23,6 +23,7 @@ from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_che
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Interval
 from yoloqat.evaluation import paired_difference as _paired_difference
+from yoloqat.evaluation.reference import Fidelity
 from yoloqat.finetuning import BEST, FinetuneConfig, SupervisionConfig
 from yoloqat.linting import TARGETS, Target, findings_table, lint_file, lint_results
 from yoloqat.pipeline import tables
@@ -31,10 +32,11 @@ from yoloqat.pipeline.compare import compare_methods as _compare_methods
 from yoloqat.pipeline.data import Dataset
 from yoloqat.pipeline.engine import BuildConfig, BuildResult, build_and_score, unnamed_images
 from yoloqat.pipeline.export_check import ExportResult, export_and_check
+from yoloqat.pipeline.fidelity import fidelity_to
 from yoloqat.pipeline.finetune import Scoring, check_quantized, float_detector
 from yoloqat.pipeline.finetune import finetune as _finetune
 from yoloqat.pipeline.finetune_trainers import supervised, ultralytics
-from yoloqat.pipeline.models import open_model
+from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
@@ -51,6 +53,7 @@ __all__ = [
     "compare_methods",
     "evaluate",
     "export_onnx",
+    "fidelity",
     "finetune",
     "lint",
     "load",
@@ -236,6 +239,43 @@ def evaluate(
             label=opened.name,
             model_key=opened.key,
         )
+
+
+@checked_arguments
+def fidelity(
+    a: Detector | str | Path,
+    b: Detector | str | Path,
+    images: Dataset | str | Path | Sequence[ImageRecord],
+    *,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Fidelity:
+    """Measure how far a model's raw outputs are from the float model's: the noise d and its companions. No labels are needed.
+
+    Args:
+        a: The float model, a detector or the file of any model; QFloat, to see what an engine adds to it. Not changed.
+        b: The model that is compared with it, of the same classes, in whatever runtime. Not changed.
+        images: A data set, whose :meth:`Dataset.comparison` images are taken; a directory, which is taken as
+            :meth:`Dataset.from_images` takes it; or the images themselves.
+        config: Image size, batch and NMS settings; None takes the defaults at the size that a model is fixed to, else at that
+            of ``a``.
+        device: Where they run.
+        progress: Told of every finished batch.
+
+    Raises:
+        ConfigError: The image size does not fit a model.
+        DataError: There are too few images, or one does not decode.
+        ModelError: A file cannot be loaded, or the classes, the tasks or the outputs of the two differ.
+    """
+    if isinstance(images, str | Path):
+        images = Dataset.from_images(images)
+    records = images.comparison() if isinstance(images, Dataset) else images
+    with _scratch(device, progress) as run:
+        models = [open_model(model if isinstance(model, Detector) else Path(model), run) for model in (a, b)]
+        config = config or EvalConfig(imgsz=common_size(*models))
+        first, second = (model.predictor for model in models)
+        return fidelity_to(first, second, records, config, run=run, names=(models[0].name, models[1].name))
 
 
 @checked_arguments
