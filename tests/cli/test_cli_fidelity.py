@@ -1,0 +1,69 @@
+"""How far a model is from the float model, by every command that tells it, with labels and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_detector import VALIDATION_IMAGES, TinyData, make_module, save_module
+
+Cli = Callable[..., Any]
+FIDELITY = {
+    "d",
+    "d_ci95",
+    "box_disagreement",
+    "box_disagreement_ci95",
+    "score_shift",
+    "fidelity_map",
+    "fidelity_images",
+}
+
+
+def results(ran: Any) -> dict[str, Any]:
+    assert ran.code == 0, ran.err
+    found: dict[str, Any] = ran.result["results"]
+    return found
+
+
+def test_eval_with_labels_adds_the_fidelity(
+    cli: Cli, tiny_checkpoint: Path, tiny_model: Path, tiny_data: TinyData
+) -> None:
+    data = ("--data", tiny_data.yaml, "--reference", tiny_model)
+    ran = cli("eval", tiny_checkpoint, *data, "--fidelity-images", 5)
+    found = results(ran)
+    assert found.keys() >= FIDELITY | {"map50_95", "images"}
+    assert (found["images"], found["fidelity_images"]) == (VALIDATION_IMAGES, 5)
+    low, high = found["d_ci95"]
+    assert 0.01 < low <= found["d"] <= high < 1
+    assert f"fidelity of {tiny_checkpoint.name} to {tiny_model.name}, 5 images" in ran.out
+    assert ran.result["provenance"]["inputs"]["reference"]["path"] == str(tiny_model)
+    same = results(cli("eval", tiny_model, *data))
+    assert (same["d"], same["box_disagreement"], same["score_shift"]) == (0.0, pytest.approx(0.0), 0.0)
+
+
+def test_eval_without_labels_is_the_fidelity_alone(
+    cli: Cli, tiny_engine: Path, tiny_model: Path, tiny_data: TinyData
+) -> None:
+    ran = cli("eval", tiny_engine, "--images", tiny_data.images, "--reference", tiny_model)
+    found = results(ran)
+    assert found.keys() >= FIDELITY
+    assert not found.keys() & {"map50_95", "images", "built_in_conf", "per_class"}
+    assert found["fidelity_images"] == VALIDATION_IMAGES // 2  # the other half would calibrate
+    assert "mAP50-95" not in ran.out
+
+
+def test_eval_beside_a_model_of_other_classes_is_refused(
+    cli: Cli, tiny_model: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    module = make_module()
+    module.names = {0: "disc", 1: "box", 2: "moon"}
+    other = save_module(module, tmp_path / "other.pt")
+    ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--reference", other)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert f"the classes of '{other}' and '{tiny_model}' differ: 3 with 2 'moon' and 3 with 2 'star'" in ran.err
+    ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--reference", tmp_path / "absent.pt")
+    assert (ran.code, "absent.pt' does not exist" in ran.err) == (2, True)
+    ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--reference", tiny_model, "--fidelity-images", 0)
+    assert (ran.code, "fidelity_images is 0" in ran.err) == (2, True)
