@@ -67,3 +67,19 @@ def test_eval_beside_a_model_of_other_classes_is_refused(
     assert (ran.code, "absent.pt' does not exist" in ran.err) == (2, True)
     ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--reference", tiny_model, "--fidelity-images", 0)
     assert (ran.code, "fidelity_images is 0" in ran.err) == (2, True)
+
+
+def test_calibrate_without_labels_measures_the_noise_on_other_images(
+    cli: Cli, tiny_model: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    bare = ("--images", tiny_data.images)
+    options = ("--calib-images", 3, "--curve", "1,3", "--method", "max")
+    ran = cli("calibrate", tiny_model, *bare, *options, out=tmp_path / "calibrated")
+    found = results(ran)
+    assert (found["map_float"], found["map_qfloat"]) == (None, None)
+    assert found["d"] == pytest.approx(found["curve"][-1]["d"], rel=1e-3)
+    checkpoint = ran.directory / "model.safetensors"
+    measured = results(cli("eval", checkpoint, *bare, "--reference", tiny_model))
+    assert measured["d"] == pytest.approx(found["d"], rel=1e-3)
+    assert f"{found['d']:.4f} [" in ran.out
+    assert max(map(len, ran.out.split("wrote")[0].splitlines())) <= 80  # a pipe has as many

@@ -110,6 +110,8 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     )
     assert (found["method"], found["quantized_layers"]) == ("max", 22)
     assert found["map_float"] > 0.3
+    low, high = found["d_ci95"]
+    assert 0.01 < low <= found["d"] <= high < 1
     assert ran.files == [Path(found["histograms"]).name, "model.safetensors", "result.json"]
     scored = cli("eval", ran.directory / "model.safetensors", "--data", tiny_data.yaml, out=ran.directory / "e").result
     assert scored["results"]["map50_95"] == found["map_qfloat"]
@@ -118,7 +120,7 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
 def test_calibrate_without_scoring(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     ran = cli("calibrate", tiny_model, "--data", tiny_data.yaml, *CALIBRATION, "--no-eval")
     found = checked(ran, "calibrate", {"map_float", "map_swapped", "map_qfloat", "quantized_layers", "method"})
-    assert [found[name] for name in ("map_float", "map_swapped", "map_qfloat")] == [None] * 3
+    assert [found[name] for name in ("map_float", "map_swapped", "map_qfloat", "d", "d_ci95")] == [None] * 5
 
 
 def test_calibrate_takes_patterns_bits_and_the_head(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from yoloqat.config import EvalConfig
@@ -11,16 +10,15 @@ from yoloqat.datasets import ImageRecord
 from yoloqat.errors import ModelError
 from yoloqat.evaluation.fidelity import NOISE
 from yoloqat.evaluation.reference import Fidelity, Reference
+from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import ModelInfo, Predictor
-
-NOT_MEASURED: dict[str, Any] = {NOISE: None, f"{NOISE}_ci95": None}
-"""The result keys of the noise where there are no images to measure it on."""
+from yoloqat.quant import quantization_disabled
 
 
-def noise_results(fidelity: Fidelity) -> dict[str, Any]:
-    """Return the noise d of a model with its 95 % interval, as ``calibrate``, ``build`` and ``finetune`` report it."""
-    return fidelity.d.to_dict(NOISE)
+def noise_results(fidelity: Fidelity | None, name: str = NOISE) -> dict[str, Any]:
+    """Return the noise d of a model with its 95 % interval, as the stages report it; None where it was not measured."""
+    return {name: None, f"{name}_ci95": None} if fidelity is None else fidelity.d.to_dict(name)
 
 
 def check_alike(floating: ModelInfo, other: ModelInfo, names: tuple[str, str]) -> None:
@@ -69,7 +67,6 @@ def fidelity_to(
     run: Run,
     names: tuple[str, str] = ("float", "model"),
     detections: bool = True,
-    as_float: AbstractContextManager[object] | None = None,
 ) -> Fidelity:
     """Run two models on the same images and measure how far the second is from the first.
 
@@ -81,7 +78,6 @@ def fidelity_to(
         run: Who watches.
         names: What the two are called.
         detections: Whether fidelity mAP is measured too.
-        as_float: Makes ``floating`` the float model while it runs, e.g. by switching the quantizers off.
 
     Raises:
         ConfigError: The image size does not fit a model.
@@ -89,6 +85,23 @@ def fidelity_to(
         ModelError: The two models' classes, tasks or outputs differ.
     """
     check_alike(floating.info, other.info, names)
-    with as_float or nullcontext():
-        reference = Reference(floating, images, config, detections=detections, progress=run.labelled(names[0]))
+    reference = Reference(floating, images, config, detections=detections, progress=run.labelled(names[0]))
     return reference.compare(other, progress=run.labelled(names[1]))
+
+
+def float_reference(ptq: Ptq, images: Sequence[ImageRecord], config: EvalConfig, *, run: Run) -> Reference | None:
+    """Return the raw outputs of a swapped detector with its quantizers switched off; None where there are no images.
+
+    Args:
+        ptq: The swapped detector, calibrated or not.
+        images: What it runs on; labels are not needed.
+        config: Image size and batch.
+        run: Who watches.
+
+    Raises:
+        DataError: An image does not decode.
+    """
+    if not images:
+        return None
+    with quantization_disabled(ptq.detector.module):
+        return Reference(ptq.predictor, images, config, detections=False, progress=run.labelled("float"))
