@@ -195,6 +195,7 @@ def test_an_engine_is_built_linted_and_timed(
     built = yq.build_engine(path, tmp_path / "engine", data=data, device="cpu")
     assert built.path == tmp_path / "engine" / "model_openvino"
     assert built["map_engine"] == pytest.approx(yq.evaluate(built.path, data, device="cpu").metrics.map50_95)
+    assert built["d"] == pytest.approx(yq.fidelity(detector, built.path, data, device="cpu").d.value)
     timed = yq.bench([detector, path, built.path], config=BenchConfig(rounds=2, warmup=1), device="cpu")
     assert [item["engine"] for item in timed["items"]] == ["torch", "onnxruntime", "openvino"]
     assert timed["items"][0]["speedup"] == 1.0

@@ -509,7 +509,8 @@ def build_engine(
         onnx: A QDQ file.
         out: The directory that takes the engine; None takes the file's own.
         config: The runtime and its settings; None takes OpenVINO.
-        data: Scores the engine where it has labels, and gives the images on which ONNX Runtime's ranges are measured.
+        data: Scores the engine where it has labels, gives the images on which its noise is measured, and those on which ONNX
+            Runtime's ranges are.
         device: Where a float model or a TensorRT engine runs.
         progress: Told of every finished step.
 
@@ -523,6 +524,7 @@ def build_engine(
     """
     onnx, config, labelled = Path(onnx), config or BuildConfig(), data is not None and data.labelled
     count = config.calibration_images
+    compared = data.comparison() if data is not None and (labelled or data.images is not None) else ()
     with _scratch(device, progress) as run:
         return build_and_score(
             onnx,
@@ -531,6 +533,7 @@ def build_engine(
             run=run,
             dataset=data.validation if data is not None and labelled else None,
             records=unnamed_images if data is None else lambda: data.calibration(count),
+            compared=compared,
         )
 
 

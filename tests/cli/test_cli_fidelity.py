@@ -83,3 +83,28 @@ def test_calibrate_without_labels_measures_the_noise_on_other_images(
     assert measured["d"] == pytest.approx(found["d"], rel=1e-3)
     assert f"{found['d']:.4f} [" in ran.out
     assert max(map(len, ran.out.split("wrote")[0].splitlines())) <= 80  # a pipe has as many
+
+
+def test_build_measures_the_noise_of_the_engine_without_labels(
+    cli: Cli, tiny_onnx: Path, tiny_model: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    bare = ("--images", tiny_data.images)
+    ran = cli("build", tiny_onnx, *bare, out=tmp_path / "bare")
+    found = results(ran)
+    assert "map_engine" not in found
+    assert found["qfloat_d"] < 0.1 * found["d"]
+    assert f"{found['d']:.4f} [" in ran.out
+    engine = ran.directory / "model_openvino"
+    assert results(cli("eval", engine, *bare, "--reference", tiny_model))["d"] == pytest.approx(found["d"])
+
+
+def test_build_beside_a_model_of_other_classes_is_refused(
+    cli: Cli, tiny_onnx: Path, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    module = make_module()
+    module.names = {0: "disc", 1: "box", 2: "moon"}
+    other = save_module(module, tmp_path / "other.pt")
+    ran = cli("build", tiny_onnx, "--data", tiny_data.yaml, "--float", other)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert f"the classes of '{other}' and '{tiny_onnx}' differ" in ran.err
+    assert not ran.directory.is_dir() or ran.files == []

@@ -157,7 +157,9 @@ def test_export_without_data_compares_nothing(cli: Cli, tiny_model: Path) -> Non
 def test_build_and_its_precisions(cli: Cli, tiny_onnx: Path, tiny_data: TinyData) -> None:
     ran = cli("build", tiny_onnx, "--data", tiny_data.yaml)
     keys = {"layers", "int8_convolutions", "quantized_convolutions", "convolutions", "int8_mac_share"}
-    found = checked(ran, "build", keys | {"map_engine", "drop", "drop_ci95"})
+    found = checked(
+        ran, "build", keys | {"map_engine", "drop", "drop_ci95", "d", "d_ci95", "qfloat_d", "qfloat_d_ci95"}
+    )
     assert all(layer.keys() >= {"name", "type", "precision"} for layer in found["layers"])
     assert (found["quantized_convolutions"], found["convolutions"]) == (22, 27)
     assert found["int8_mac_share"] >= 0.9
