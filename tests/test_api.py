@@ -185,6 +185,21 @@ def test_fine_tuning_gives_the_best_detector(calibrated: Detector, data: yq.Data
     assert state_digest(calibrated.module) == before
 
 
+def test_fine_tuning_and_engines_are_judged_without_labels(
+    calibrated: Detector, tiny_onnx: Path, data: yq.Dataset, tmp_path: Path
+) -> None:
+    bare = yq.Dataset.from_images(data.validation.images[0].path.parent)
+    training = SupervisionConfig(epochs=1, batch=1, imgsz=64, rates=((0, 3e-6),))
+    found = yq.finetune(calibrated, bare, training=training, device="cpu")
+    assert found["d"] == min(found["start"]["d"], found["epochs"][0]["d"])
+    assert (found["map50_95"], found["best_reason"]) == (None, "lowest d")
+    built = yq.build_engine(tiny_onnx, tmp_path, data=bare, device="cpu")
+    assert built["d"] > 0.01
+    assert "map_engine" not in built.to_dict()
+    with pytest.raises(DataError, match="the images in 'None' have no labels"):
+        yq.finetune(calibrated, yq.Dataset(calibration_source=data.calibration_source), training=training, device="cpu")
+
+
 def test_an_engine_is_built_linted_and_timed(
     calibrated: Detector, detector: Detector, data: yq.Dataset, tmp_path: Path
 ) -> None:

@@ -403,7 +403,8 @@ def finetune(
 
     Args:
         detector: Calibrated; not changed.
-        data: A data set YAML with a training split; with a :class:`SupervisionConfig` images without labels do to train on.
+        data: A data set YAML with a training split; with a :class:`SupervisionConfig` images without labels do, to train on one
+            half of them and to judge epochs on the other.
         training: How to train: on Ultralytics' trainer, or layer by layer without labels; None takes the defaults.
         config: How epochs are scored; None takes the defaults at the detector's own image size.
         device: Where it runs.
@@ -422,14 +423,15 @@ def finetune(
     with _scratch(device, progress) as run:
         teacher = float_detector(trained)
         if isinstance(training, SupervisionConfig):
-            trainer = supervised(training, data.calibration_source)
+            held_out = not data.labelled and data.images == data.calibration_source
+            trainer = supervised(training, data.calibration_source, held_out=held_out)
         else:
             trainer = ultralytics(training, data.yaml)
         results = _finetune(
             trained,
             teacher,
             trainer.bind(trained, teacher, run),
-            Scoring(data.validation, config, run),
+            Scoring(data.validation if data.labelled else None, config, run, data.comparison()),
             config=trainer.config,
             inputs={"checkpoint": detector.source.sha256, "images": trainer.images_key()},
         )

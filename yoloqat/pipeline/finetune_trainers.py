@@ -12,6 +12,7 @@ from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.splits import split_images
+from yoloqat.datasets.unlabelled import halves
 from yoloqat.detectors import Detector
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
@@ -57,12 +58,15 @@ def unnamed(source: Path | None) -> ConfigError:
     )
 
 
-def training_images(source: Path | None, skipped: list[Path] | None = None) -> tuple[ImageRecord, ...]:
+def training_images(
+    source: Path | None, skipped: list[Path] | None = None, *, held_out: bool = False
+) -> tuple[ImageRecord, ...]:
     """Return all images of a data set's training split, or of a directory.
 
     Args:
         source: A data set YAML, a directory of images, or None where neither was named.
         skipped: Takes the images that do not decode, which are left out; None refuses those whose head is broken.
+        held_out: Of a directory leave out the half that models are compared on.
 
     Raises:
         ConfigError: There is no source.
@@ -71,7 +75,7 @@ def training_images(source: Path | None, skipped: list[Path] | None = None) -> t
     if source is None:
         raise unnamed(source)
     if os.path.isdir(source):  # noqa: PTH112 - never fails
-        paths = find_images(source)
+        paths = halves(source)[0] if held_out else find_images(source)
     else:
         spec = read_dataset_file(source)
         if not spec.train:
@@ -90,12 +94,14 @@ class Places:
         checkpoint: The file of the detector.
         dataset: The validation images.
         evaluation: How they are scored.
+        compared: Images to measure the noise on.
     """
 
     devices: tuple[str, ...]
     checkpoint: Path
     dataset: DetectionDataset
     evaluation: EvalConfig
+    compared: tuple[ImageRecord, ...] = ()
 
 
 def ultralytics(
@@ -146,6 +152,7 @@ def ultralytics(
                     run.threads,
                     places.devices,
                     checkpoints.state_path,
+                    compared=places.compared,
                 )
                 train_together(job, checkpoints, run.progress)
                 return
@@ -167,21 +174,27 @@ def ultralytics(
     return Trainer(config, lambda: training_images(data, skipped), bind)
 
 
-def supervised(config: SupervisionConfig, source: Path | None, skipped: list[Path] | None = None) -> Trainer:
+def supervised(
+    config: SupervisionConfig, source: Path | None, skipped: list[Path] | None = None, *, held_out: bool = False
+) -> Trainer:
     """Return the trainer that distils layer by layer.
 
     Args:
         config: How it trains.
         source: A data set YAML, whose training split is taken, or a directory of images.
         skipped: Takes the images that do not decode, which are left out; None refuses them.
+        held_out: Of a directory leave out the half that epochs are judged on.
     """
+
+    def images() -> tuple[ImageRecord, ...]:
+        return training_images(source, skipped, held_out=held_out)
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
         def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:
             finetune_supervised(
                 detector,
                 teacher.module,
-                training_images(source, skipped),
+                images(),
                 config,
                 checkpoints=checkpoints,
                 device=run.device,
@@ -191,4 +204,4 @@ def supervised(config: SupervisionConfig, source: Path | None, skipped: list[Pat
 
         return train
 
-    return Trainer(config, lambda: training_images(source, skipped), bind)
+    return Trainer(config, images, bind)

@@ -99,23 +99,28 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
 
 
 def training_table(title: str, results: dict[str, Any]) -> Table:
-    """Return the epochs of ``finetune`` and what they won back.
+    """Return the epochs of ``finetune`` and what they won back; without labels the noise alone.
 
     Args:
         title: The model.
         results: Of ``finetune``.
     """
-    rows = [("float", "-", number(results["map_float"])), ("calibrated", "-", number(results["start"]["map50_95"]))]
-    rows += [(str(row["epoch"]), number(row["loss"]), number(row["map50_95"])) for row in results["epochs"]]
-    count = len(results["epochs"])
-    won = (
-        f"best epoch {results['best_epoch']}: drop {signed(results['drop'])} {interval(results['drop_ci95'])}, "
-        f"gain over calibration {signed(results['gain'])} {interval(results['gain_ci95'])}"
-    )
+    start, count = results["start"], len(results["epochs"])
+    rows = [("calibrated", "-", number(start["d"]), number(start["map50_95"]))]
+    rows += [
+        (str(row["epoch"]), number(row["loss"]), number(row["d"]), number(row["map50_95"])) for row in results["epochs"]
+    ]
+    won = f"best epoch {results['best_epoch']} ({results['best_reason']}): d {noise(results)}"
+    if results["map_float"] is not None:
+        rows = [("float", "-", "0", number(results["map_float"])), *rows]
+        won += (
+            f"\ndrop {signed(results['drop'])} {interval(results['drop_ci95'])}, "
+            f"gain over calibration {signed(results['gain'])} {interval(results['gain_ci95'])}"
+        )
     if results["best_epoch"] == 0:
-        won += "; no epoch was better than calibration, which is what best.safetensors holds"
+        won += "\nno epoch was better than calibration, which is what best.safetensors holds"
     heading = f"{title}, {count} epoch{'' if count == 1 else 's'}"
-    return Table(heading, ("epoch", "loss", "mAP50-95"), tuple(rows), won)
+    return Table(heading, ("epoch", "loss", "d", "mAP50-95"), tuple(rows), won)
 
 
 def scores_table(title: str, results: dict[str, Any]) -> Table:
