@@ -196,6 +196,8 @@ def test_fine_tuning_and_engines_are_judged_without_labels(
     built = yq.build_engine(tiny_onnx, tmp_path, data=bare, device="cpu")
     assert built["d"] > 0.01
     assert "map_engine" not in built.to_dict()
+    exported = yq.export_onnx(calibrated, tmp_path / "model.onnx", data=bare)
+    assert (exported.failed, exported["d_onnx"] < 0.01, "map_onnx" in exported.to_dict()) == (None, True, False)
     with pytest.raises(DataError, match="the images in 'None' have no labels"):
         yq.finetune(calibrated, yq.Dataset(calibration_source=data.calibration_source), training=training, device="cpu")
 

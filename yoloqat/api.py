@@ -477,7 +477,7 @@ def export_onnx(
         detector: Calibrated, or float; not changed.
         path: The file to write.
         config: Image size, batch, opset, FP16, suppression; None takes the defaults at the detector's own image size.
-        data: With labels; None compares nothing.
+        data: The images to compare on, without mAP where they have no labels; None compares nothing.
         progress: Told of every finished step.
 
     Returns:
@@ -491,8 +491,11 @@ def export_onnx(
     """
     config = config or ExportConfig(imgsz=detector.imgsz)
     with _scratch("cpu", progress) as run:
-        dataset = None if data is None else data.validation
-        return export_and_check(copy.deepcopy(detector), Path(path), config, run=run, dataset=dataset)
+        dataset = data.validation if data is not None and data.labelled else None
+        compared = () if data is None else data.comparison()
+        return export_and_check(
+            copy.deepcopy(detector), Path(path), config, run=run, dataset=dataset, compared=compared
+        )
 
 
 @checked_arguments

@@ -85,6 +85,23 @@ def test_calibrate_without_labels_measures_the_noise_on_other_images(
     assert max(map(len, ran.out.split("wrote")[0].splitlines())) <= 80  # a pipe has as many
 
 
+def test_export_is_compared_without_labels(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
+    ran = cli("export", tiny_checkpoint, "--images", tiny_data.images)
+    found = results(ran)
+    assert "map_onnx" not in found
+    assert found["node_max_steps"] <= 1
+    assert 0 <= found["d_onnx"] <= 0.01
+    assert f"{found['d_onnx']:.4f} [" in ran.out
+    bare = ("--images", tiny_data.images, "--batch", 6)
+    ran = cli("export", tiny_checkpoint, *bare)
+    assert (ran.code, "batch is 6 and the data set has 5 images" in ran.err) == (2, True)
+
+
+def test_export_with_nms_inside_has_no_anchors_to_compare(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
+    found = results(cli("export", tiny_checkpoint, "--images", tiny_data.images, "--nms"))
+    assert (found["d_onnx"], found["d_onnx_ci95"]) == (None, None)
+
+
 def test_build_measures_the_noise_of_the_engine_without_labels(
     cli: Cli, tiny_onnx: Path, tiny_model: Path, tiny_data: TinyData, tmp_path: Path
 ) -> None:

@@ -141,7 +141,8 @@ def test_calibrate_takes_patterns_bits_and_the_head(
 def test_export_and_its_parity(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
     ran = cli("export", tiny_checkpoint, "--data", tiny_data.yaml)
     keys = {"quantized_convolutions", "convolutions", "node_max_steps", "node_flip_share", "map_qfloat", "map_onnx"}
-    found = checked(ran, "export", keys | {"thread_noise"})
+    found = checked(ran, "export", keys | {"thread_noise", "d_onnx", "d_onnx_ci95"})
+    assert found["d_onnx"] <= 0.01
     assert (found["quantized_convolutions"], found["convolutions"]) == (22, 27)
     assert found["node_max_steps"] <= 1
     assert found["node_flip_share"] <= 0.001
