@@ -66,7 +66,7 @@ def test_eval_beside_a_model_of_other_classes_is_refused(
     ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--reference", tmp_path / "absent.pt")
     assert (ran.code, "absent.pt' does not exist" in ran.err) == (2, True)
     ran = cli("eval", tiny_model, "--data", tiny_data.yaml, "--reference", tiny_model, "--fidelity-images", 0)
-    assert (ran.code, "fidelity_images is 0" in ran.err) == (2, True)
+    assert (ran.code, "--fidelity-images is 0; expected a whole number from 1" in ran.err) == (2, True)
 
 
 def test_calibrate_without_labels_measures_the_noise_on_other_images(

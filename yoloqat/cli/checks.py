@@ -25,6 +25,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "nms_iou": (0, 1),
         "nms_conf": (0, 1),
         "calib_images": (1, _COUNT),
+        "fidelity_images": (1, _COUNT),
         "seed": (0, (1 << 32) - 1),
         "sample": (1, _MANY),
         "bits": BITS,
