@@ -103,12 +103,13 @@ def test_the_noise_of_an_engine_is_that_of_quantization_and_its_own(
 ) -> None:
     engine, run = OpenVINOPredictor(tiny_engine), make_run()
     found = engine_noise(engine, open_float(tiny_model, run), dataset.images, CONFIG, run=run, qfloat=tiny_onnx)
-    assert list(found) == ["d", "d_ci95", "qfloat_d", "qfloat_d_ci95"]
+    assert list(found) == ["fidelity_images", "d", "d_ci95", "qfloat_d", "qfloat_d_ci95"]
     assert 0 <= found["qfloat_d"] < 0.1 * found["d"]
     for name in ("d", "qfloat_d"):
         low, high = found[f"{name}_ci95"]
         assert low <= found[name] <= high
-    assert set(engine_noise(engine, None, dataset.images, CONFIG, run=run).values()) == {None}
+    alone = engine_noise(engine, None, dataset.images, CONFIG, run=run)
+    assert set(alone.values()) == {None, len(dataset.images)}
 
 
 def test_an_engine_with_its_own_nms_has_no_anchors_to_compare(

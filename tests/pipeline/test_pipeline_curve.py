@@ -114,5 +114,7 @@ def test_the_table_shows_what_was_measured_in_80_columns() -> None:
     assert (
         max(map(len, str(both).splitlines())) + len(both.columns) - 1 <= 80
     )  # a terminal's columns are a space wider apart
-    unscored = {"map_float": None, "backend": {"name": "yoloqat"}}
-    assert scores_table("", noise | unscored).rows == (("noise d, 95 % interval", "0.1639 [0.1454, 0.1851]"),)
+    unscored = {"map_float": None, "backend": {"name": "yoloqat"}, "fidelity_images": 64}
+    assert scores_table("", noise | unscored).rows == (
+        ("noise d, 64 images, 95 % interval", "0.1639 [0.1454, 0.1851]"),
+    )

@@ -103,11 +103,11 @@ def engine_noise(
         qfloat: The QDQ file that ONNX Runtime computes in float as it is written, which is QFloat, or None.
 
     Returns:
-        ``d`` and ``d_ci95`` of the engine to the float model, ``qfloat_d`` and ``qfloat_d_ci95`` of the engine to QFloat; None
-        where the model to compare with is not at hand, or leaves NMS to others where the engine does not.
+        ``fidelity_images``; ``d`` and ``d_ci95`` of the engine to the float model, ``qfloat_d`` and ``qfloat_d_ci95`` of the
+        engine to QFloat; None where the model to compare with is not at hand, or leaves NMS to others where the engine does not.
     """
     written = None if qfloat is None else OnnxPredictor(qfloat, threads=run.threads)
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"fidelity_images": len(images)}
     for name, label, other in ((NOISE, "float", floating), (f"qfloat_{NOISE}", "QFloat", written)):
         found = None
         if other is not None and other.info.end2end == engine.info.end2end:

@@ -63,7 +63,7 @@ def calibrate(
     result |= {"map_float": None, "map_swapped": None, "map_qfloat": None}
     reference = float_reference(ptq, compared, config, run=run)
     found = None if reference is None else reference.compare(ptq.predictor, progress=run.labelled(str(method)))
-    result |= noise_results(found)
+    result |= noise_results(found) | {"fidelity_images": len(compared)}
     if dataset is None:
         return result
     module, predictor = ptq.detector.module, ptq.predictor

@@ -21,7 +21,7 @@ from yoloqat.pipeline.build_tensorrt import build_engine_file
 from yoloqat.pipeline.fidelity import check_alike
 from yoloqat.pipeline.models import check_scoring, onnx_info
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.tables import noise
+from yoloqat.pipeline.tables import noise, noise_label
 from yoloqat.predictor import Predictor
 from yoloqat.results import Result, Table, interval, number, signed
 
@@ -203,8 +203,8 @@ def build_and_score(
     if compared and built.predictor is not None:
         results |= engine_noise(built.predictor, reference, compared, scoring, run=run, qfloat=qfloat)
         rows += [
-            ("noise d to float, 95 % interval", noise(results)),
-            ("noise d to QFloat, 95 % interval", noise(results, "qfloat_d")),
+            (noise_label(results, "to float"), noise(results)),
+            (noise_label(results, "to QFloat"), noise(results, "qfloat_d")),
         ]
     if dataset is not None and built.predictor is not None:
         source = path if config.engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration

@@ -156,6 +156,7 @@ def verify_export(
             for node in nodes
         ],
         **noise_results(noise, "d_onnx"),
+        "fidelity_images": len(compared),
     }
     return result if dataset is None else result | _scored(predictor, engine, dataset, config, path, run)
 

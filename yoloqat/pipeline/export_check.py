@@ -14,7 +14,7 @@ from yoloqat.detectors import Detector
 from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.tables import noise
+from yoloqat.pipeline.tables import noise, noise_label
 from yoloqat.results import Result, Table, interval, number, signed
 
 MAX_STEPS, MAX_FLIP_SHARE = 1, 0.001
@@ -94,7 +94,7 @@ def export_and_check(
         rows += [
             ("largest node-by-node difference, steps", f"{found['node_max_steps']}"),
             ("integers that differ node by node", f"{100 * found['node_flip_share']:.4f} %"),
-            ("noise d of ONNX Runtime to QFloat, 95 % interval", noise(found, "d_onnx")),
+            (noise_label(found, "to QFloat"), noise(found, "d_onnx")),
         ]
         rows += _score_rows(found) if dataset is not None else []
         share = MAX_FLIP_SHARE_HALF if config.half else MAX_FLIP_SHARE

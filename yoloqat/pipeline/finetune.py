@@ -246,6 +246,7 @@ def _results(
         "epochs": checkpoints.table()[1:],
         "best_epoch": best.epoch,
         "best_reason": checkpoints.reason,
+        "fidelity_images": len(scoring.compared),
         **_figures(best),
         **_NO_DROP,
         **_NO_GAIN,

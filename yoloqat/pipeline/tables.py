@@ -111,6 +111,7 @@ def training_table(title: str, results: dict[str, Any]) -> Table:
         (str(row["epoch"]), number(row["loss"]), number(row["d"]), number(row["map50_95"])) for row in results["epochs"]
     ]
     won = f"best epoch {results['best_epoch']} ({results['best_reason']}): d {noise(results)}"
+    won += f", {results['fidelity_images']} images"
     if results["map_float"] is not None:
         rows = [("float", "-", "0", number(results["map_float"])), *rows]
         won += (
@@ -130,7 +131,7 @@ def scores_table(title: str, results: dict[str, Any]) -> Table:
         title: Model, layers, method.
         results: Of ``calibrate``.
     """
-    rows = [] if results["d"] is None else [("noise d, 95 % interval", noise(results))]
+    rows = [] if results["d"] is None else [(noise_label(results), noise(results))]
     if results["map_float"] is not None:
         rows += [
             ("mAP50-95 float", number(results["map_float"])),
@@ -141,6 +142,16 @@ def scores_table(title: str, results: dict[str, Any]) -> Table:
     name = results["backend"]["name"]
     caption = "" if name == BACKENDS[0] else f"calibrated by {name} {results['backend']['version']}"
     return Table(title, ("measure, lower d and drop are better", "value"), tuple(rows), caption)
+
+
+def noise_label(results: Mapping[str, Any], of: str = "") -> str:
+    """Return what a row with a noise is called: of which models, and on how many images.
+
+    Args:
+        results: With ``fidelity_images``.
+        of: The models, where the table does not tell them.
+    """
+    return f"noise d{of and f' {of}'}, {results['fidelity_images']} images, 95 % interval"
 
 
 def noise(results: Mapping[str, Any], name: str = "d") -> str:
