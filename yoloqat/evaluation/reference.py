@@ -67,7 +67,7 @@ class Fidelity:
         """
         found = self.to_dict()
         rows = []
-        for name in [*self.measures, *([FIDELITY_MAP] if self.matches is not None else [])]:
+        for name in [*self.measures, *([FIDELITY_MAP] if FIDELITY_MAP in found else [])]:
             ends = found[f"{name}_ci95"]
             shown = "-" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]"
             rows.append((name, number(found[name]), shown))
