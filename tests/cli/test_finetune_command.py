@@ -94,6 +94,7 @@ def test_epochs_are_judged_by_the_noise_without_labels(
     assert (found["map_float"], found["map50_95"], found["drop"], found["confirmed"]) == (None,) * 4
     shown = " ".join(capsys.readouterr().out.split())
     assert f"best epoch {found['best_epoch']} (lowest d): d {found['d']:.4f} [" in shown
+    assert "mAP50-95" not in shown
     best = ("eval", tmp_path / "best.safetensors", "--images", tiny_data.images, "--reference")
     assert run(*best, load_detector(tiny_checkpoint).source.path, "--out", tmp_path / "eval") == 0
     assert result(tmp_path / "eval")["d"] == pytest.approx(found["d"], rel=1e-3)

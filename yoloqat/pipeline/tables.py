@@ -106,7 +106,7 @@ def training_table(title: str, results: dict[str, Any]) -> Table:
         results: Of ``finetune``.
     """
     start, count = results["start"], len(results["epochs"])
-    rows = [("calibrated", "-", number(start["d"]), number(start["map50_95"]))]
+    rows: list[tuple[str, ...]] = [("calibrated", "-", number(start["d"]), number(start["map50_95"]))]
     rows += [
         (str(row["epoch"]), number(row["loss"]), number(row["d"]), number(row["map50_95"])) for row in results["epochs"]
     ]
@@ -121,7 +121,9 @@ def training_table(title: str, results: dict[str, Any]) -> Table:
     if results["best_epoch"] == 0:
         won += "\nno epoch was better than calibration, which is what best.safetensors holds"
     heading = f"{title}, {count} epoch{'' if count == 1 else 's'}"
-    return Table(heading, ("epoch", "loss", "d", "mAP50-95"), tuple(rows), won)
+    shown = slice(None if results["map_float"] is not None else -1)
+    columns: tuple[str, ...] = ("epoch", "loss", "d", "mAP50-95")
+    return Table(heading, columns[shown], tuple(row[shown] for row in rows), won)
 
 
 def scores_table(title: str, results: dict[str, Any]) -> Table:
