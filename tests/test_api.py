@@ -33,6 +33,7 @@ NAMES = [
     "compare_methods",
     "evaluate",
     "export_onnx",
+    "fidelity",
     "finetune",
     "lint",
     "load",
@@ -135,6 +136,29 @@ def test_nothing_that_goes_in_is_changed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
 
 
+def test_the_fidelity_of_any_two_models_is_measured(
+    detector: Detector, calibrated: Detector, tiny_model: Path, tiny_onnx: Path, tiny_engine: Path, data: yq.Dataset
+) -> None:
+    before = state_digest(detector.module), state_digest(calibrated.module)
+    found = yq.fidelity(detector, calibrated, data, device="cpu")
+    assert found.d.images == len(data.validation.images)
+    assert found.d.value > 0.01
+    again = yq.fidelity(str(tiny_model), calibrated, data.validation.images, config=EvalConfig(imgsz=64), device="cpu")
+    assert again.to_dict() == found.to_dict()
+    assert yq.fidelity(calibrated, calibrated, data, device="cpu").d.value == 0.0
+    assert yq.fidelity(tiny_onnx, tiny_engine, data, device="cpu").d.value < 0.1 * found.d.value
+    halved = yq.fidelity(detector, calibrated, data.validation.images[0].path.parent, device="cpu")
+    assert halved.d.images == len(data.validation.images) // 2
+    assert (state_digest(detector.module), state_digest(calibrated.module)) == before
+
+
+def test_models_are_compared_at_the_size_that_one_is_fixed_to(
+    detector: Detector, data: yq.Dataset, tmp_path: Path
+) -> None:
+    path = yq.export_onnx(detector, tmp_path / "float.onnx", config=ExportConfig(imgsz=96)).path
+    assert yq.fidelity(detector, path, data, device="cpu").d.value < 1e-4
+
+
 def test_other_bits_need_no_other_statistics(detector: Detector, statistics: yq.api.CollectedStatistics) -> None:
     six = QuantConfig(activations=QuantScheme(bits=6), weights=QuantScheme(bits=6, axis=0, narrow_range=True))
     found = yq.calibrate(detector, statistics, "max", quant=six, device="cpu")
@@ -177,6 +201,23 @@ def test_fine_tuning_gives_the_best_detector(calibrated: Detector, data: yq.Data
     assert state_digest(calibrated.module) == before
 
 
+def test_fine_tuning_and_engines_are_judged_without_labels(
+    calibrated: Detector, tiny_onnx: Path, data: yq.Dataset, tmp_path: Path
+) -> None:
+    bare = yq.Dataset.from_images(data.validation.images[0].path.parent)
+    training = SupervisionConfig(epochs=1, batch=1, imgsz=64, rates=((0, 3e-6),))
+    found = yq.finetune(calibrated, bare, training=training, device="cpu")
+    assert found["d"] == min(found["start"]["d"], found["epochs"][0]["d"])
+    assert (found["map50_95"], found["best_reason"]) == (None, "lowest d")
+    built = yq.build_engine(tiny_onnx, tmp_path, data=bare, device="cpu")
+    assert built["d"] > 0.01
+    assert "map_engine" not in built.to_dict()
+    exported = yq.export_onnx(calibrated, tmp_path / "model.onnx", data=bare)
+    assert (exported.failed, exported["d_onnx"] < 0.01, "map_onnx" in exported.to_dict()) == (None, True, False)
+    with pytest.raises(DataError, match="the images in 'None' have no labels"):
+        yq.finetune(calibrated, yq.Dataset(calibration_source=data.calibration_source), training=training, device="cpu")
+
+
 def test_an_engine_is_built_linted_and_timed(
     calibrated: Detector, detector: Detector, data: yq.Dataset, tmp_path: Path
 ) -> None:
@@ -187,6 +228,7 @@ def test_an_engine_is_built_linted_and_timed(
     built = yq.build_engine(path, tmp_path / "engine", data=data, device="cpu")
     assert built.path == tmp_path / "engine" / "model_openvino"
     assert built["map_engine"] == pytest.approx(yq.evaluate(built.path, data, device="cpu").metrics.map50_95)
+    assert built["d"] == pytest.approx(yq.fidelity(detector, built.path, data, device="cpu").d.value)
     timed = yq.bench([detector, path, built.path], config=BenchConfig(rounds=2, warmup=1), device="cpu")
     assert [item["engine"] for item in timed["items"]] == ["torch", "onnxruntime", "openvino"]
     assert timed["items"][0]["speedup"] == 1.0
@@ -251,6 +293,10 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
         (lambda: yq.evaluate("a.onnx", "data.yaml"), "data of evaluate is 'data.yaml'; expected Dataset"),
         (lambda: yq.evaluate("a.onnx", yq.Dataset(), device=0), "device of evaluate is 0; expected str"),
         (lambda: yq.evaluate("a.onnx", yq.Dataset(), config=3), "config of evaluate is 3; expected EvalConfig or None"),
+        (
+            lambda: yq.fidelity("a.pt", "b.onnx", 3),
+            "images of fidelity is 3; expected Dataset or str or Path or a sequ",
+        ),
         (lambda: yq.paired_difference(0.5, 0.4), "a of paired_difference is 0.5; expected Evaluation"),
         (lambda: yq.Dataset().calibration(seed="x"), "seed is 'x'"),
         (lambda: yq.Dataset(yaml=3), "yaml of Dataset is 3; expected a path, or None"),

@@ -24,6 +24,7 @@ from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_che
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Interval
 from yoloqat.evaluation import paired_difference as _paired_difference
+from yoloqat.evaluation.reference import Fidelity
 from yoloqat.finetuning import BEST, FinetuneConfig, SupervisionConfig
 from yoloqat.linting import TARGETS, Target, findings_table, lint_file, lint_results
 from yoloqat.pipeline import tables
@@ -32,10 +33,11 @@ from yoloqat.pipeline.compare import compare_methods as _compare_methods
 from yoloqat.pipeline.data import Dataset
 from yoloqat.pipeline.engine import BuildConfig, BuildResult, build_and_score, unnamed_images
 from yoloqat.pipeline.export_check import ExportResult, export_and_check
+from yoloqat.pipeline.fidelity import fidelity_to
 from yoloqat.pipeline.finetune import Scoring, check_quantized, float_detector
 from yoloqat.pipeline.finetune import finetune as _finetune
 from yoloqat.pipeline.finetune_trainers import Places, trainer_for
-from yoloqat.pipeline.models import open_model
+from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
@@ -53,6 +55,7 @@ __all__ = [
     "compare_methods",
     "evaluate",
     "export_onnx",
+    "fidelity",
     "finetune",
     "lint",
     "load",
@@ -242,6 +245,43 @@ def evaluate(
 
 
 @checked_arguments
+def fidelity(
+    a: Detector | str | Path,
+    b: Detector | str | Path,
+    images: Dataset | str | Path | Sequence[ImageRecord],
+    *,
+    config: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Fidelity:
+    """Measure how far a model's raw outputs are from the float model's: the noise d and its companions. No labels are needed.
+
+    Args:
+        a: The float model, a detector or the file of any model; QFloat, to see what an engine adds to it. Not changed.
+        b: The model that is compared with it, of the same classes, in whatever runtime. Not changed.
+        images: A data set, whose :meth:`Dataset.comparison` images are taken; a directory, which is taken as
+            :meth:`Dataset.from_images` takes it; or the images themselves.
+        config: Image size, batch and NMS settings; None takes the defaults at the size that a model is fixed to, else at that
+            of ``a``.
+        device: Where they run.
+        progress: Told of every finished batch.
+
+    Raises:
+        ConfigError: The image size does not fit a model.
+        DataError: There are too few images, or one does not decode.
+        ModelError: A file cannot be loaded, or the classes, the tasks or the outputs of the two differ.
+    """
+    if isinstance(images, str | Path):
+        images = Dataset.from_images(images)
+    records = images.comparison() if isinstance(images, Dataset) else images
+    with _scratch(device, progress) as run:
+        models = [open_model(model if isinstance(model, Detector) else Path(model), run) for model in (a, b)]
+        config = config or EvalConfig(imgsz=common_size(*models))
+        first, second = (model.predictor for model in models)
+        return fidelity_to(first, second, records, config, run=run, names=(models[0].name, models[1].name))
+
+
+@checked_arguments
 def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 1000, seed: int = 0) -> Interval:
     """Return mAP50-95 of ``a`` minus that of ``b`` with its 95 % interval, by a paired bootstrap over the images.
 
@@ -418,7 +458,8 @@ def finetune(
 
     Args:
         detector: Calibrated; not changed.
-        data: A data set YAML with a training split; with a :class:`SupervisionConfig` images without labels do to train on.
+        data: A data set YAML with a training split; with a :class:`SupervisionConfig` images without labels do, to train on one
+            half of them and to judge epochs on the other.
         training: How to train: on Ultralytics' trainer, or layer by layer without labels; None takes the defaults.
         config: How epochs are scored; None takes the defaults at the detector's own image size.
         device: Where it runs.
@@ -436,14 +477,16 @@ def finetune(
     trained = copy.deepcopy(detector)
     with _scratch(device, progress) as run:
         teacher = float_detector(trained)
-        places = Places((str(run.device),), Path(detector.source.path), data.validation, config)
+        dataset = data.validation if data.labelled else None
+        places = Places((str(run.device),), Path(detector.source.path), dataset, config)
         unlabelled = data.calibration_source if isinstance(training, SupervisionConfig) else None
-        trainer = trainer_for(training, data.yaml, places, images=unlabelled)
+        held_out = not data.labelled and data.images == data.calibration_source
+        trainer = trainer_for(training, data.yaml, places, images=unlabelled, held_out=held_out)
         results = _finetune(
             trained,
             teacher,
             trainer.bind(trained, teacher, run),
-            Scoring(data.validation, config, run),
+            Scoring(data.validation if data.labelled else None, config, run, data.comparison()),
             config=trainer.config,
             inputs={"checkpoint": detector.source.sha256, "images": trainer.images_key()},
         )
@@ -489,7 +532,8 @@ def export_onnx(
         detector: Calibrated, or float; not changed.
         path: The file to write.
         config: Image size, batch, opset, FP16, suppression; None takes the defaults at the detector's own image size.
-        data: With labels; None compares nothing, and of a float detector nothing is compared, with a warning.
+        data: The images to compare on, without mAP where they have no labels; None compares nothing, and of a float detector
+            nothing is compared, with a warning.
         progress: Told of every finished step.
 
     Returns:
@@ -503,8 +547,11 @@ def export_onnx(
     """
     config = config or ExportConfig(imgsz=detector.imgsz)
     with _scratch("cpu", progress) as run:
-        dataset = None if data is None else data.validation
-        return export_and_check(copy.deepcopy(detector), Path(path), config, run=run, dataset=dataset)
+        dataset = data.validation if data is not None and data.labelled else None
+        compared = () if data is None else data.comparison()
+        return export_and_check(
+            copy.deepcopy(detector), Path(path), config, run=run, dataset=dataset, compared=compared
+        )
 
 
 @checked_arguments
@@ -523,7 +570,8 @@ def build_engine(
         onnx: A QDQ file.
         out: The directory that takes the engine; None takes the file's own.
         config: The runtime and its settings; None takes OpenVINO.
-        data: Scores the engine where it has labels, and gives the images on which ONNX Runtime's ranges are measured.
+        data: Scores the engine where it has labels, gives the images on which its noise is measured, and those on which ONNX
+            Runtime's ranges are.
         device: Where a float model or a TensorRT engine runs.
         progress: Told of every finished step.
 
@@ -537,6 +585,7 @@ def build_engine(
     """
     onnx, config, labelled = Path(onnx), config or BuildConfig(), data is not None and data.labelled
     count = config.calibration_images
+    compared = data.comparison() if data is not None and (labelled or data.images is not None) else ()
     with _scratch(device, progress) as run:
         return build_and_score(
             onnx,
@@ -545,6 +594,7 @@ def build_engine(
             run=run,
             dataset=data.validation if data is not None and labelled else None,
             records=unnamed_images if data is None else lambda: data.calibration(count),
+            compared=compared,
         )
 
 

@@ -116,6 +116,9 @@ def signed(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def interval(bounds: Sequence[float] | None) -> str:
-    """Return an interval for a table; a dash where there is none."""
-    return "-" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+def interval(bounds: Sequence[float] | None, *, sign: bool = True) -> str:
+    """Return an interval for a table, of a difference with signs; a dash where there is none."""
+    if bounds is None:
+        return "-"
+    low, high = (signed(bound) if sign else number(bound) for bound in bounds)
+    return f"[{low}, {high}]"

@@ -28,6 +28,8 @@ def test_the_equivalent_graph_is_built_scored_and_timed(cli: Cli, tiny_onnx: Pat
     assert found["operators"]["QLinearConv"] == 22
     assert found["drop"] == pytest.approx(found["map_float"] - found["map_engine"], abs=1e-9)
     assert found["map_engine"] > 0.1
+    assert found["qfloat_d"] > 0
+    assert 0.01 < found["d"] < 1
     equivalent = ran.directory / "model_ort.onnx"
     assert ran.files == ["model_ort.onnx", "result.json"]
     bench = cli("bench", tiny_onnx, equivalent, "--rounds", 1, out=ran.directory / "bench").result["results"]["items"]

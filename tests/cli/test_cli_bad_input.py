@@ -205,8 +205,16 @@ class TestData:
             refused(cli(command, tiny_model, *pair), command, "add --calib-images-dir DIR")
 
     def test_as_half_a_pair(self, cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
-        ran = cli("eval", tiny_model, "--images", tiny_data.images)
-        refused(ran, "eval", f"images {tiny_data.images}", "--annotations")
+        ran = cli("eval", tiny_model, "--annotations", tiny_data.annotations)
+        refused(ran, "eval", f"annotations {tiny_data.annotations}", "--images")
+
+    def test_as_images_without_labels_and_nothing_to_compare_with(
+        self, cli: Cli, tiny_model: Path, tiny_data: TinyData
+    ) -> None:
+        bare = ("eval", tiny_model, "--images", tiny_data.images)
+        told = f"the images in '{tiny_data.images}' have no labels, which"
+        refused(cli(*bare), "eval", f"{told} mAP needs", "--annotations FILE.json, or --reference FLOAT")
+        refused(cli(*bare, "--reference", tiny_model, "--task-metrics"), "eval", f"{told} --task-metrics needs")
 
     def test_with_too_few_calibration_images(self, cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
         ran = cli("compare", tiny_model, "--data", tiny_data.yaml, "--calib-images", 9)

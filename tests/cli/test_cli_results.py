@@ -110,6 +110,8 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     )
     assert (found["method"], found["quantized_layers"]) == ("max", 22)
     assert found["map_float"] > 0.3
+    low, high = found["d_ci95"]
+    assert 0.01 < low <= found["d"] <= high < 1
     assert ran.files == [Path(found["histograms"]).name, "model.safetensors", "result.json"]
     scored = cli("eval", ran.directory / "model.safetensors", "--data", tiny_data.yaml, out=ran.directory / "e").result
     assert scored["results"]["map50_95"] == found["map_qfloat"]
@@ -118,7 +120,7 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
 def test_calibrate_without_scoring(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     ran = cli("calibrate", tiny_model, "--data", tiny_data.yaml, *CALIBRATION, "--no-eval")
     found = checked(ran, "calibrate", {"map_float", "map_swapped", "map_qfloat", "quantized_layers", "method"})
-    assert [found[name] for name in ("map_float", "map_swapped", "map_qfloat")] == [None] * 3
+    assert [found[name] for name in ("map_float", "map_swapped", "map_qfloat", "d", "d_ci95")] == [None] * 5
 
 
 def test_calibrate_takes_patterns_bits_and_the_head(
@@ -139,7 +141,8 @@ def test_calibrate_takes_patterns_bits_and_the_head(
 def test_export_and_its_parity(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
     ran = cli("export", tiny_checkpoint, "--data", tiny_data.yaml)
     keys = {"quantized_convolutions", "convolutions", "node_max_steps", "node_flip_share", "map_qfloat", "map_onnx"}
-    found = checked(ran, "export", keys | {"thread_noise"})
+    found = checked(ran, "export", keys | {"thread_noise", "d_onnx", "d_onnx_ci95"})
+    assert found["d_onnx"] <= 0.01
     assert (found["quantized_convolutions"], found["convolutions"]) == (22, 27)
     assert found["node_max_steps"] <= 1
     assert found["node_flip_share"] <= 0.001
@@ -155,7 +158,9 @@ def test_export_without_data_compares_nothing(cli: Cli, tiny_model: Path) -> Non
 def test_build_and_its_precisions(cli: Cli, tiny_onnx: Path, tiny_data: TinyData) -> None:
     ran = cli("build", tiny_onnx, "--data", tiny_data.yaml)
     keys = {"layers", "int8_convolutions", "quantized_convolutions", "convolutions", "int8_mac_share"}
-    found = checked(ran, "build", keys | {"map_engine", "drop", "drop_ci95"})
+    found = checked(
+        ran, "build", keys | {"map_engine", "drop", "drop_ci95", "d", "d_ci95", "qfloat_d", "qfloat_d_ci95"}
+    )
     assert all(layer.keys() >= {"name", "type", "precision"} for layer in found["layers"])
     assert (found["quantized_convolutions"], found["convolutions"]) == (22, 27)
     assert found["int8_mac_share"] >= 0.9

@@ -43,7 +43,11 @@ def test_the_result_tells_the_curve_and_the_gain(tuned: Path) -> None:
     assert [row["epoch"] for row in found["epochs"]] == [1, 2]
     assert all(row["loss"] > 0 and 0 <= row["map50_95"] <= 1 for row in found["epochs"])
     scores = [found["start"]["map50_95"], *(row["map50_95"] for row in found["epochs"])]
-    assert found["map50_95"] == max(scores) == scores[found["best_epoch"]]
+    assert found["map50_95"] == scores[found["best_epoch"]]
+    noise = [found["start"]["d"], *(row["d"] for row in found["epochs"])]
+    assert found["d"] == noise[found["best_epoch"]]
+    assert found["d_ci95"][0] <= found["d"] <= found["d_ci95"][1]
+    assert found["map50_95"] == max(scores) or "ties with the highest" in found["best_reason"]
     assert found["drop"] == pytest.approx(found["map_float"] - found["map50_95"])
     assert found["gain"] == pytest.approx(found["map50_95"] - found["start"]["map50_95"])
     assert found["gain_ci95"][0] <= found["gain"] <= found["gain_ci95"][1]
@@ -76,6 +80,26 @@ def test_unlabelled_images_are_enough_to_supervise(tiny_checkpoint: Path, tiny_d
     assert found["config"]["training"]["rates"] == [[0, 1e-4], [1, 1e-5]]
 
 
+def test_epochs_are_judged_by_the_noise_without_labels(
+    tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = ("--images", tiny_data.images, "--supervise", 2, "--lr0", "3e-6", "--batch", 1)
+    bare += ("--epochs", 5, "--patience", 1)
+    assert run("finetune", tiny_checkpoint, *bare, "--out", tmp_path) == 0
+    found = result(tmp_path)
+    noise = [found["start"]["d"], *(row["d"] for row in found["epochs"])]
+    assert found["d"] == min(noise) == noise[found["best_epoch"]]
+    assert found["best_reason"] == "lowest d"
+    assert 1 <= found["best_epoch"] <= len(found["epochs"]) <= found["best_epoch"] + 1, "patience stops it"
+    assert (found["map_float"], found["map50_95"], found["drop"], found["confirmed"]) == (None,) * 4
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"best epoch {found['best_epoch']} (lowest d): d {found['d']:.4f} [" in shown
+    assert "mAP50-95" not in shown
+    best = ("eval", tmp_path / "best.safetensors", "--images", tiny_data.images, "--reference")
+    assert run(*best, load_detector(tiny_checkpoint).source.path, "--out", tmp_path / "eval") == 0
+    assert result(tmp_path / "eval")["d"] == pytest.approx(found["d"], rel=1e-3)
+
+
 def test_an_interrupted_run_goes_on_when_the_line_is_typed_again(
     tiny_checkpoint: Path, data: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +118,9 @@ def test_an_interrupted_run_goes_on_when_the_line_is_typed_again(
     assert not (tmp_path / "result.json").exists()
     assert run(*line, "--resume") == 0
     ours, whole = result(tmp_path)["epochs"], result(tuned)["epochs"]
-    assert [(row["loss"], row["weights"]) for row in ours] == [(row["loss"], row["weights"]) for row in whole]
+    rows = [[(row["loss"], row["weights"], row["d"], row["map50_95"]) for row in epochs] for epochs in (ours, whole)]
+    assert rows[0] == rows[1]
+    assert result(tmp_path)["best_epoch"] == result(tuned)["best_epoch"]
 
 
 def wrong(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -122,6 +148,8 @@ def test_what_cannot_be_trained_is_told(
     assert "amp is bf16 on the device 'cpu'" in wrong(capsys, *line, "--train", "amp=bf16")
     refused = wrong(capsys, *line, "--train", "fraction=lots")
     assert "Ultralytics' trainer refuses" in refused
+    told = f"the images in '{tiny_data.images}' have no labels, which Ultralytics' trainer needs"
+    assert told in wrong(capsys, tiny_checkpoint, "--images", tiny_data.images, *out)
     pair = ("--images", tiny_data.images, "--annotations", tiny_data.annotations)
     assert "the images to train on are not named" in wrong(capsys, tiny_checkpoint, *pair, *out)
 

@@ -48,6 +48,18 @@ def test_a_fixed_batch_is_filled_up(blob_dataset, blob_predictor):
     assert reference.compare(fixed).d.value == 0.0
 
 
+@pytest.mark.parametrize(("first", "second"), [(None, 2), (2, None), (4, 3), (3, 4)])
+def test_models_of_different_fixed_batches_are_compared(blob_dataset, blob_predictor, first, second):
+    def fixed(batch):
+        return blob_predictor(info=ModelInfo(names=blob_dataset.names, batch=batch))
+
+    reference, other = Reference(fixed(first), blob_dataset.images, CONFIG), fixed(second)
+    found = reference.compare(other)
+    assert found.d.value == 0.0
+    assert len(found.measures["d"]) == 9
+    assert set(other.seen) == ({second} if second else {2, 1})
+
+
 def test_no_labels_are_needed(blob_dataset, blob_predictor):
     bare = replace(blob_dataset, annotations={"images": [], "annotations": [], "categories": []})
     reference = Reference(blob_predictor(), bare.images, CONFIG, detections=False)
@@ -59,6 +71,25 @@ def test_no_labels_are_needed(blob_dataset, blob_predictor):
 def test_a_float_model_that_sees_nothing_gives_no_fidelity_map(blob_dataset, blob_predictor):
     reference = Reference(scaled(blob_predictor(), 0.01), blob_dataset.images, CONFIG)
     assert "fidelity_map" not in reference.compare(scaled(blob_predictor(), 0.01)).to_dict()
+
+
+def test_resamples_without_an_object_are_left_out_of_the_interval(blob_dataset, blob_predictor):
+    class Rare:
+        """Believes in what it sees in one image alone."""
+
+        info = blob_predictor().info
+
+        def __call__(self, images):
+            raw = blob_predictor()(images)[0]
+            raw[1:, 4:] *= 0.1
+            return [raw]
+
+    found = Reference(Rare(), blob_dataset.images, EvalConfig(imgsz=64, batch=9)).compare(blob_predictor()).to_dict()
+    low, high = found["fidelity_map_ci95"]
+    assert low <= found["fidelity_map"] <= high
+    alone = Reference(blob_predictor(), blob_dataset.images[:1], CONFIG).compare(blob_predictor()).to_dict()
+    assert (alone["fidelity_map"], alone["fidelity_map_ci95"]) == (pytest.approx(1.0), None)
+    assert alone["fidelity_map_ci95_reason"]
 
 
 def test_progress_is_told_of_images(blob_dataset, blob_predictor):

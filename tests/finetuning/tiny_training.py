@@ -12,7 +12,7 @@ from tiny_detector import IMGSZ, NAMES
 from torch import nn
 
 from yoloqat.detectors import Detector
-from yoloqat.finetuning import CheckpointManager, FinetuneConfig
+from yoloqat.finetuning import CheckpointManager, Figures, FinetuneConfig
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.training_data import training_file
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
@@ -29,9 +29,11 @@ def settings(**changes: Any) -> FinetuneConfig:
 
 def checkpoints(folder: Path, scores: list[float] | None = None) -> CheckpointManager:
     """A checkpoints to which the n-th model has the mAP n / 100, or ``scores[n]``."""
-    made = CheckpointManager(
-        folder, folder / STATE, lambda *_: scores[len(made.rows)] if scores else len(made.rows) / 100
-    )
+
+    def figures(*_: object) -> Figures:
+        return Figures(scores[len(made.rows)] if scores else len(made.rows) / 100)
+
+    made = CheckpointManager(folder, folder / STATE, figures)
     return made
 
 

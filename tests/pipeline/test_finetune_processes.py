@@ -20,7 +20,7 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept
-from yoloqat.finetuning import LAST, CheckpointManager, EpochRow, FinetuneConfig, LossWeights, TrainingState
+from yoloqat.finetuning import LAST, CheckpointManager, EpochRow, Figures, FinetuneConfig, LossWeights, TrainingState
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
 from yoloqat.finetuning.training_data import training_file
@@ -131,7 +131,9 @@ def test_two_halves_of_a_batch_move_the_weights_as_the_whole(
     halves = torch.load(job.out / "0.pt")
     detector = load_detector(tiny_checkpoint)
     start = {name: value.clone() for name, value in detector.module.state_dict().items()}
-    checkpoints = CheckpointManager(tmp_path / "whole", tmp_path / "whole" / "state.safetensors", lambda *_: 0.0)
+    checkpoints = CheckpointManager(
+        tmp_path / "whole", tmp_path / "whole" / "state.safetensors", lambda *_: Figures(0.0)
+    )
     checkpoints.rows = list(job.rows)
     finetune_ultralytics(
         detector,

@@ -10,13 +10,17 @@ import pytest
 from forwards import CONFIG
 from tiny_detector import make_module, save_module
 
+from yoloqat.config import ExportConfig
 from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import load_detector
 from yoloqat.engines import OpenVINOPredictor
 from yoloqat.errors import ConfigError, DataError, ModelError
-from yoloqat.pipeline.build import float_source, score_engine
-from yoloqat.pipeline.export import SOURCE_KEY
+from yoloqat.pipeline.build import engine_noise, float_source, open_float, score_engine
+from yoloqat.pipeline.export import SOURCE_KEY, export_onnx
+from yoloqat.pipeline.fidelity import fidelity_to
 from yoloqat.pipeline.models import check_scoring, onnx_info, open_model, path_key
 from yoloqat.pipeline.run import Run
+from yoloqat.predictor import Images, RawOutputs
 
 MakeRun = Callable[..., Run]
 
@@ -61,7 +65,7 @@ def test_metadata_without_a_source_give_none(tiny_onnx: Path, tmp_path: Path, te
 
 def test_a_named_float_model_is_taken_or_refused(tiny_onnx: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert float_source(tiny_onnx, tiny_model) == tiny_model
-    with pytest.raises(ModelError, match=r"absent\.pt' does not exist; expected the float \.pt"):
+    with pytest.raises(ModelError, match=r"absent\.pt' does not exist; expected the float \.pt or \.onnx"):
         float_source(tiny_onnx, tmp_path / "absent.pt")
     with pytest.raises(ModelError, match=r"cannot read '.*absent\.onnx'"):
         float_source(tmp_path / "absent.onnx", None)
@@ -92,6 +96,45 @@ def test_a_quantized_model_is_no_float_model(
 ) -> None:
     with pytest.raises(ModelError, match=r"tiny\.pt' is quantized already \(22 layers\)"):
         score_engine(OpenVINOPredictor(tiny_engine), tiny_onnx, tiny_checkpoint, dataset, CONFIG, run=make_run())
+
+
+def test_the_noise_of_an_engine_is_that_of_quantization_and_its_own(
+    make_run: MakeRun, tiny_engine: Path, tiny_onnx: Path, tiny_model: Path, dataset: DetectionDataset
+) -> None:
+    engine, run = OpenVINOPredictor(tiny_engine), make_run()
+    found = engine_noise(engine, open_float(tiny_model, run), dataset.images, CONFIG, run=run, qfloat=tiny_onnx)
+    assert list(found) == ["fidelity_images", "d", "d_ci95", "qfloat_d", "qfloat_d_ci95"]
+    assert 0 <= found["qfloat_d"] < 0.1 * found["d"]
+    for name in ("d", "qfloat_d"):
+        low, high = found[f"{name}_ci95"]
+        assert low <= found[name] <= high
+    alone = engine_noise(engine, None, dataset.images, CONFIG, run=run)
+    assert set(alone.values()) == {None, len(dataset.images)}
+
+
+def test_an_engine_with_its_own_nms_has_no_anchors_to_compare(
+    make_run: MakeRun, tiny_engine: Path, tiny_model: Path, dataset: DetectionDataset
+) -> None:
+    class Suppressing:
+        info = replace(OpenVINOPredictor(tiny_engine).info, end2end=True)
+
+        def __call__(self, images: Images) -> RawOutputs:
+            raise AssertionError(images.shape)
+
+    run = make_run()
+    found = engine_noise(Suppressing(), open_float(tiny_model, run), dataset.images, CONFIG, run=run)
+    assert (found["d"], found["d_ci95"]) == (None, None)
+
+
+def test_a_float_onnx_file_stands_for_the_float_model(
+    make_run: MakeRun, tiny_model: Path, tiny_onnx: Path, dataset: DetectionDataset, tmp_path: Path
+) -> None:
+    export_onnx(load_detector(tiny_model), tmp_path / "float.onnx", ExportConfig(imgsz=64))
+    assert float_source(tiny_onnx, tmp_path / "float.onnx") == tmp_path / "float.onnx"
+    floating, same = (open_float(path, make_run()) for path in (tmp_path / "float.onnx", tiny_model))
+    assert fidelity_to(same, floating, dataset.images, CONFIG, run=make_run()).d.value < 1e-4
+    with pytest.raises(ModelError, match=r"model\.onnx' is quantized already \(\d+ QuantizeLinear nodes\)"):
+        open_float(tiny_onnx, make_run())
 
 
 def test_every_kind_of_model_is_opened(

@@ -9,10 +9,14 @@ from matplotlib.figure import Figure
 
 from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.errors import ConfigError, OutputError
+from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.curve import amax_changes, draw_curve, save_curve, settling_curve
+from yoloqat.pipeline.fidelity import fidelity_to
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import curve_table, scores_table
 from yoloqat.quant import activation_quantizers
 
 MakeRun, MakePtq = Callable[..., Run], Callable[..., Ptq]
@@ -38,6 +42,17 @@ def test_one_pass_gives_all_points_and_the_last_is_the_calibration_itself(
         low, high = point["drop_ci95"]
         assert low <= high
         assert 0 <= point["map50_95"] <= 1
+
+
+def test_the_noise_needs_no_labels(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
+    ptq, run = make_ptq(make_run()), make_run()
+    curve = settling_curve(ptq, MethodSpec("max"), [1, 4], CONFIG, run=run, compared=dataset.images)
+    assert [set(point) for point in curve] == [{"images", "amax_change", "amax_change_max", "d", "d_ci95"}] * 2
+    found = calibrate(ptq, MethodSpec("max"), CONFIG, run=run, compared=dataset.images)
+    assert found["d"] == pytest.approx(curve[-1]["d"], rel=1e-3)
+    floating = TorchPredictor(load_detector(Path(ptq.detector.source.path)))
+    assert found["d"] == pytest.approx(fidelity_to(floating, ptq.predictor, dataset.images, CONFIG, run=run).d.value)
+    assert found["map_qfloat"] is None
 
 
 def test_without_a_data_set_only_the_ranges_are_looked_at(make_run: MakeRun, make_ptq: MakePtq) -> None:
@@ -71,6 +86,9 @@ def test_the_chart_shows_ranges_and_drops(tmp_path: Path) -> None:
     ranges, drops = figure.axes
     assert list(ranges.lines[0].get_ydata()) == [20.0, 0.0]
     assert list(drops.lines[0].get_ydata()) == [0.1, 0.0]
+    noisy = Figure()
+    draw_curve([point | {"d": 0.2, "d_ci95": [0.1, 0.3]} for point in POINTS], noisy)
+    assert [axes.get_ylabel() for axes in noisy.axes[1:]] == ["noise d, lower is better", "drop of mAP50-95"]
     alone = Figure()
     draw_curve(
         [{name: point[name] for name in ("images", "amax_change", "amax_change_max")} for point in POINTS], alone
@@ -81,3 +99,22 @@ def test_the_chart_shows_ranges_and_drops(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write '.*file/curve\.png'"):
         save_curve(POINTS, tmp_path / "file" / "curve.png")
+
+
+def test_the_table_shows_what_was_measured_in_80_columns() -> None:
+    plain = {"images": 1024, "amax_change": 0.2, "amax_change_max": 12.0}
+    noise = {"d": 0.1639, "d_ci95": [0.1454, 0.1851]}
+    scores = {"map50_95": 0.3373, "drop": 0.0021, "drop_ci95": [-0.0052, 0.0091]}
+    always = ("images", "amax change", "largest")
+    assert curve_table([plain]).columns == always
+    alone, both = curve_table([plain | noise]), curve_table([plain | noise | scores])
+    assert alone.columns == (*always, "d, 95 % interval")
+    assert alone.rows[0][-1] == "0.1639 [0.1454, 0.1851]"
+    assert both.columns == (*always, "d", "mAP50-95", "drop, 95 % interval")
+    assert (
+        max(map(len, str(both).splitlines())) + len(both.columns) - 1 <= 80
+    )  # a terminal's columns are a space wider apart
+    unscored = {"map_float": None, "backend": {"name": "yoloqat"}, "fidelity_images": 64}
+    assert scores_table("", noise | unscored).rows == (
+        ("noise d, 64 images, 95 % interval", "0.1639 [0.1454, 0.1851]"),
+    )

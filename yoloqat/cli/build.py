@@ -1,7 +1,8 @@
 """Build an INT8 engine from a QDQ ONNX file.
 
 Writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
-the engine is scored, beside the float model it came from. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent
+the engine is scored, beside the float model it came from, and its noise d to that model and to QFloat is measured; --images DIR
+alone, which needs no labels, measures d. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent
 graph whose every tensor between quantized layers holds integers, as ONNX Runtime's integer kernels want it; ranges that
 the file does not hold are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with
 the GPU that will run it; elsewhere it leaves DIR/model.onnx and DIR/build_engine.sh to run there. --triton and
@@ -32,10 +33,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="ONNX", help="QDQ ONNX file (or a float one, to compare with)")
     add_field(parser, BuildConfig, "engine", "runtime to build for", choices=ENGINES)
     parser.add_argument(
-        "--float", type=Path, metavar="PT", help="float model to compare with (default: the file's source)"
+        "--float", type=Path, metavar="MODEL", help="float .pt or .onnx to compare with (default: the file's source)"
     )
     options.add_data(parser)
     options.add_evaluation(parser)
+    options.add_fidelity(parser)
     group = parser.add_argument_group("--engine openvino")
     add_field(
         group,
@@ -82,7 +84,8 @@ def _deploy(args: argparse.Namespace, path: Path) -> list[str]:
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     dataset = options.dataset(args)
     info = onnx_info(args.model)
-    scoring = options.eval_config(args, info.imgsz or EvalConfig.imgsz) if dataset is not None else None
+    compared = options.offered_records(args, dataset)
+    scoring = options.eval_config(args, info.imgsz or EvalConfig.imgsz) if compared else None
     config = BuildConfig(args.engine, args.split_above, options_from(args, run.out))
     _check_deployment(args)
     args.calib_select = "random"
@@ -95,6 +98,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         scoring=scoring,
         floating=args.float,
         records=lambda: options.calibration_records(args),
+        compared=compared,
     )
     inputs = {"model": path_key(args.model), "data": options.dataset_input(dataset)}
     settings: dict[str, Any] = {"engine": args.engine, "evaluation": None if scoring is None else to_dict(scoring)}

@@ -1,8 +1,10 @@
 """Calibrate a model by one method and save it.
 
-Writes DIR/model.safetensors. With the validation split of --data the mAP of three models is measured: float, swapped (quantizers
-without calibrated ranges) and QFloat (calibrated). With --curve DIR/curve.png shows how ranges and mAP settle with the number of
-calibration images. Statistics that an earlier run collected of the same model, images and settings are found and reused.
+Writes DIR/model.safetensors. With the validation split of --data the noise d of the calibrated model is measured, and the mAP
+of three models: float, swapped (quantizers without calibrated ranges) and QFloat (calibrated). With --images DIR alone, which
+needs no labels, one half of the images calibrates and the other measures d. With --curve DIR/curve.png shows how ranges, d and
+mAP settle with the number of calibration images. Statistics that an earlier run collected of the same model, images and
+settings are found and reused.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)
     options.add_evaluation(parser)
+    options.add_fidelity(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)
 
@@ -70,13 +73,15 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     dataset = None if args.no_eval else options.dataset(args)
     files = [CHECKPOINT]
     tables: list[Table] = []
-    curve = None if counts is None else settling_curve(ptq, method, counts, config, run=run, dataset=dataset)
-    results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package)
+    compared = () if args.no_eval else options.offered_records(args, dataset)
+    curve = None
+    if counts is not None:
+        curve = settling_curve(ptq, method, counts, config, run=run, dataset=dataset, compared=compared)
+    results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package, compared=compared)
     save_checkpoint(detector, run.out / CHECKPOINT)
-    if dataset is not None:
-        tables.append(
-            scores_table(f"{args.model.name}, {counted(len(ptq.layers), 'layer')} quantized by {method}", results)
-        )
+    if compared:
+        title = f"{args.model.name}, {counted(len(ptq.layers), 'layer')} quantized by {method}"
+        tables.append(scores_table(title, results))
     if "per_layer" in results:
         tables.append(per_layer_table(results["per_layer"]))
     if curve is not None:

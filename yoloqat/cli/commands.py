@@ -33,7 +33,7 @@ COMMANDS = {
     for name, module, summary in (
         ("demo", "demo", "The whole way, offline, on a small detector that yoloqat brings along."),
         ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
-        ("eval", "evaluate", "Score a model by COCO mAP."),
+        ("eval", "evaluate", "Score a model by COCO mAP, and by how far it is from the float model."),
         ("calibrate", "calibrate", "Calibrate a model by one method and save it."),
         ("compare", "compare", "Compare calibration methods by COCO mAP."),
         (

@@ -3,7 +3,8 @@
 Writes DIR/model.onnx: 8-bit weights, one Q/DQ pair per quantized tensor, Ultralytics' metadata, so that YOLO("model.onnx")
 loads it. A float .pt is exported as plain float ONNX, to compare with. --half writes FP16 where nothing is quantized, for
 engines without precision flags (TensorRT 11). The file is linted; an error ends with code 1. With --data it is compared with the
-torch model: node by node on real images, and by mAP beside the thread noise.
+torch model: node by node on real images, by the noise d, and by mAP beside the thread noise; with --images DIR alone, which needs
+no labels, without mAP.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_field(parser, ExportConfig, "nms_conf", "with --nms, scores to exceed")
     options.add_data(parser)
     options.add_evaluation(parser)
+    options.add_fidelity(parser)
     parser.set_defaults(batch=default_of(ExportConfig, "batch"))
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     detector = load_detector(args.model)
     dataset = options.dataset(args)
+    compared = options.offered_records(args, dataset)
     config = options.eval_config(args, detector.imgsz)
     export = ExportConfig(
         imgsz=config.imgsz,
@@ -51,7 +54,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         max_det=config.max_det,
     )
     path = run.out / ONNX
-    found = export_and_check(detector, path, export, run=run, dataset=dataset, scoring=config)
+    found = export_and_check(detector, path, export, run=run, dataset=dataset, scoring=config, compared=compared)
     settings = {"evaluation": to_dict(config), "export": to_dict(export)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     lines = [next_line(args, build.COMMAND, path, without=("batch",))]  # the engine's batch is the file's

@@ -1,9 +1,10 @@
 """Fine-tune a calibrated checkpoint (QAT): win back what calibration cannot.
 
 Trains the weights under fake quantization on Ultralytics' own trainer, by the task's loss on labelled images and by
-distillation from the float model, and scores every epoch by COCO mAP. Writes DIR/best.safetensors and DIR/last.safetensors.
-With --supervise it trains by distillation alone, layer by layer, on images that need no labels: for YOLOv5, YOLOv7 and end-to-end
-detectors too. An interrupted run goes on, to the same losses, when the same line is run again.
+distillation from the float model, and judges every epoch by COCO mAP and, where that ties, by the noise d. Writes
+DIR/best.safetensors and DIR/last.safetensors. With --supervise it trains by distillation alone, layer by layer, on images that
+need no labels: for YOLOv5, YOLOv7 and end-to-end detectors too. With --images DIR alone one half of the images trains, and
+epochs are judged by d on the other. An interrupted run goes on, to the same losses, when the same line is run again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.sizes import square_side
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import load_detector
 from yoloqat.errors import ConfigError
 from yoloqat.finetuning import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
@@ -31,6 +32,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="CHECKPOINT", help="what `yoloqat calibrate` wrote")
     options.add_data(parser)
     options.add_evaluation(parser)
+    options.add_fidelity(parser)
     group = parser.add_argument_group("training")
     add_field(group, FinetuneConfig, "epochs", "passes over the images")
     group.add_argument(
@@ -40,7 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="learning rate, falling along a cosine; with --supervise also per epoch, as 0:1e-6,6:1e-5 (default: %(default)s)",
     )
     add_field(group, FinetuneConfig, "optimizer", "as Ultralytics knows it")
-    add_field(group, FinetuneConfig, "patience", "stop after N epochs without a better mAP", shown="never")
+    add_field(group, FinetuneConfig, "patience", "stop after N epochs that are no better", shown="never")
     add_field(group, FinetuneConfig, "seed", "order and augmentation")
     add_field(group, FinetuneConfig, "learn_amax", "learn the ranges beside the weights (LSQ)")
     add_field(group, FinetuneConfig, "keep_bn", "keep batch-norms, statistics frozen, and fold them where it saves")
@@ -76,7 +78,30 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: EvalConfig) -> Trainer:
+def _dataset(args: argparse.Namespace) -> DetectionDataset | None:
+    """Return what epochs are scored on; None where images without labels train and judge.
+
+    Raises:
+        ConfigError: There are no labels, and the trainer needs them.
+        DataError: No data set was named, or it cannot be loaded.
+    """
+    if not options.unlabelled(args):
+        return options.required_dataset(args)
+    if args.supervise is None:
+        raise ConfigError(
+            f"the images in '{args.images}' have no labels, which Ultralytics' trainer needs",
+            expected="labels, or training by distillation alone",
+            hint="add --supervise 1, or name a labelled data set with --data",
+        )
+    return None
+
+
+def _trainer(
+    args: argparse.Namespace,
+    dataset: DetectionDataset | None,
+    evaluation: EvalConfig,
+    compared: tuple[ImageRecord, ...],
+) -> Trainer:
     """Return how to train, of the two ways that the options name.
 
     Raises:
@@ -119,24 +144,32 @@ def _trainer(args: argparse.Namespace, dataset: DetectionDataset, evaluation: Ev
             weights=LossWeights(task=args.task, outputs=args.distill, features=args.features),
             arguments=tuple(args.train),
         )
-    places = Places(devices, args.model, dataset, evaluation)
-    skipped = options.skipped_images(args)
-    return trainer_for(config, args.data, places, images=args.train_images_dir, floating=args.float, skipped=skipped)
+    places = Places(devices, args.model, dataset, evaluation, compared)
+    return trainer_for(
+        config,
+        args.data,
+        places,
+        images=args.train_images_dir or (args.images if dataset is None else None),
+        floating=args.float,
+        skipped=options.skipped_images(args),
+        held_out=args.train_images_dir is None,
+    )
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
-    dataset = options.required_dataset(args)
+    dataset = _dataset(args)
+    compared = options.comparison_records(args, dataset)
     detector = load_detector(args.model)
     check_quantized(detector, args.model)
     config = options.eval_config(args, detector.imgsz)
-    trainer = _trainer(args, dataset, config)
+    trainer = _trainer(args, dataset, config, compared)
     teacher = float_detector(detector, args.float)
     sha = file_sha256(args.model)
     results = finetune(
         detector,
         teacher,
         trainer.bind(detector, teacher, run),
-        Scoring(dataset, config, run),
+        Scoring(dataset, config, run, compared),
         config=trainer.config,
         inputs={"checkpoint": sha, "images": trainer.images_key()},
         must_resume=args.resume,

@@ -231,6 +231,11 @@ def comparison_records(args: argparse.Namespace, dataset: DetectionDataset | Non
     return comparison_images(args.images, args.fidelity_images, held_out=held_out, skipped=skipped_images(args))
 
 
+def offered_records(args: argparse.Namespace, dataset: DetectionDataset | None) -> tuple[ImageRecord, ...]:
+    """Return the images to compare models on of a command that can do without; none where none were named."""
+    return comparison_records(args, dataset) if dataset is not None or unlabelled(args) else ()
+
+
 def dataset(args: argparse.Namespace) -> DetectionDataset | None:
     """Return the validation set, or None where none was named, or images without labels.
 

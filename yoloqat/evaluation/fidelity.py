@@ -236,8 +236,16 @@ def mean(values: NDArray[np.float64], seed: int = 0) -> Mean:
     images = len(values)
     if images < 2:
         return Mean(float(values[0]) if images else math.nan, math.nan, math.nan, images)
-    value = float(values.mean())
-    low, high = np.percentile(
-        values @ Resampling(images, seed=seed).weights() / images, [50.0 - LEVEL / 2, 50.0 + LEVEL / 2]
-    )
+    return around(float(values.mean()), values @ Resampling(images, seed=seed).weights() / images, images)
+
+
+def around(value: float, resampled: NDArray[np.float64], images: int) -> Mean:
+    """Return a value of two or more images with its percentile interval.
+
+    Args:
+        value: Of all images.
+        resampled: Of each resample of the images; NaN, where one has nothing to measure it on, is left out.
+        images: How many there are.
+    """
+    low, high = np.percentile(resampled[np.isfinite(resampled)], [50.0 - LEVEL / 2, 50.0 + LEVEL / 2])
     return Mean(value, min(float(low), value), max(float(high), value), images)

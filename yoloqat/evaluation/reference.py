@@ -17,8 +17,8 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import Batch, DetectionDataset, ImageRecord, plan_batches, read_batches
 from yoloqat.errors import DataError
 from yoloqat.evaluation.detections import Detections
-from yoloqat.evaluation.fidelity import BELIEVED, BOX, NOISE, SHIFT, Mean, Measures, mean, measure
-from yoloqat.evaluation.interval import LEVEL, Resampling, bootstrap
+from yoloqat.evaluation.fidelity import BELIEVED, BOX, NOISE, SHIFT, Mean, Measures, around, mean, measure
+from yoloqat.evaluation.interval import Resampling, bootstrap
 from yoloqat.evaluation.matching import Matches
 from yoloqat.evaluation.scoring import check_fit, filled, score, suppressed
 from yoloqat.predictor import Predictor, RawOutputs
@@ -77,11 +77,11 @@ class Fidelity:
         found: dict[str, Any] = {"fidelity_images": len(self.image_ids)}
         for name, values in self.measures.items():
             found |= mean(values).to_dict(name)
-        if self.matches is not None:
-            ends = np.percentile(
-                bootstrap(self.matches, Resampling(len(self.image_ids))), [50.0 - LEVEL / 2, 50.0 + LEVEL / 2]
-            )
-            found |= {FIDELITY_MAP: self.fidelity_map, f"{FIDELITY_MAP}_ci95": [float(end) for end in ends]}
+        if self.matches is not None and self.fidelity_map is not None:
+            images, value = len(self.image_ids), self.fidelity_map
+            one = Mean(value, value, value, images)
+            whole = one if images < 2 else around(value, bootstrap(self.matches, Resampling(images)), images)
+            found |= whole.to_dict(FIDELITY_MAP)
         return found
 
     def table(self, title: str = "") -> Table:
@@ -92,7 +92,7 @@ class Fidelity:
         """
         found = self.to_dict()
         rows = []
-        for name in [*self.measures, *([FIDELITY_MAP] if self.matches is not None else [])]:
+        for name in [*self.measures, *([FIDELITY_MAP] if FIDELITY_MAP in found else [])]:
             ends = found[f"{name}_ci95"]
             shown = "-" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]"
             rows.append((name, number(found[name]), shown))
@@ -148,7 +148,7 @@ class Reference:
         ids: list[int] = []
         for batch in self.batches():
             raw = _raw(predictor, batch)
-            self._outputs.append([np.array(output) for output in raw])
+            self._outputs.append(raw)
             if detections:
                 rows += suppressed(raw[0], batch, self.info, config)
             ids += [record.image_id for record in batch.records]
@@ -196,8 +196,13 @@ class Reference:
 
 
 def _raw(predictor: Predictor, batch: Batch) -> RawOutputs:
-    outputs = predictor(filled(batch.images, predictor.info.batch))
-    return [output[: len(batch.records)] for output in outputs]
+    """Return the raw outputs of a batch, which a model of a smaller fixed batch takes in several calls."""
+    fixed = predictor.info.batch
+    parts: list[RawOutputs] = []
+    for images in np.split(batch.images, range(fixed, len(batch.images), fixed)) if fixed else [batch.images]:
+        outputs = predictor(filled(images, fixed))
+        parts.append([np.array(output[: len(images)]) for output in outputs])  # a runtime may reuse its memory
+    return [np.concatenate(outputs) if len(parts) > 1 else outputs[0] for outputs in zip(*parts, strict=True)]
 
 
 def _labels(images: Sequence[ImageRecord], detections: Detections, names: dict[int, str]) -> DetectionDataset:

@@ -1,6 +1,6 @@
 """Quantization-aware fine-tuning of calibrated detectors, on their family's trainer or by distillation alone."""
 
-from yoloqat.finetuning.checkpoints import BEST, LAST, CheckpointManager, EpochRow
+from yoloqat.finetuning.checkpoints import BEST, LAST, CheckpointManager, EpochRow, Figures
 from yoloqat.finetuning.settings import FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
 from yoloqat.finetuning.state import TrainingState
 
@@ -9,6 +9,7 @@ __all__ = [
     "LAST",
     "CheckpointManager",
     "EpochRow",
+    "Figures",
     "FinetuneConfig",
     "LossWeights",
     "SupervisionConfig",

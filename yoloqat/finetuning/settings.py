@@ -66,7 +66,8 @@ class FinetuneConfig:
         imgsz: Side of the training images in pixels.
         lr0: Learning rate at the start; it falls along a cosine to a hundredth.
         optimizer: A name that Ultralytics knows.
-        patience: Epochs without a better mAP after which training stops; 0 never stops early.
+        patience: Epochs without a better one after which training stops; 0 never stops early. Better is a higher mAP, or where
+            mAP ties, or there are no labels, a lower noise d.
         seed: Seeds the order of the images and their augmentation.
         learn_amax: Learn every amax beside the weights (LSQ, Esser et al. 2020, arXiv:1902.08153) instead of keeping it.
         keep_bn: Keep batch-norms through the training, with frozen statistics, instead of training the folded weights.

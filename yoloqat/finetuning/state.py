@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from yoloqat.provenance import atomic_path
 
 _KEY = "yoloqat"
-_SCHEMA = ["yoloqat/training-state", 1]
+_SCHEMA = ["yoloqat/training-state", 2]
 
 
 @dataclass

@@ -208,9 +208,10 @@ class QatHooks:
         fold(module)
         detector = replace(self.session.detector, module=module.eval().requires_grad_(False))
         seconds = time.perf_counter() - self._started
-        fitness = self.session.checkpoints.score(
+        row = self.session.checkpoints.score(
             detector, trainer.epoch + 1, losses, loss=sum(losses.values()), seconds=seconds
         )
+        fitness = row.map50_95 or 0.0
         if trainer.best_fitness is None or fitness > trainer.best_fitness:
             trainer.best_fitness = fitness
         return {"metrics/mAP50-95(B)": fitness}, fitness

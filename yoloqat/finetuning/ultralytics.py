@@ -188,7 +188,7 @@ def finetune_ultralytics(
         "imgsz": config.imgsz,
         "lr0": config.lr0,
         "optimizer": config.optimizer,
-        "patience": 0,  # the checkpoint manager stops early, by COCO mAP
+        "patience": 0,  # the checkpoint manager stops early, by COCO mAP and noise
         "seed": config.seed,
         "device": "cpu" if device.type == "cpu" else str(device.index or 0),
         "save_dir": str(folder),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.engines import OnnxPredictor, OpenVINOBuild
 from yoloqat.errors import ModelError
 from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.evaluation.fidelity import NOISE
 from yoloqat.metadata import plain_value
 from yoloqat.onnx_graph.file import load_onnx, properties
+from yoloqat.onnx_graph.operators import QUANTIZE
 from yoloqat.pipeline.export import SOURCE_KEY
+from yoloqat.pipeline.fidelity import fidelity_to, noise_results
 from yoloqat.pipeline.models import path_key
 from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.run import Run
@@ -43,7 +47,9 @@ def float_source(onnx_path: Path, named: Path | None) -> Path | None:
     """
     if named is not None:
         if not named.is_file():
-            raise ModelError(f"model '{named}' does not exist", expected="the float .pt", hint="check `floating`")
+            raise ModelError(
+                f"model '{named}' does not exist", expected="the float .pt or .onnx", hint="check `floating`"
+            )
         return named
     entries = properties(load_onnx(onnx_path))
     try:
@@ -53,6 +59,63 @@ def float_source(onnx_path: Path, named: Path | None) -> Path | None:
         return None
     there = os.path.isfile(path)  # noqa: PTH113 - False for what is no possible path
     return path if there and file_sha256(path) == sha256 else None
+
+
+def open_float(path: Path, run: Run) -> Predictor:
+    """Open the float model that an engine came from.
+
+    Args:
+        path: A ``.pt``, or its export as an ONNX file.
+        run: Device and threads.
+
+    Raises:
+        ModelError: It cannot be loaded, or is a quantized one.
+    """
+    if path.suffix != ".onnx":
+        detector = load_detector(path)
+        refuse_quantized(detector)
+        return TorchPredictor(detector, device=run.device)
+    quantizing = sum(node.op_type == QUANTIZE for node in load_onnx(path).graph.node)
+    if quantizing:
+        raise ModelError(
+            f"'{path}' is quantized already ({quantizing} {QUANTIZE} nodes)",
+            expected="a float model",
+            hint="name the .pt or the ONNX file it was made from with `floating`",
+        )
+    return OnnxPredictor(path, threads=run.threads)
+
+
+def engine_noise(
+    engine: Predictor,
+    floating: Predictor | None,
+    images: Sequence[ImageRecord],
+    config: EvalConfig,
+    *,
+    run: Run,
+    qfloat: Path | None = None,
+) -> dict[str, Any]:
+    """Measure the noise of an engine: what quantization adds to the float model, and what the engine adds to QFloat.
+
+    Args:
+        engine: The engine.
+        floating: The float model that it came from, or None where it is not at hand.
+        images: What they run on; labels are not needed.
+        config: Image size and batch.
+        run: Who watches.
+        qfloat: The QDQ file that ONNX Runtime computes in float as it is written, which is QFloat, or None.
+
+    Returns:
+        ``fidelity_images``; ``d`` and ``d_ci95`` of the engine to the float model, ``qfloat_d`` and ``qfloat_d_ci95`` of the
+        engine to QFloat; None where the model to compare with is not at hand, or leaves NMS to others where the engine does not.
+    """
+    written = None if qfloat is None else OnnxPredictor(qfloat, threads=run.threads)
+    result: dict[str, Any] = {"fidelity_images": len(images)}
+    for name, label, other in ((NOISE, "float", floating), (f"qfloat_{NOISE}", "QFloat", written)):
+        found = None
+        if other is not None and other.info.end2end == engine.info.end2end:
+            found = fidelity_to(other, engine, images, config, run=run, names=(label, "engine"), detections=False)
+        result |= noise_results(found, name)
+    return result
 
 
 def score_engine(
@@ -107,9 +170,6 @@ def score_engine(
         result |= {"map_qfloat": same.metrics.map50_95, **drop_results(gap, "qfloat_difference")}
     if floating is None:
         return result
-    detector = load_detector(floating)
-    refuse_quantized(detector)
-    torch_predictor = TorchPredictor(detector, device=run.device)
-    reference = run.evaluate(torch_predictor, dataset, config, label="float", model_key=path_key(floating))
+    reference = run.evaluate(open_float(floating, run), dataset, config, label="float", model_key=path_key(floating))
     drop = Baseline(reference.matches).drop(found.matches)
     return result | {"map_float": reference.metrics.map50_95, **drop_results(drop)}

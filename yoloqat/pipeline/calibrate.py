@@ -1,15 +1,17 @@
-"""One calibrated detector, with the mAP of the float, the swapped and the calibrated model."""
+"""One calibrated detector, with its noise and the mAP of the float, the swapped and the calibrated model."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 from yoloqat.calibration.nvidia import BACKENDS, calibrate_with, check_backend, package_version
 from yoloqat.config import EvalConfig, MethodSpec
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.pipeline.fidelity import float_reference, noise_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
@@ -24,6 +26,7 @@ def calibrate(
     run: Run,
     dataset: DetectionDataset | None = None,
     package: ModuleType | None = None,
+    compared: Sequence[ImageRecord] = (),
 ) -> dict[str, Any]:
     """Calibrate the swapped detector by one method, and measure what that costs where there is a data set.
 
@@ -34,9 +37,10 @@ def calibrate(
         run: Where finished parts are kept.
         dataset: The validation images, or None to measure nothing.
         package: NVIDIA's package where its modules are to calibrate.
+        compared: Images to measure the noise on; none measures none.
 
     Returns:
-        The keys of the result of ``calibrate``; without a data set the maps are None.
+        The keys of the result of ``calibrate``; without a data set the maps are None, without ``compared`` the noise is.
 
     Raises:
         ConfigError: NVIDIA's package has no such method.
@@ -57,6 +61,9 @@ def calibrate(
         ptq.record(method, backend=backend)
         key = {"backend": backend}
     result |= {"map_float": None, "map_swapped": None, "map_qfloat": None}
+    reference = float_reference(ptq, compared, config, run=run)
+    found = None if reference is None else reference.compare(ptq.predictor, progress=run.labelled(str(method)))
+    result |= noise_results(found) | {"fidelity_images": len(compared)}
     if dataset is None:
         return result
     module, predictor = ptq.detector.module, ptq.predictor

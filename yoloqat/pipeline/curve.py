@@ -1,4 +1,4 @@
-"""How ranges and mAP settle with the number of calibration images."""
+"""How ranges, noise and mAP settle with the number of calibration images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from matplotlib.figure import Figure
 
 from yoloqat.calibration import Statistics, collect_stages
 from yoloqat.config import EvalConfig, MethodSpec
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.pipeline.fidelity import float_reference, noise_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import atomic_path
 from yoloqat.quant import activation_quantizers, quantization_disabled
+
+_DRAWN = {"d": "noise d, lower is better", "drop": "drop of mAP50-95"}
+"""What is drawn below the ranges where it was measured, with what its axis says."""
 
 
 def settling_curve(
@@ -30,6 +34,7 @@ def settling_curve(
     *,
     run: Run,
     dataset: DetectionDataset | None = None,
+    compared: Sequence[ImageRecord] = (),
 ) -> list[dict[str, Any]]:
     """Calibrate on more and more of the calibration images, collected in one pass in a seeded order.
 
@@ -39,12 +44,13 @@ def settling_curve(
         counts: Rising numbers of images, at most as many as there are.
         config: How to score.
         run: Where finished parts are kept.
-        dataset: The validation images, or None to look at the ranges alone.
+        dataset: The validation images, or None to score nothing.
+        compared: Images to measure the noise on; none measures none.
 
     Returns:
         One entry per number: ``images``; ``amax_change`` and ``amax_change_max``, the mean and the largest over the
-        quantizers of the distance to the last entry's amax, relative to it; with a data set also ``map50_95``, ``drop`` and
-        ``drop_ci95``.
+        quantizers of the distance to the last entry's amax, relative to it; with ``compared`` also ``d`` and ``d_ci95``, with
+        a data set ``map50_95``, ``drop`` and ``drop_ci95``.
 
     Raises:
         ConfigError: The numbers do not rise or reach beyond the images.
@@ -70,13 +76,16 @@ def settling_curve(
         with quantization_disabled(ptq.detector.module):
             floating = run.evaluate(ptq.predictor, dataset, config, label="float", model_key=weights)
         reference = Baseline(floating.matches)
+    fidelity = float_reference(ptq, compared, config, run=run)
     found, entries = [], []
     for stage in stages:
         found.append(_ranges(ptq, method, stage))
         entry: dict[str, Any] = {"images": stage.images}
+        label = f"{stage.images} images"
+        if fidelity is not None:
+            entry |= noise_results(fidelity.compare(ptq.predictor, progress=run.labelled(label)))
         if dataset is not None and reference is not None:
             key = {**ptq.model_key(str(method)), "curve": list(counts), "of_images": stage.images}
-            label = f"{stage.images} images"
             evaluation = run.evaluate(ptq.predictor, dataset, config, label=label, model_key=key)
             entry |= {"map50_95": evaluation.metrics.map50_95, **drop_results(reference.drop(evaluation.matches))}
         entries.append(entry)
@@ -99,25 +108,25 @@ def amax_changes(amax: Mapping[str, float], last: Mapping[str, float]) -> tuple[
 
 
 def draw_curve(curve: Sequence[Mapping[str, Any]], figure: Figure) -> None:
-    """Draw the ranges, and the mAP where it was measured, over the number of images.
+    """Draw the ranges, and the noise and the mAP where they were measured, over the number of images.
 
     Args:
         curve: What :func:`settling_curve` returned.
         figure: An empty figure.
     """
     images = [entry["images"] for entry in curve]
-    scored = all(entry.get("map50_95") is not None for entry in curve)
-    axes = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
+    more = [(name, label) for name, label in _DRAWN.items() if all(entry.get(name) is not None for entry in curve)]
+    axes = figure.subplots(1 + len(more), sharex=True, squeeze=False)[:, 0]
     axes[0].plot(images, [100 * entry["amax_change"] for entry in curve], "o-", label="mean")
     axes[0].plot(images, [100 * entry["amax_change_max"] for entry in curve], "o--", label="largest")
     axes[0].set_ylabel(f"amax, % from that of {images[-1]}")
     axes[0].legend()
-    if scored:
-        drops = [entry["drop"] for entry in curve]
-        ends = [entry["drop_ci95"] or 2 * [entry["drop"]] for entry in curve]
-        spread = [[drop - low, high - drop] for drop, (low, high) in zip(drops, ends, strict=True)]
-        axes[1].errorbar(images, drops, yerr=np.transpose(spread), fmt="o-", capsize=3)
-        axes[1].set_ylabel("drop of mAP50-95")
+    for panel, (name, label) in zip(axes[1:], more, strict=True):
+        values = [entry[name] for entry in curve]
+        ends = [entry[f"{name}_ci95"] or 2 * [entry[name]] for entry in curve]
+        spread = [[value - low, high - value] for value, (low, high) in zip(values, ends, strict=True)]
+        panel.errorbar(images, values, yerr=np.transpose(spread), fmt="o-", capsize=3)
+        panel.set_ylabel(label)
     axes[-1].set_xscale("log", base=2)
     axes[-1].set_xticks(images, [str(number) for number in images])
     axes[-1].set_xlabel("calibration images")

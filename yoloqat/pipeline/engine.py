@@ -15,11 +15,13 @@ from yoloqat.engines.dispatch import cuda_index
 from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
 from yoloqat.errors import ConfigError
-from yoloqat.pipeline.build import build_results, float_source, score_engine
+from yoloqat.pipeline.build import build_results, engine_noise, float_source, open_float, score_engine
 from yoloqat.pipeline.build_ort import measured_build, measured_results
 from yoloqat.pipeline.build_tensorrt import build_engine_file
+from yoloqat.pipeline.fidelity import check_alike
 from yoloqat.pipeline.models import check_scoring, onnx_info
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import noise, noise_label
 from yoloqat.predictor import Predictor
 from yoloqat.results import Result, Table, counted, interval, number, signed
 
@@ -154,8 +156,9 @@ def build_and_score(
     scoring: EvalConfig | None = None,
     floating: Path | None = None,
     records: Callable[[], Sequence[ImageRecord]] = unnamed_images,
+    compared: Sequence[ImageRecord] = (),
 ) -> BuildResult:
-    """Build an engine from an ONNX file, and score it beside the float model where there is a data set.
+    """Build an engine from an ONNX file, and measure it beside the float model where there are images.
 
     Args:
         onnx: A QDQ file, or a float one to compare with.
@@ -166,6 +169,7 @@ def build_and_score(
         scoring: How to score; None takes the defaults at the file's image size.
         floating: The float model to compare with; None takes the one that the file names as its source, if it is there.
         records: Gives the images on which ONNX Runtime's ranges are measured.
+        compared: Images to measure the engine's noise on; none measures none.
 
     Returns:
         The results of ``yoloqat build``.
@@ -174,7 +178,7 @@ def build_and_score(
         ConfigError: A setting does not fit the file.
         DependencyError: The runtime is not installed.
         EngineError: It cannot build or run the model.
-        ModelError: A file cannot be read.
+        ModelError: A file cannot be read, or the float model is quantized or of other classes.
         OutputError: The engine cannot be written.
     """
     info = onnx_info(onnx)
@@ -182,7 +186,11 @@ def build_and_score(
     if dataset is not None:
         check_scoring(info, dataset, scoring)
     floating = float_source(onnx, floating)
-    built = _BUILDERS[config.engine](_Work(onnx, out, config, records, dataset is not None, run))
+    reference = None if floating is None or not compared else open_float(floating, run)
+    if reference is not None and reference.info.end2end == info.end2end:
+        check_alike(reference.info, info, (str(floating), str(onnx)))  # before the engine is built
+    scored = dataset is not None or bool(compared)
+    built = _BUILDERS[config.engine](_Work(onnx, out, config, records, scored, run))
     path, results = out / built.name, dict(built.results)
     share = results["int8_mac_share"]
     rows = [
@@ -191,10 +199,16 @@ def build_and_score(
         ("quantized multiply-adds in INT8", "-" if share is None else f"{100 * share:.1f} %"),
         *built.rows,
     ]
+    qfloat = onnx if results["quantized_convolutions"] else None
+    if compared and built.predictor is not None:
+        results |= engine_noise(built.predictor, reference, compared, scoring, run=run, qfloat=qfloat)
+        rows += [
+            (noise_label(results, "to float"), noise(results)),
+            (noise_label(results, "to QFloat"), noise(results, "qfloat_d")),
+        ]
     if dataset is not None and built.predictor is not None:
         source = path if config.engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
         engine = f"{config.engine}, {config.split_above}" if config.engine == "openvino" else config.engine
-        qfloat = onnx if results["quantized_convolutions"] else None
         found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=engine, qfloat=qfloat)
         results |= found
         rows += _score_rows(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides
-from yoloqat.datasets import DetectionDataset, plan_batches, read_batches
+from yoloqat.datasets import DetectionDataset, ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector, TorchPredictor, torch_threads
 from yoloqat.detectors.open_batch import open_batch
 from yoloqat.engines import OnnxPredictor
@@ -21,8 +22,10 @@ from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
 from yoloqat.linting import lint_file, lint_results
 from yoloqat.onnx_graph.file import read_onnx
+from yoloqat.pipeline.fidelity import fidelity_to, noise_results
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
+from yoloqat.predictor import Predictor
 from yoloqat.quant import module_qparams, unshared, weights_float
 from yoloqat.quant.graph import quantizer_placeholders
 
@@ -79,17 +82,17 @@ def lint_export(path: Path) -> dict[str, Any]:
     return {"lint": {"errors": found["errors"], "warnings": found["warnings"]}, "lint_findings": found["findings"]}
 
 
-def check_parity_images(dataset: DetectionDataset, batch: int) -> None:
+def check_parity_images(images: int, batch: int) -> None:
     """Check that there is a whole batch of images to compare on: with none the comparison would pass whatever the file holds.
 
     Raises:
-        ConfigError: The data set has fewer images than the batch.
+        ConfigError: There are fewer images than the batch.
     """
-    if len(dataset.images) < batch:
+    if images < batch:
         raise ConfigError(
-            f"batch is {batch} and the data set has {len(dataset.images)} images",
+            f"batch is {batch} and the data set has {images} images",
             expected="at least one whole batch to compare on",
-            hint=f"set `batch` to {len(dataset.images)} or less",
+            hint=f"set `batch` to {images} or less",
         )
 
 
@@ -101,9 +104,16 @@ def _graph_sha256(path: Path) -> str:
 
 
 def verify_export(
-    detector: Detector, path: Path, dataset: DetectionDataset, config: EvalConfig, *, run: Run, batch: int
+    detector: Detector,
+    path: Path,
+    dataset: DetectionDataset | None,
+    config: EvalConfig,
+    *,
+    run: Run,
+    batch: int,
+    compared: Sequence[ImageRecord] = (),
 ) -> dict[str, Any]:
-    """Compare an exported file with the detector it came from, node by node and by mAP.
+    """Compare an exported file with the detector it came from, node by node, by its noise and by mAP.
 
     The mAP difference stands beside the thread noise: the difference of the same QFloat model between two thread counts,
     where flipped roundings cascade in the same way.
@@ -111,38 +121,32 @@ def verify_export(
     Args:
         detector: The calibrated detector.
         path: What it was exported to.
-        dataset: The validation images.
+        dataset: The validation images; None scores nothing.
         config: How to score; its batch is replaced by that of the file.
         run: Where finished parts are kept.
         batch: The file's batch size.
+        compared: Images to measure the noise on, and to compare nodes on without a data set.
 
     Returns:
-        The keys that ``export`` adds with a data set.
+        The keys that ``export`` adds with images, and with labels.
 
     Raises:
-        ConfigError: The data set has fewer images than the batch.
+        ConfigError: There are fewer images than the batch.
     """
-    check_parity_images(dataset, batch)
-    plans = plan_batches(
-        dataset.images, config.imgsz, batch, stride=detector.info.stride, channels=detector.info.channels
-    )
+    images = compared if dataset is None else dataset.images
+    check_parity_images(len(images), batch)
+    plans = plan_batches(images, config.imgsz, batch, stride=detector.info.stride, channels=detector.info.channels)
     full = [plan for plan in plans if len(plan.records) == batch][: max(1, PARITY_IMAGES // batch)]
     predictor = TorchPredictor(detector, device=run.device)
     nodes = node_parity(detector, path, list(islice(read_batches(full), len(full))), threads=run.threads)
     elements, different = sum(node.elements for node in nodes), sum(node.different for node in nodes)
     config = EvalConfig(**{**vars(config), "batch": batch})
-    graph = _graph_sha256(path)
-    key = {"graph": graph, "as": "qfloat"}
-    qfloat = run.evaluate(predictor, dataset, config, label="QFloat", model_key=key)
     engine = OnnxPredictor(path, threads=run.threads)
-    exported = run.evaluate(engine, dataset, config, label="ONNX Runtime", model_key={"graph": graph, "as": "onnx"})
-    other = 1 if run.threads > 1 else 2
-    with torch_threads(other):
-        noisy = run.evaluate(
-            predictor, dataset, config, label=f"QFloat, threads {other}", model_key={**key, "threads": other}
-        )
-    drop = Baseline(qfloat.matches).drop(exported.matches)
-    return {
+    noise = None
+    if compared and engine.info.end2end == detector.info.end2end:
+        names = "QFloat", "ONNX Runtime"
+        noise = fidelity_to(predictor, engine, compared, config, run=run, names=names, detections=False)
+    result = {
         "node_max_steps": max((node.max_steps for node in nodes), default=0),
         "node_flip_share": different / elements if elements else 0.0,
         "node_flip_share_worst": max((node.share for node in nodes), default=0.0),
@@ -151,6 +155,27 @@ def verify_export(
             {"layer": node.layer, "flip_share": node.share, "max_steps": node.max_steps, "elements": node.elements}
             for node in nodes
         ],
+        **noise_results(noise, "d_onnx"),
+        "fidelity_images": len(compared),
+    }
+    return result if dataset is None else result | _scored(predictor, engine, dataset, config, path, run)
+
+
+def _scored(
+    predictor: Predictor, engine: Predictor, dataset: DetectionDataset, config: EvalConfig, path: Path, run: Run
+) -> dict[str, Any]:
+    """Return the mAPs of QFloat and of the file, their difference, and the noise of another thread count."""
+    graph = _graph_sha256(path)
+    key = {"graph": graph, "as": "qfloat"}
+    qfloat = run.evaluate(predictor, dataset, config, label="QFloat", model_key=key)
+    exported = run.evaluate(engine, dataset, config, label="ONNX Runtime", model_key={"graph": graph, "as": "onnx"})
+    other = 1 if run.threads > 1 else 2
+    with torch_threads(other):
+        noisy = run.evaluate(
+            predictor, dataset, config, label=f"QFloat, threads {other}", model_key={**key, "threads": other}
+        )
+    drop = Baseline(qfloat.matches).drop(exported.matches)
+    return {
         "map_qfloat": qfloat.metrics.map50_95,
         "map_onnx": exported.metrics.map50_95,
         **drop_results(drop, "map_difference"),

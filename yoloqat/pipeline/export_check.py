@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides, size_text
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import Detector
 from yoloqat.errors import warn
 from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import noise, noise_label
 from yoloqat.results import Result, Table, counted, interval, number, signed
 
 MAX_STEPS, MAX_FLIP_SHARE = 1, 0.001
@@ -41,16 +44,18 @@ def export_and_check(
     run: Run,
     dataset: DetectionDataset | None = None,
     scoring: EvalConfig | None = None,
+    compared: Sequence[ImageRecord] = (),
 ) -> ExportResult:
-    """Write a detector as ONNX, lint the file, and compare it with the detector where there is a data set.
+    """Write a detector as ONNX, lint the file, and compare it with the detector where there are images.
 
     Args:
         detector: Calibrated, or float.
         path: The file to write.
         config: Image size, batch, opset, FP16 and suppression.
         run: Where finished parts are kept.
-        dataset: The validation images; None compares nothing, and of a float model nothing is compared, with a warning.
+        dataset: The validation images; None scores nothing. Of a float model nothing is compared, with a warning.
         scoring: How to score; None takes the defaults at the file's image size.
+        compared: Images to measure the file's noise to the detector on; without a data set its nodes are compared on them too.
 
     Returns:
         The results of ``yoloqat export``.
@@ -62,8 +67,9 @@ def export_and_check(
     """
     scoring = scoring or EvalConfig(imgsz=config.imgsz, batch=config.batch)
     check_scoring(replace(detector.info, imgsz=sides(config.imgsz)), dataset, scoring)
-    if dataset is not None:
-        check_parity_images(dataset, config.batch)
+    images = compared if dataset is None else dataset.images
+    if dataset is not None or compared:
+        check_parity_images(len(images), config.batch)
     report = export_onnx(detector, path, config)
     lint = lint_export(path)
     results = {
@@ -83,26 +89,20 @@ def export_and_check(
         rows.append(("TensorRT", "takes no zero-points: build for OpenVINO"))
     elif errors:
         failed = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
-    if dataset is not None and detector.quantization is None:
+    if images and detector.quantization is None:
         warn(
             f"'{detector.source.path}' is a float model: its export is not compared on the images, which is done for QDQ"
         )
         rows.append(("comparison with the model", "none, it is float"))
-    elif dataset is not None:
-        found = verify_export(detector, path, dataset, scoring, run=run, batch=config.batch)
+    elif images:
+        found = verify_export(detector, path, dataset, scoring, run=run, batch=config.batch, compared=compared)
         results |= found
-        counts = " and ".join(str(count) for count in found["thread_counts"])
         rows += [
             ("largest node-by-node difference, steps", f"{found['node_max_steps']}"),
             ("integers that differ node by node", f"{100 * found['node_flip_share']:.4f} %"),
-            ("mAP50-95 QFloat", number(found["map_qfloat"])),
-            ("mAP50-95 ONNX Runtime", number(found["map_onnx"])),
-            (
-                "difference, 95 % interval",
-                f"{signed(found['map_difference'])} {interval(found['map_difference_ci95'])}",
-            ),
-            (f"thread noise (threads {counts})", number(found["thread_noise"])),
+            (noise_label(found, "to QFloat"), noise(found, "d_onnx")),
         ]
+        rows += _score_rows(found) if dataset is not None else []
         share = MAX_FLIP_SHARE_HALF if config.half else MAX_FLIP_SHARE
         if found["node_max_steps"] > MAX_STEPS or found["node_flip_share_worst"] > share:
             failed = (
@@ -112,3 +112,14 @@ def export_and_check(
             )
     title = f"{path}, opset {config.opset}, batch {config.batch}, {size_text(config.imgsz)} px"
     return ExportResult(results, (Table(title, ("check", "value"), tuple(rows)),), path, failed)
+
+
+def _score_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    counts = " and ".join(str(count) for count in found["thread_counts"])
+    gap = f"{signed(found['map_difference'])} {interval(found['map_difference_ci95'])}"
+    return [
+        ("mAP50-95 QFloat", number(found["map_qfloat"])),
+        ("mAP50-95 ONNX Runtime", number(found["map_onnx"])),
+        ("difference, 95 % interval", gap),
+        (f"thread noise (threads {counts})", number(found["thread_noise"])),
+    ]

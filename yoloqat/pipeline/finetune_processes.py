@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import DetectionDataset
+from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import Detector, load_detector, torch_device, torch_threads
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.detectors.ultralytics_import import environment_kept
-from yoloqat.finetuning import CheckpointManager, EpochRow, FinetuneConfig
+from yoloqat.finetuning import CheckpointManager, EpochRow, Figures, FinetuneConfig
 from yoloqat.finetuning.distill import float_teacher
 from yoloqat.finetuning.group import Group
 from yoloqat.finetuning.ultralytics import finetune_ultralytics
 from yoloqat.parallel.processes import Parent, ProcessPool
-from yoloqat.pipeline.finetune import Scoring, float_detector, float_file, mark_finetuned
+from yoloqat.pipeline.finetune import Judge, Scoring, float_detector, float_file, mark_finetuned
 from yoloqat.pipeline.run import Run
 from yoloqat.progress import Progress
 
@@ -32,7 +32,7 @@ class Job:
         checkpoint: What is trained.
         floating: The float model's file, or None where it is still where the checkpoint says.
         file: The data set YAML, from :func:`yoloqat.finetuning.training_data.training_file`.
-        dataset: Images and labels to score on.
+        dataset: Images and labels to score on, or None without labels.
         evaluation: How to score.
         config: How to train.
         out: Where checkpoints go.
@@ -41,12 +41,13 @@ class Job:
         devices: Where each process trains, as :func:`yoloqat.detectors.torch_device` reads it.
         state: The file of the training state.
         rows: The figures so far.
+        compared: Images to measure the noise on.
     """
 
     checkpoint: Path
     floating: Path | None
     file: Path
-    dataset: DetectionDataset
+    dataset: DetectionDataset | None
     evaluation: EvalConfig
     config: FinetuneConfig
     out: Path
@@ -55,6 +56,7 @@ class Job:
     devices: tuple[str, ...]
     state: Path
     rows: tuple[EpochRow, ...] = ()
+    compared: tuple[ImageRecord, ...] = ()
 
     def train(self, group: Group, progress: Progress) -> Detector:
         """Train as one of the processes.
@@ -66,16 +68,20 @@ class Job:
             YoloqatError: As :func:`finetune_ultralytics`.
         """
         detector, device = load_detector(self.checkpoint), torch_device(self.devices[group.rank])
-        teacher = float_teacher(float_detector(detector, self.floating).module) if self.config.weights.distils else None
+        floating = float_detector(detector, self.floating)
         norms = batch_norms(float_file(detector, self.floating)) if self.config.keep_bn else None
         mark_finetuned(detector, self.config)
-        scoring = Scoring(self.dataset, self.evaluation, Run(self.out, device, self.threads, progress))
+        compared = self.compared if group.rank == 0 else ()
+        scoring = Scoring(self.dataset, self.evaluation, Run(self.out, device, self.threads, progress), compared)
+        with torch_threads(self.threads):
+            judge = Judge(scoring, floating)
+        teacher = float_teacher(floating.module) if self.config.weights.distils else None
 
-        def evaluate(scored: Detector, weights: str) -> float:
+        def evaluate(scored: Detector, weights: str) -> Figures:
             with torch_threads(self.threads):
-                return scoring.map50_95(scored, weights)
+                return judge.figures(scored, weights)
 
-        checkpoints = CheckpointManager(self.out, self.state, evaluate)
+        checkpoints = CheckpointManager(self.out, self.state, evaluate, judge.tied)
         checkpoints.rows = list(self.rows)
         with torch_threads(max(1, self.threads // group.size) if device.type == "cpu" else self.threads):
             finetune_ultralytics(

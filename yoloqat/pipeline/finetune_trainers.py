@@ -13,6 +13,7 @@ from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.datasets.dataset_yaml import read_dataset_file
 from yoloqat.datasets.images import find_images, image_size, readable_images
 from yoloqat.datasets.splits import split_images
+from yoloqat.datasets.unlabelled import halves
 from yoloqat.detectors import Detector, torch_device
 from yoloqat.detectors.ultralytics import batch_norms
 from yoloqat.errors import ConfigError, DataError
@@ -58,12 +59,15 @@ def unnamed(source: Path | None) -> ConfigError:
     )
 
 
-def training_images(source: Path | None, skipped: list[Path] | None = None) -> tuple[ImageRecord, ...]:
+def training_images(
+    source: Path | None, skipped: list[Path] | None = None, *, held_out: bool = False
+) -> tuple[ImageRecord, ...]:
     """Return all images of a data set's training split, or of a directory.
 
     Args:
         source: A data set YAML, a directory of images, or None where neither was named.
         skipped: Takes the images that do not decode, which are left out; None refuses those whose head is broken.
+        held_out: Of a directory leave out the half that models are compared on.
 
     Raises:
         ConfigError: There is no source.
@@ -72,7 +76,7 @@ def training_images(source: Path | None, skipped: list[Path] | None = None) -> t
     if source is None:
         raise unnamed(source)
     if os.path.isdir(source):  # noqa: PTH112 - never fails
-        paths = find_images(source)
+        paths = halves(source)[0] if held_out else find_images(source)
     else:
         spec = read_dataset_file(source)
         if not spec.train:
@@ -89,14 +93,16 @@ class Places:
     Attributes:
         devices: One for each process.
         checkpoint: The file of the detector.
-        dataset: The validation images.
+        dataset: The validation images; None where images without labels judge.
         evaluation: How they are scored.
+        compared: Images to measure the noise on.
     """
 
     devices: tuple[str, ...]
     checkpoint: Path
-    dataset: DetectionDataset
+    dataset: DetectionDataset | None
     evaluation: EvalConfig
+    compared: tuple[ImageRecord, ...] = ()
 
 
 def training_devices(device: str, processes: int | None = None) -> tuple[str, ...]:
@@ -136,6 +142,7 @@ def trainer_for(
     images: Path | None = None,
     floating: Path | None = None,
     skipped: list[Path] | None = None,
+    held_out: bool = False,
 ) -> Trainer:
     """Return the trainer that a configuration is for.
 
@@ -146,6 +153,7 @@ def trainer_for(
         images: A data set YAML or a directory of images without labels that distillation alone takes instead of ``data``.
         floating: As for :func:`ultralytics`.
         skipped: As for :func:`ultralytics`.
+        held_out: As for :func:`supervised`.
 
     Raises:
         ConfigError: The processes, or images without labels, do not go with this way of training.
@@ -158,7 +166,7 @@ def trainer_for(
                 expected="one device and one process",
                 hint="name one",
             )
-        return supervised(config, images or data, skipped)
+        return supervised(config, images or data, skipped, held_out=held_out)
     if images is not None:
         raise ConfigError(
             f"images without labels are to train on ('{images}') by the loss of the task",
@@ -222,6 +230,7 @@ def ultralytics(
                     run.threads,
                     places.devices,
                     checkpoints.state_path,
+                    compared=places.compared,
                 )
                 train_together(job, checkpoints, run.progress)
                 return
@@ -243,21 +252,27 @@ def ultralytics(
     return Trainer(config, lambda: training_images(data, skipped), bind)
 
 
-def supervised(config: SupervisionConfig, source: Path | None, skipped: list[Path] | None = None) -> Trainer:
+def supervised(
+    config: SupervisionConfig, source: Path | None, skipped: list[Path] | None = None, *, held_out: bool = False
+) -> Trainer:
     """Return the trainer that distils layer by layer.
 
     Args:
         config: How it trains.
         source: A data set YAML, whose training split is taken, or a directory of images.
         skipped: Takes the images that do not decode, which are left out; None refuses them.
+        held_out: Of a directory leave out the half that epochs are judged on.
     """
+
+    def images() -> tuple[ImageRecord, ...]:
+        return training_images(source, skipped, held_out=held_out)
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
         def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:
             finetune_supervised(
                 detector,
                 teacher.module,
-                training_images(source, skipped),
+                images(),
                 config,
                 checkpoints=checkpoints,
                 device=run.device,
@@ -267,4 +282,4 @@ def supervised(config: SupervisionConfig, source: Path | None, skipped: list[Pat
 
         return train
 
-    return Trainer(config, lambda: training_images(source, skipped), bind)
+    return Trainer(config, images, bind)

@@ -45,6 +45,12 @@ class OpenModel:
     name: str = ""
 
 
+def common_size(first: OpenModel, *others: OpenModel) -> ImageSize:
+    """Return the image size at which models are compared: the one that a model is fixed to, else that of the first."""
+    fixed = [model.imgsz for model in (first, *others) if model.predictor.info.imgsz is not None]
+    return fixed[0] if fixed else first.imgsz
+
+
 def path_key(path: Path) -> dict[str, Any]:
     """Return what identifies a model file, or a directory of them."""
     if path.is_dir():

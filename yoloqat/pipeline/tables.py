@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yoloqat.calibration.nvidia import BACKENDS
@@ -163,56 +163,92 @@ def percent(share: float | None) -> str:
 
 
 def training_table(title: str, results: dict[str, Any]) -> Table:
-    """Return the epochs of ``finetune`` and what they won back.
+    """Return the epochs of ``finetune`` and what they won back; without labels the noise alone.
 
     Args:
         title: The model.
         results: Of ``finetune``.
     """
-    rows = [("float", "-", number(results["map_float"])), ("calibrated", "-", number(results["start"]["map50_95"]))]
-    rows += [(str(row["epoch"]), number(row["loss"]), number(row["map50_95"])) for row in results["epochs"]]
-    count = len(results["epochs"])
-    won = (
-        f"best epoch {results['best_epoch']}: drop {signed(results['drop'])} {interval(results['drop_ci95'])}, "
-        f"gain over calibration {signed(results['gain'])} {interval(results['gain_ci95'])}"
-    )
+    start, count = results["start"], len(results["epochs"])
+    rows: list[tuple[str, ...]] = [("calibrated", "-", number(start["d"]), number(start["map50_95"]))]
+    rows += [
+        (str(row["epoch"]), number(row["loss"]), number(row["d"]), number(row["map50_95"])) for row in results["epochs"]
+    ]
+    won = f"best epoch {results['best_epoch']} ({results['best_reason']}): d {noise(results)}"
+    won += f", {results['fidelity_images']} images"
+    if results["map_float"] is not None:
+        rows = [("float", "-", "0", number(results["map_float"])), *rows]
+        won += (
+            f"\ndrop {signed(results['drop'])} {interval(results['drop_ci95'])}, "
+            f"gain over calibration {signed(results['gain'])} {interval(results['gain_ci95'])}"
+        )
     if results["best_epoch"] == 0:
-        won += "; no epoch was better than calibration, which is what best.safetensors holds"
+        won += "\nno epoch was better than calibration, which is what best.safetensors holds"
     heading = f"{title}, {counted(count, 'epoch')}"
-    return Table(heading, ("epoch", "loss", "mAP50-95"), tuple(rows), won)
+    shown = slice(None if results["map_float"] is not None else -1)
+    columns: tuple[str, ...] = ("epoch", "loss", "d", "mAP50-95")
+    return Table(heading, columns[shown], tuple(row[shown] for row in rows), won)
 
 
 def scores_table(title: str, results: dict[str, Any]) -> Table:
-    """Return the three mAPs of ``calibrate`` and the drop.
+    """Return the noise of ``calibrate``, its three mAPs and the drop, as far as they were measured.
 
     Args:
         title: Model, layers, method.
-        results: Of ``calibrate``, scored.
+        results: Of ``calibrate``.
     """
-    rows = (
-        ("float", number(results["map_float"])),
-        ("swapped, ranges of each tensor", number(results["map_swapped"])),
-        ("QFloat, calibrated", number(results["map_qfloat"])),
-        ("drop, 95 % interval", f"{signed(results['drop'])} {interval(results['drop_ci95'])}"),
-    )
+    rows = [] if results["d"] is None else [(noise_label(results), noise(results))]
+    if results["map_float"] is not None:
+        rows += [
+            ("mAP50-95 float", number(results["map_float"])),
+            ("mAP50-95 swapped, ranges of each tensor", number(results["map_swapped"])),
+            ("mAP50-95 QFloat, calibrated", number(results["map_qfloat"])),
+            ("drop, 95 % interval", f"{signed(results['drop'])} {interval(results['drop_ci95'])}"),
+        ]
     name = results["backend"]["name"]
     caption = "" if name == BACKENDS[0] else f"calibrated by {name} {results['backend']['version']}"
-    return Table(title, ("model", "mAP50-95"), rows, caption)
+    return Table(title, ("measure, lower d and drop are better", "value"), tuple(rows), caption)
+
+
+def noise_label(results: Mapping[str, Any], of: str = "") -> str:
+    """Return what a row with a noise is called: of which models, and on how many images.
+
+    Args:
+        results: With ``fidelity_images``.
+        of: The models, where the table does not tell them.
+    """
+    return f"noise d{of and f' {of}'}, {results['fidelity_images']} images, 95 % interval"
+
+
+def noise(results: Mapping[str, Any], name: str = "d") -> str:
+    """Return a noise with its interval for a table; a dash where it was not measured."""
+    return (
+        f"{number(results[name])} {interval(results[f'{name}_ci95'], sign=False)}"
+        if results.get(name) is not None
+        else "-"
+    )
 
 
 def curve_table(curve: Sequence[dict[str, Any]]) -> Table:
-    """Return how ranges and mAP settle with the number of calibration images.
+    """Return how ranges, noise and mAP settle with the number of calibration images, as far as they were measured.
 
     Args:
         curve: From :func:`yoloqat.pipeline.curve.settling_curve`.
     """
-    rows = []
-    for entry in curve:
-        drop = f"{signed(entry['drop'])} {interval(entry['drop_ci95'])}" if "drop" in entry else "-"
-        changes = [f"{100 * entry[name]:.1f} %" for name in ("amax_change", "amax_change_max")]
-        rows.append((str(entry["images"]), *changes, number(entry.get("map50_95")), drop))
-    columns = ("images", "amax change", "largest", "mAP50-95", "drop, 95 % interval")
-    return Table("calibration images", columns, tuple(rows))
+    columns = {
+        "images": [str(entry["images"]) for entry in curve],
+        "amax change": [f"{100 * entry['amax_change']:.1f} %" for entry in curve],
+        "largest": [f"{100 * entry['amax_change_max']:.1f} %" for entry in curve],
+    }
+    scored, measured = (any(entry.get(name) is not None for entry in curve) for name in ("drop", "d"))
+    if measured and scored:
+        columns["d"] = [number(entry["d"]) for entry in curve]
+    elif measured:
+        columns["d, 95 % interval"] = [noise(entry) for entry in curve]
+    if scored:
+        columns["mAP50-95"] = [number(entry["map50_95"]) for entry in curve]
+        columns["drop, 95 % interval"] = [f"{signed(entry['drop'])} {interval(entry['drop_ci95'])}" for entry in curve]
+    return Table("calibration images", tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
 def ranges_table(title: str, ranges: dict[str, list[float]]) -> Table:
