@@ -29,7 +29,7 @@ def test_the_integer_twin_is_built_scored_and_timed(cli: Cli, tiny_onnx: Path, t
     assert found["drop"] == pytest.approx(found["map_float"] - found["map_engine"], abs=1e-9)
     assert found["map_engine"] > 0.1
     twin = ran.directory / "model_ort.onnx"
-    assert ran.files == ["model_ort.onnx", "result.json"]
+    assert ran.files == ["model_ort.onnx", "report.html", "result.json"]
     bench = cli("bench", tiny_onnx, twin, "--rounds", 1, out=ran.directory / "bench").result["results"]["items"]
     assert [item["precision"] for item in bench] == ["QDQ", "integer twin"]
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
-from yoloqat.cli.folder import RESULT, SCHEMA, check_writable, claimed, settings
+from yoloqat.cli.folder import REPORT, RESULT, SCHEMA, check_writable, claimed, settings
 from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_warnings, visible
 from yoloqat.config.checks import check_int
+from yoloqat.errors import warn
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import environment, finite, write_json
 
@@ -100,8 +101,9 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
                 "results": results,
             }
             write_json(out / RESULT, result)
+            written = [RESULT, *_drawn(result, out)]
         work.written()
-    _show(outcome, result, args, out)
+    _show(outcome, result, args, out, written)
     if outcome.failed is not None:
         sys.stderr.write(f"yoloqat {command.name}: {outcome.failed}\n")
         return 1
@@ -114,7 +116,23 @@ def _about(work: _Work) -> str:
     return f"yoloqat {known['yoloqat']} on {work.device}, {work.threads} threads of {known['processor']}; {versions}"
 
 
-def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path) -> None:
+def _drawn(result: dict[str, Any], out: Path) -> list[str]:
+    """Write the page of a result and return its name; where that fails the result stands, and none of another stays."""
+    from yoloqat.report.page import write_report
+
+    try:
+        write_report(result, out / REPORT)
+    except Exception as error:
+        with suppress(OSError):
+            (out / REPORT).unlink()
+        warn(f"{out / RESULT} is written, but {REPORT} beside it is not: {type(error).__name__}: {error}")
+        return []
+    return [REPORT]
+
+
+def _show(
+    outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path, written: Sequence[str]
+) -> None:
     screen = Screen()
     if args.json == "-":
         screen.print_json(data=result, ensure_ascii=True)
@@ -125,7 +143,7 @@ def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, ou
         screen.print(shown(table, screen.width))
     for line in outcome.notes:
         screen.print(visible(line), highlight=False, soft_wrap=True, markup=False)
-    written = ", ".join(str(out / name) for name in (*outcome.files, RESULT))
-    screen.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
+    files = ", ".join(str(out / name) for name in (*outcome.files, *written))
+    screen.print(f"wrote {files}", highlight=False, soft_wrap=True, markup=False)
     for line in outcome.next:
         screen.print(f"next: {line}", highlight=False, soft_wrap=True, markup=False)
