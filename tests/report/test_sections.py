@@ -37,6 +37,14 @@ def test_a_budget_tells_whose_noise_it_is():
     )
 
 
+def test_shares_are_drawn_from_the_largest_however_the_items_are_ranked():
+    results = noise(6)["results"]
+    results["items"].reverse()
+    rows = budget_section(results).charts[0].spec["data"]["values"]
+    assert [row["name"] for row in rows][:2] == ["model.0.m.0.cv1.conv", "model.0.m.1.cv1.conv"]
+    assert [row["total"] for row in rows] == sorted(row["total"] for row in rows)
+
+
 def test_a_scan_without_noise_has_no_budget_and_one_without_effects_no_effects():
     assert budget_section(former("sensitivity")["results"]) is None
     assert items_section(noise(3)["results"]).charts == ()
@@ -47,7 +55,7 @@ def test_items_have_the_columns_that_are_known():
     table = items_section(noise(3, names=EVIL)["results"]).tables[0]
     assert table.columns == ("name", "d", "95 % interval of d", "share", "quantizers")
     assert [row[0] for row in table.rows] == list(EVIL)
-    assert table.rows[1][2:4] == ("-", "28.57 %")
+    assert table.rows[1][2:] == ("-", "28.57 %", "input, weight")
     section = items_section(former("sensitivity")["results"])
     assert section.tables[0].columns == (
         "name",
@@ -65,6 +73,7 @@ def test_items_have_the_columns_that_are_known():
         "images the others would need": "100",
         "images": "10",
     }
+    assert section.tables[0].rows[0][-1] == "conv input, conv weight"
     assert section.notes[0].startswith("Rank correlation of the effects with: sqnr_db +0.86, nmse +0.86")
     assert not any(row["strong"] for row in section.charts[0].spec["data"]["values"])
 
@@ -227,6 +236,8 @@ def test_accuracy_tells_sizes_and_why_some_have_none():
         "box disagreement": "0.1",
         "mAP against the float model's boxes": "0.9",
     }
+    task = {"map50_95": 0.5, "task_metrics": {"task": "segment", "map50_95_mask": 0.25, "images": 3}}
+    assert scores_section("eval", task, "a.pt").tables[0].rows == (("map50_95_mask", "0.2500"),)
     built = {"map_engine": 0.3, "map_qfloat": 0.31, "qfloat_difference": 0.01, "qfloat_difference_ci95": [-0.01, 0.02]}
     assert facts(scores_section("build", built, ""))["QFloat minus engine"] == "+0.0100"
 

@@ -62,8 +62,14 @@ def scores_section(command: str, results: Results, model: str) -> Section | None
     rows = tuple((label, number(value(results, name))) for name, label in sizes if name in results)
     reasons = results.get("undefined") or {}
     notes = tuple(f"{name}: {reason}" for name, reason in reasons.items() if name.startswith("map_"))
-    tables = (Table("other thresholds and sizes of objects", ("metric", "mAP"), rows),) if rows else ()
-    return Section("Accuracy", facts=(*facts, *drops, *more), charts=_drop_charts(found), tables=tables, notes=notes)
+    tables = [Table("other thresholds and sizes of objects", ("metric", "mAP"), rows)] if rows else []
+    task = results.get("task_metrics")
+    if isinstance(task, dict):
+        cells = tuple((name, number(value(task, name))) for name in task if name not in ("task", "images"))
+        tables.append(Table(f"metrics of the task {task.get('task')}", ("metric", "value"), cells))
+    return Section(
+        "Accuracy", facts=(*facts, *drops, *more), charts=_drop_charts(found), tables=tuple(tables), notes=notes
+    )
 
 
 def _of(score: Score) -> str:

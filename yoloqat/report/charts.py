@@ -135,16 +135,22 @@ def shares(title: str, parts: Sequence[tuple[str, float]]) -> Chart:
     rest = parts[len(shown) :]
     if rest:
         shown.append((f"{len(rest)} others", sum(share for _, share in rest)))
-    data, total = [], 0.0
+    data: list[dict[str, Any]] = []
+    total = 0.0
     for name, share in shown:
         total += share
         data.append({"name": name, "share": share, "total": total})
     axis = "share of the noise"
     tips = [_tip("name", "name"), _tip("share", axis, ".2%"), _tip("total", "with those above", ".1%")]
     mark: dict[str, Any] = {"type": "line", "style": "total", "point": {"style": "total-point"}, "orient": "vertical"}
+    ends = [min(0.0, *(row["share"] for row in data)), max(1.0, round(total, 3))]
+    scale = {"domain": ends, "nice": False}
     layers = [
-        {"mark": {"type": "bar", "height": {"band": 0.7}}, "encoding": {"x": _number("share", axis, ".0%")}},
-        {"mark": mark, "encoding": {"x": _number("total", axis, ".0%")}},
+        {
+            "mark": {"type": "bar", "height": {"band": 0.7}},
+            "encoding": {"x": _number("share", axis, ".0%", scale=scale)},
+        },
+        {"mark": mark, "encoding": {"x": _number("total", axis, ".0%", scale=scale)}},
     ]
     spec = _spec(data, height=_ROW * len(data), encoding={"y": _NAME, "tooltip": tips}, layer=layers)
     return Chart(title, spec, f"{title}: {len(shown)} bars, and a line of their sum that ends at {100 * total:.0f} %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from yoloqat.report.charts import Span, bars, line, shares
@@ -14,6 +15,7 @@ def budget_section(results: Results) -> Section | None:
     """Return whose noise it is: the share of every item, and what leaving the noisiest float would leave."""
     items = results.get("items") or []
     parts = [(str(item["name"]), share) for item in items if (share := value(item, "share")) is not None]
+    parts.sort(key=lambda part: -part[1])  # a scan ranks its items by effect
     curve = results.get("curve") or []
     charts = [shares("Share of the noise of each item, and their sum", parts)] if parts else []
     charts += _curve_charts(curve)
@@ -133,8 +135,17 @@ def _items_table(items: Sequence[Results]) -> Table:
                 interval = bounds(item, _INTERVALS[key])
                 plain = f"[{measure(interval[0])}, {measure(interval[1])}]" if interval else "-"
                 cells.append(plain if key == "d" else between(interval))
-        rows.append((*cells, few(item.get("quantizers"))))
+        rows.append((*cells, few(_quantizers(item))))
     return Table(f"all {count(len(items), 'item')}", tuple(columns), tuple(rows), left=(len(columns) - 1,))
+
+
+def _quantizers(item: Results) -> list[str] | None:
+    """Return the quantizers of an item by what they quantize, inside the item, e.g. ``cv1.conv input``."""
+    found = item.get("quantizers")
+    if not isinstance(found, list):
+        return None
+    inside = (str(name).removeprefix(f"{item['name']}.") for name in found)
+    return [re.sub(r"\.?_(\w+)_quantizer$", r" \1", name).strip() for name in inside]
 
 
 def _cell(key: str, item: Results) -> str:
