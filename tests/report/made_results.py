@@ -35,6 +35,38 @@ def noise(count, *, names=()):
     return former("sensitivity") | {"results": figures | {"items": items, "curve": curve}}
 
 
+def budget():
+    """Return a noise budget with all that a curve may tell: estimates, measured points, what to expect, what to leave float."""
+    result = noise(6)
+    results = result["results"]
+    for layers, point in enumerate(results["curve"]):
+        point |= {"items": layers, "name": f"model.0.m.{layers - 1}.cv1.conv" if layers else None}
+        point |= {"d_estimated": 1.1 * point["d_predicted"], "expected_drop": 0.01 - 0.001 * layers}
+        point["expected_drop_band"] = [0.0, 0.02 - 0.001 * layers]
+    results["curve"][2] |= {"d": 0.011, "d_ci95": [0.010, 0.012]}
+    results["curve"][4] |= {"d": 0.002, "d_ci95": None, "d_ci95_reason": "one image"}
+    results |= {"weights": {"d": 0.01}, "activations": {"d": 0.035}, "expected_drop": 0.0123}
+    results |= {
+        "expected_drop_band": [0.0, 0.0246],
+        "ignore": ["model.0", "model.1"],
+        "ignore_reason": "the knee of the curve",
+    }
+    return result
+
+
+def unlabelled():
+    """Return a comparison without labels: noise alone, and the drop to expect."""
+    result = fidelity()
+    results = result["results"]
+    results |= {"baseline": None, "best": "per-layer", "tied": ["mse"], "recommended": "per-layer"}
+    results["confirmed"] = {"method": "mse", "images": 24, "d": 0.05, "d_ci95": [0.04, 0.06]}
+    for row in results["methods"]:
+        row |= {"map50_95": None, "drop": None, "drop_ci95": None}
+        row |= {"expected_relative_drop": 0.007, "expected_relative_drop_band": [0.0, 0.017]}
+        del row["metrics"]
+    return result
+
+
 def search():
     """Return a search with six sets of float layers on the frontier, one without an interval."""
     sets = [
@@ -66,7 +98,7 @@ def joined():
     """Return one page's worth of every kind of result."""
     parts = {name: former(name) for name in COMMANDS}
     parts |= {"noise": noise(63), "one": noise(1), "many": noise(300, names=EVIL), "search": search(), "demo": demo()}
-    parts["fidelity"] = fidelity()
+    parts |= {"fidelity": fidelity(), "budget": budget(), "unlabelled": unlabelled()}
     reports = [{"directory": f"runs/{name}", **part} for name, part in parts.items()]
     return former("lint") | {"command": "report", "results": {"reports": reports}}
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from made_results import demo, former, search
+from made_results import demo, former, search, unlabelled
 
 from yoloqat.report.figures import (
     bounds,
     drop_sentence,
+    expected,
     few,
     layer_count,
     measure,
+    measured,
     method_name,
     percent,
     scores,
@@ -51,6 +53,13 @@ def test_only_two_ends_are_an_interval(found, expected):
 def test_what_is_missing_is_a_dash():
     assert (measure(None), percent(None), few(None)) == ("-", "-", "-")
     assert (measure(0.043123), percent(0.12345), few(list("abcdef"))) == ("0.04312", "12.3 %", "a, b, c, d and 2 more")
+
+
+def test_a_drop_to_expect_is_told_with_its_band():
+    assert expected({"expected_drop": 0.01, "expected_drop_band": [0.0, 0.02]}) == "0.0100 (0.0000 to 0.0200)"
+    assert expected({"expected_drop": None, "expected_drop_band": None}) is None
+    assert expected({}) is None
+    assert measured({"d": 0.04}) == "0.04"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,7 @@ def test_the_drop_belongs_to_the_last_model_of_a_way():
     assert found(former("sensitivity"))[1][1:] == ("QFloat", 0.4478026104201625, None)
     assert len(found(former("compare"))) == 8
     assert found(former("lint")) == []
+    assert {entry[2:] for entry in found(unlabelled())} == {(None, None)}
 
 
 @pytest.mark.parametrize(

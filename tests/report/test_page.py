@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from importlib import resources
 
 import pytest
-from made_results import COMMANDS, EVIL, demo, fidelity, former, joined, noise, search
+from made_results import COMMANDS, EVIL, budget, demo, fidelity, former, joined, noise, search, unlabelled
 
 from yoloqat.errors import OutputError
 from yoloqat.report.page import page, report_of, write_report
@@ -22,6 +22,8 @@ MADE = {
     "search": search(),
     "demo": demo(),
     "fidelity": fidelity(),
+    "budget": budget(),
+    "unlabelled": unlabelled(),
     "joined": joined(),
 }
 

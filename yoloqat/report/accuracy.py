@@ -12,7 +12,9 @@ from yoloqat.report.figures import (
     bounds,
     chosen_method,
     drop_note,
+    expected,
     measure,
+    measured,
     method_name,
     percent,
     scores,
@@ -43,6 +45,9 @@ def scores_section(command: str, results: Results, model: str) -> Section | None
             ("d", "noise d", "d_ci95" if bounds(results, "d_ci95") else ""),
             ("d_predicted", "noise d, predicted", ""),
             ("box_disagreement", "box disagreement", ""),
+            ("mask_disagreement", "mask disagreement", ""),
+            ("keypoint_disagreement", "keypoint disagreement", ""),
+            ("score_shift", "shift of scores", ""),
             ("fidelity_map", "mAP against the float model's boxes", ""),
         )
         if value(results, name) is not None
@@ -87,38 +92,49 @@ def methods_section(results: Results, *, title: str = "Calibration methods") -> 
     methods = results.get("methods")
     if not methods:
         return None
-    rows, drops, noises = [], [], []
-    best, tied = results.get("best"), results.get("tied") or ()
-    recommended = results.get("recommended")
-    with_noise = any(value(row, "d") is not None for row in methods)
-    for row in sorted(methods, key=_worth):
-        name = method_name(row)
-        marks = {"best mAP": name == best, "tied": name in tied and name != best, "recommended": name == recommended}
-        noise = [measure(value(row, "d")), _plain_interval(bounds(row, "d_ci95"))] if with_noise else []
-        interval, seconds = bounds(row, "drop_ci95"), number(value(row, "calibration_seconds"), 2)
-        mark = ", ".join(text for text, meant in marks.items() if meant)
-        rows.append(
-            (name, number(value(row, "map50_95")), signed(value(row, "drop")), between(interval), *noise, seconds, mark)
-        )
-        if (drop := value(row, "drop")) is not None:
-            drops.append(Span.of_difference(name, drop, interval))
-        if (d := value(row, "d")) is not None:
-            noises.append(Span(name, d, bounds(row, "d_ci95")))
-    charts = [bars("Drop of each method, with 95 % intervals", drops, axis="drop")] if drops else []
-    if noises:
-        charts.insert(0, bars("Noise d of each method, the smallest first", noises, axis="d", form=".4~g"))
-    extra = ("d", "95 % interval of d") if with_noise else ()
-    columns = ("method", "mAP50-95", "drop", "95 % interval", *extra, "seconds", "")
-    words = (len(columns) - 1,)
-    facts = [Fact("Float, mAP50-95", number(value(results["baseline"], "map50_95")))] if results.get("baseline") else []
+    ordered = sorted(methods, key=_worth)
+    names = [method_name(row) for row in ordered]
+    drops = [
+        Span.of_difference(name, drop, bounds(row, "drop_ci95"))
+        for name, row in zip(names, ordered, strict=True)
+        if (drop := value(row, "drop")) is not None
+    ]
+    noises = [
+        Span(name, d, bounds(row, "d_ci95"))
+        for name, row in zip(names, ordered, strict=True)
+        if (d := value(row, "d")) is not None
+    ]
+    charts = [bars("Noise d of each method, the smallest first", noises, axis="d", form=".4~g")] if noises else []
+    charts += [bars("Drop of each method, with 95 % intervals", drops, axis="drop")] if drops else []
+    floating = value(results.get("baseline") or {}, "map50_95")
     return Section(
         title,
-        "Tied methods are not significantly worse than the best." if best else "",
-        facts=tuple(facts),
+        "Tied methods are not significantly worse than the best." if results.get("best") else "",
+        facts=() if floating is None else (Fact("Float, mAP50-95", number(floating)),),
         charts=tuple(charts),
-        tables=(Table("methods", columns, tuple(rows), left=words),),
+        tables=(_method_table(ordered, results),),
         notes=_confirmed(results),
     )
+
+
+def _method_table(rows: Sequence[Results], results: Results) -> Table:
+    """Return all figures of all methods; columns that no method has are left out."""
+    names = [method_name(row) for row in rows]
+    tied = results.get("tied") or ()
+    meant = {"best": [results.get("best")], "tied": tied, "recommended": [results.get("recommended")]}
+    told = {
+        "method": names,
+        "d": [measure(value(row, "d")) for row in rows],
+        "95 % interval of d": [_plain_interval(bounds(row, "d_ci95")) for row in rows],
+        "mAP50-95": [number(value(row, "map50_95")) for row in rows],
+        "drop": [signed(value(row, "drop")) for row in rows],
+        "95 % interval": [between(bounds(row, "drop_ci95")) for row in rows],
+        "drop to expect": [expected(row) or "-" for row in rows],
+        "seconds": [number(value(row, "calibration_seconds"), 2) for row in rows],
+        "": [", ".join(mark for mark, marked in meant.items() if name in marked) for name in names],
+    }
+    kept = {title: cells for title, cells in told.items() if set(cells) != {"-"}}
+    return Table("methods", tuple(kept), tuple(zip(*kept.values(), strict=True)), left=(len(kept) - 1,))
 
 
 def _worth(row: Results) -> tuple[float, float]:
@@ -134,8 +150,10 @@ def _confirmed(results: Results) -> tuple[str, ...]:
     found = results.get("confirmed")
     if not isinstance(found, dict) or "method" not in found:
         return ()
-    drop = f"{signed(value(found, 'drop'))}, {drop_note(found)}"
-    return (f"Chosen on one half of the images: {found['method']}; its drop on the other half is {drop}.",)
+    drop = f"its drop is {signed(value(found, 'drop'))}, {drop_note(found)}" if value(found, "drop") is not None else ""
+    noise = f"its noise d {measured(found)}" if value(found, "d") is not None else ""
+    told = "; ".join(part for part in (drop, noise) if part)
+    return (f"Chosen on one half of the images: {found['method']}; on the other half {told}.",)
 
 
 def classes_section(results: Results) -> Section | None:

@@ -156,6 +156,23 @@ def shares(title: str, parts: Sequence[tuple[str, float]]) -> Chart:
     return Chart(title, spec, f"{title}: {len(shown)} bars, and a line of their sum that ends at {100 * total:.0f} %")
 
 
+@dataclass(frozen=True)
+class Point:
+    """A point of a plane.
+
+    Attributes:
+        name: Told on hover.
+        x: To the right.
+        y: Up.
+        bounds: Interval of y, or None.
+    """
+
+    name: str
+    x: float
+    y: float
+    bounds: tuple[float, float] | None = None
+
+
 def line(
     title: str,
     points: Sequence[tuple[float, float]],
@@ -163,6 +180,7 @@ def line(
     axes: tuple[str, str],
     form: str = ".4~f",
     levels: Sequence[tuple[str, float]] = (),
+    measured: Sequence[Point] = (),
     zero: bool = False,
 ) -> Chart:
     """Return a line through points, with levels to compare it with.
@@ -173,6 +191,7 @@ def line(
         axes: What x and y are.
         form: Of y, in d3's notation.
         levels: Name and height of horizontal lines.
+        measured: Points of their own, with intervals, to compare the line with.
         zero: Let y begin at zero.
     """
     data = [{"x": x, "y": y} for x, y in points]
@@ -202,24 +221,31 @@ def line(
                 "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}},
             },
         ]
+    if measured:
+        layers += _points(measured, axes, form, x=x, y=y)
     return Chart(title, _spec(data, height=220, layer=layers), f"{title}: {axes[1]} over {axes[0]}, {len(data)} points")
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point of a plane.
+def _points(
+    points: Sequence[Point], axes: tuple[str, str], form: str, *, x: dict[str, Any], y: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the layers of points with their intervals."""
+    data = {"values": [_point(point) for point in points]}
+    tips = [_tip("name", "what"), _tip("x", axes[0], ".4~r"), _tip("y", axes[1], form)]
+    found: list[dict[str, Any]] = []
+    if any(point.bounds for point in points):
+        tips += [_tip("low", "95 % from", form), _tip("high", "95 % to", form)]
+        encoding = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}}
+        found.append(
+            _WITH_INTERVAL | {"data": data, "mark": {"type": "rule", "style": "interval"}, "encoding": encoding}
+        )
+    mark = {"type": "point", "filled": True, "size": 60, "style": "total-point"}
+    return [*found, {"data": data, "mark": mark, "encoding": {"x": x, "y": y, "tooltip": tips}}]
 
-    Attributes:
-        name: Told on hover.
-        x: To the right.
-        y: Up.
-        bounds: Interval of y, or None.
-    """
 
-    name: str
-    x: float
-    y: float
-    bounds: tuple[float, float] | None = None
+def _point(point: Point) -> dict[str, Any]:
+    ends = {"low": point.bounds[0], "high": point.bounds[1]} if point.bounds else {}
+    return {"name": point.name, "x": point.x, "y": point.y} | ends
 
 
 def plane(title: str, points: Sequence[Point], *, axes: tuple[str, str], forms: tuple[str, str]) -> Chart:
@@ -231,11 +257,7 @@ def plane(title: str, points: Sequence[Point], *, axes: tuple[str, str], forms: 
         axes: What x and y are.
         forms: Of x and y, in d3's notation.
     """
-    data = [
-        {"name": point.name, "x": point.x, "y": point.y}
-        | ({"low": point.bounds[0], "high": point.bounds[1]} if point.bounds else {})
-        for point in points
-    ]
+    data = [_point(point) for point in points]
     x = _number("x", axes[0], forms[0], scale={"zero": False})
     y = _number("y", axes[1], forms[1], scale={"zero": False})
     tips = [_tip("name", "setting"), _tip("x", axes[0], forms[0]), _tip("y", axes[1], forms[1])]

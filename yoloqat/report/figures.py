@@ -39,6 +39,24 @@ def measure(found: float | None) -> str:
     return "-" if found is None else f"{found:.4g}"
 
 
+def measured(results: Results, name: str = "d") -> str:
+    """Return a positive number with its 95 % interval where it has one, e.g. ``0.04 [0.038, 0.042]``."""
+    interval = bounds(results, f"{name}_ci95")
+    ends = "" if interval is None else f" [{measure(interval[0])}, {measure(interval[1])}]"
+    return measure(value(results, name)) + ends
+
+
+def expected(results: Results) -> str | None:
+    """Return the drop of mAP that a noise d brings as a rule, with its band; None where the result does not tell it."""
+    drop, band = value(results, "expected_drop"), bounds(results, "expected_drop_band")
+    if drop is not None and band is not None:
+        return f"{number(drop)} ({number(band[0])} to {number(band[1])})"
+    drop, band = value(results, "expected_relative_drop"), bounds(results, "expected_relative_drop_band")
+    if drop is not None and band is not None:
+        return f"{percent(drop)} of the float mAP ({percent(band[0])} to {percent(band[1])})"
+    return None
+
+
 def percent(found: float | None, digits: int = 1) -> str:
     """Return a share in percent; a dash where there is none."""
     return "-" if found is None else f"{100 * found:.{digits}f} %"
@@ -160,7 +178,7 @@ def _role(command: str, model: str) -> tuple[str, str]:
 
 
 def _compared(results: Results) -> list[Score]:
-    found = [Score("float", "Float", value(results["baseline"], "map50_95"))]
+    found = [Score("float", "Float", value(results.get("baseline") or {}, "map50_95"))]  # none without labels
     for row in results["methods"]:
         interval = bounds(row, "drop_ci95")
         note = "" if interval else drop_note(row)

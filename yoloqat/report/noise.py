@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from yoloqat.report.charts import Span, bars, line, shares
-from yoloqat.report.figures import between, bounds, count, few, layer_count, measure, percent, value
+from yoloqat.report.charts import Point, Span, bars, line, shares
+from yoloqat.report.figures import between, bounds, count, expected, few, layer_count, measure, measured, percent, value
 from yoloqat.report.parts import Chart, Fact, Results, Section
 from yoloqat.results import Table, number, signed
 
@@ -21,27 +21,62 @@ def budget_section(results: Results) -> Section | None:
     charts += _curve_charts(curve)
     if not charts:
         return None
-    facts = []
+    table = Table("noise that is left", *_curve_rows(curve))
+    return Section(
+        "Noise budget",
+        "d is the noise of the quantized model against its float twin: how far its class probabilities move, before NMS.",
+        tuple(_budget_facts(results, parts)),
+        tuple(charts),
+        folded=(table,) if table.rows else (),
+        notes=_chosen(results),
+    )
+
+
+def _budget_facts(results: Results, parts: Sequence[tuple[str, float]]) -> Iterator[Fact]:
+    images = results.get("images")
+    where = f"on {count(images, 'image')}" if isinstance(images, int) else ""
     if value(results, "d") is not None:
         interval = bounds(results, "d_ci95")
-        note = f"95 % interval [{measure(interval[0])}, {measure(interval[1])}]" if interval else ""
-        facts.append(Fact("noise d", measure(value(results, "d")), note))
+        ends = f"95 % interval [{measure(interval[0])}, {measure(interval[1])}]" if interval else ""
+        yield Fact("noise d", measure(value(results, "d")), ", ".join(part for part in (ends, where) if part))
     if value(results, "d_predicted") is not None:
-        facts.append(Fact("sum of the items", measure(value(results, "d_predicted")), "predicted from each alone"))
-    half = _first_reaching(parts, 0.5)
-    if half:
-        facts.append(Fact("items that make half of the noise", f"{half} of {len(parts)}"))
-    text = "d is the noise of the quantized model against its float twin: how far its class probabilities move, before NMS."
-    rows = tuple(
-        (
-            str(layer_count(point.get("float_layers")) if layer_count(point.get("float_layers")) is not None else "-"),
-            measure(value(point, "d_predicted")),
-            percent(value(point, "int8_mac_share")),
+        yield Fact("d predicted", measure(value(results, "d_predicted")), "from each part alone")
+    for name in ("weights", "activations"):
+        alone = results.get(name)
+        if isinstance(alone, dict) and value(alone, "d") is not None:
+            yield Fact(f"d of {name} alone", measure(value(alone, "d")))
+    if (half := _first_reaching(parts, 0.5)) is not None:
+        yield Fact("items that make half of the noise", f"{half} of {len(parts)}")
+    if (drop := expected(results)) is not None:
+        yield Fact(
+            "drop of mAP to expect", drop.partition(" (")[0], f"by rule of thumb, {drop.partition(' (')[2][:-1]}"
         )
-        for point in curve
-    )
-    table = Table("noise that is left", ("float layers", "predicted d", "INT8 multiply-adds"), rows)
-    return Section("Noise budget", text, tuple(facts), tuple(charts), folded=(table,) if rows else ())
+
+
+def _chosen(results: Results) -> tuple[str, ...]:
+    """Return which layers the ignore list names, and why."""
+    layers = results.get("ignore")
+    if not isinstance(layers, list):
+        return ()
+    reason = str(results.get("ignore_reason") or "no reason told")
+    return (f"ignore.txt leaves {count(len(layers), 'layer')} float ({few(layers) or 'none'}): {reason}.",)
+
+
+def _curve_rows(curve: Sequence[Results]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the columns and the rows of a curve; what no point has is left out."""
+    told = {
+        "float layers": [
+            str(found) if (found := layer_count(p.get("float_layers"))) is not None else "-" for p in curve
+        ],
+        "the last of them": [str(p.get("name") or "-") for p in curve],
+        "predicted d": [measure(value(p, "d_predicted")) for p in curve],
+        "estimated d": [measure(value(p, "d_estimated")) for p in curve],
+        "measured d": [measured(p) for p in curve],
+        "INT8 multiply-adds": [percent(value(p, "int8_mac_share")) for p in curve],
+        "drop to expect": [expected(p) or "-" for p in curve],
+    }
+    kept = {title: cells for title, cells in told.items() if set(cells) != {"-"}}
+    return tuple(kept), tuple(zip(*kept.values(), strict=True))
 
 
 def _first_reaching(parts: Sequence[tuple[str, float]], share: float) -> int | None:
@@ -55,21 +90,30 @@ def _first_reaching(parts: Sequence[tuple[str, float]], share: float) -> int | N
 
 def _curve_charts(curve: Sequence[Results]) -> list[Chart]:
     """Return the noise and the INT8 coverage over the number of layers that are left float."""
+    noise = "d_estimated" if any(value(point, "d_estimated") is not None for point in curve) else "d_predicted"
     charts = []
     for name, title, form in (
-        ("d_predicted", "predicted noise d", ".4~g"),
+        (noise, f"{noise.removeprefix('d_')} noise d", ".4~g"),
         ("int8_mac_share", "share of multiply-adds in INT8", ".0%"),
     ):
-        points = [
-            (float(layers), y)
-            for point in curve
-            if (layers := layer_count(point.get("float_layers"))) is not None and (y := value(point, name)) is not None
-        ]
+        points = [(layers, y) for point in curve for layers, y in _at(point, name)]
+        points.sort()
+        own = (
+            [Point("measured", x, y, bounds(p, "d_ci95")) for p in curve for x, y in _at(p, "d")]
+            if name == noise
+            else []
+        )
         if points:
-            points.sort()
             head = f"{title[0].upper()}{title[1:]} as the noisiest layers are left float"
-            charts.append(line(head, points, axes=("float layers", title), form=form, zero=True))
+            head += ", and as measured" if own else ""
+            charts.append(line(head, points, axes=("float layers", title), form=form, measured=own, zero=True))
     return charts
+
+
+def _at(point: Results, name: str) -> list[tuple[float, float]]:
+    """Return a figure of a point of the curve over its number of float layers; nothing where one of them is missing."""
+    layers, y = layer_count(point.get("float_layers")), value(point, name)
+    return [] if layers is None or y is None else [(float(layers), y)]
 
 
 def items_section(results: Results) -> Section | None:

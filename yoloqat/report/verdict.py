@@ -10,8 +10,10 @@ from yoloqat.report.figures import (
     chosen_method,
     count,
     drop_sentence,
+    expected,
     layer_count,
     measure,
+    measured,
     percent,
     short_names,
     value,
@@ -40,8 +42,12 @@ def _compare(results: Results, model: str) -> str:
     if best is None:
         return f"{results.get('best')} is best."
     others = f"; {count(tied, 'other method')} cannot be told apart from it" if tied else "; no other is as good"
+    if value(best, "drop") is None:  # without labels
+        drop = expected(best)
+        rule = f"; as a rule a drop of {drop}" if drop else ""
+        return f"{results['best']} makes the least noise, d = {measured(best)}{others}{rule}."
     named = results.get("recommended")
-    advice = f" Recommended by fidelity: {named}." if named else ""
+    advice = f" Recommended, for the least noise among them: {named}." if named else ""
     return f"{results['best']} has the highest mAP: {drop_sentence(best)}{others}.{advice}"
 
 
