@@ -30,7 +30,7 @@ def test_every_result_has_its_page_beside_it(cli: Cli, tiny_onnx: Path) -> None:
     ran = cli("lint", tiny_onnx)
     assert ran.code == 0
     assert ran.files == ["report.html", "result.json"]
-    assert f"wrote {ran.directory / 'result.json'}, {ran.directory / 'report.html'}" in ran.out
+    assert f"wrote {ran.directory / 'report.html'}, {ran.directory / 'result.json'}" in ran.out
     first = (ran.directory / "report.html").read_text(encoding="utf-8")
     assert "The lint of model.onnx finds 0 errors, 1 warning and 0 notes." in first
     (ran.directory / "report.html").write_text("of before")

@@ -101,9 +101,9 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
                 "results": results,
             }
             write_json(out / RESULT, result)
-            written = [RESULT, *_drawn(result, out)]
+            outcome = replace(outcome, files=[*outcome.files, *_drawn(result, out)])
         work.written()
-    _show(outcome, result, args, out, written)
+    _show(outcome, result, args, out)
     if outcome.failed is not None:
         sys.stderr.write(f"yoloqat {command.name}: {outcome.failed}\n")
         return 1
@@ -130,9 +130,7 @@ def _drawn(result: dict[str, Any], out: Path) -> list[str]:
     return [REPORT]
 
 
-def _show(
-    outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path, written: Sequence[str]
-) -> None:
+def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path) -> None:
     screen = Screen()
     if args.json == "-":
         screen.print_json(data=result, ensure_ascii=True)
@@ -143,7 +141,7 @@ def _show(
         screen.print(shown(table, screen.width))
     for line in outcome.notes:
         screen.print(visible(line), highlight=False, soft_wrap=True, markup=False)
-    files = ", ".join(str(out / name) for name in (*outcome.files, *written))
-    screen.print(f"wrote {files}", highlight=False, soft_wrap=True, markup=False)
+    written = ", ".join(str(out / name) for name in (*outcome.files, RESULT))
+    screen.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
     for line in outcome.next:
         screen.print(f"next: {line}", highlight=False, soft_wrap=True, markup=False)
