@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ def test_a_page_that_cannot_be_drawn_loses_no_result_and_leaves_none_of_before(
     assert ran.result["results"] == before.result["results"]
     assert re.search(r"warning: .*result.json is written, but report.html .* RuntimeError: no template", ran.err)
     assert "report.html" not in ran.out
+
+
+def test_a_template_engine_that_is_not_there_takes_the_page_alone(
+    cli: Cli, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yoloqat.report.page", None)
+    ran = cli("lint", tiny_onnx)
+    assert (ran.code, ran.files) == (0, ["result.json"])
+    assert "report.html beside it is not: ModuleNotFoundError" in ran.err
 
 
 def test_a_full_disk_takes_the_page_alone(cli: Cli, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,9 +118,9 @@ def _about(work: _Work) -> str:
 
 def _drawn(result: dict[str, Any], out: Path) -> list[str]:
     """Write the page of a result and return its name; where that fails the result stands, and none of another stays."""
-    from yoloqat.report.page import write_report
-
     try:
+        from yoloqat.report.page import write_report
+
         write_report(result, out / REPORT)
     except Exception as error:
         with suppress(OSError):
