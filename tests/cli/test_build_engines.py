@@ -31,7 +31,7 @@ def test_the_equivalent_graph_is_built_scored_and_timed(cli: Cli, tiny_onnx: Pat
     assert found["qfloat_d"] > 0
     assert 0.01 < found["d"] < 1
     equivalent = ran.directory / "model_ort.onnx"
-    assert ran.files == ["model_ort.onnx", "result.json"]
+    assert ran.files == ["model_ort.onnx", "report.html", "result.json"]
     bench = cli("bench", tiny_onnx, equivalent, "--rounds", 1, out=ran.directory / "bench").result["results"]["items"]
     assert [item["precision"] for item in bench] == ["QDQ", "integer twin"]
 

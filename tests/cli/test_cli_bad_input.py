@@ -384,7 +384,7 @@ class TestOutput:
         assert cli("bench", tiny_model, "--rounds", 0).code == 2
         monkeypatch.setattr(os, "replace", lambda source, target: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
         ran = cli("bench", tiny_model, "--rounds", 1)
-        assert (ran.code, ran.result, ran.files) == (2, before, ["result.json"])
+        assert (ran.code, ran.result, ran.files) == (2, before, ["report.html", "result.json"])
 
 
 def test_debug_shows_where_an_error_came_from(cli: Cli, tmp_path: Path) -> None:

@@ -131,9 +131,9 @@ def test_overwrite_removes_what_the_former_command_wrote_and_nothing_else(
     kept = [name for name in state(own) if name.startswith("histograms-")]
     ran = cli("export", tiny_model, "--overwrite", out=own)
     assert ran.code == 0, ran.err
-    assert sorted(state(own)) == sorted([*kept, "model.onnx", "notes.txt", "result.json"])
+    assert sorted(state(own)) == sorted([*kept, "model.onnx", "notes.txt", "report.html", "result.json"])
     assert cli(*line, "--method", "mse", "--overwrite", out=own).code == 0
-    assert sorted(state(own)) == sorted([*kept, "model.safetensors", "notes.txt", "result.json"])
+    assert sorted(state(own)) == sorted([*kept, "model.safetensors", "notes.txt", "report.html", "result.json"])
 
 
 def test_overwrite_removes_nothing_that_the_line_reads(cli: Cli, own: Path) -> None:

@@ -86,7 +86,7 @@ def test_an_interrupted_comparison_is_resumed_by_the_line_it_prints(
 
     monkeypatch.setattr(Run, "forget_parts", forget_parts)
     again = cli(*line)
-    assert (again.code, seen, again.files) == (0, [True], ["result.json"])
+    assert (again.code, seen, again.files) == (0, [True], ["report.html", "result.json"])
     assert seconds_off(again.result["results"]) == seconds_off(whole)
 
 
@@ -131,7 +131,7 @@ def test_parts_stay_when_the_result_cannot_be_written(
     assert ran.code == 2
     assert [name for name in ran.files if name.endswith(".npz")]
     assert not [name for name in ran.files if name.endswith(".json")]
-    assert cli(*line).files == ["result.json"]
+    assert cli(*line).files == ["report.html", "result.json"]
 
 
 def test_a_planted_defect_fails_the_check_and_is_named(

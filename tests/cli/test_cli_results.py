@@ -41,7 +41,7 @@ def test_eval_of_every_kind(cli: Cli, tiny_data: TinyData, request: pytest.Fixtu
     assert found["images"] == VALIDATION_IMAGES
     assert set(found["per_class"]) == set(NAMES.values())
     assert 0.1 < found["map50_95"] <= found["map50"] <= 1
-    assert ran.files == ["result.json"]
+    assert ran.files == ["report.html", "result.json"]
     assert f"{found['map50_95']:.4f}" in ran.out
 
 
@@ -65,7 +65,7 @@ def test_compare(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     assert found["best"] in methods.split(",")
     assert set(found["tied"]) <= set(methods.split(",")) - {found["best"]}
     assert ran.result["provenance"]["seed"] == 5
-    assert ran.files == [Path(found["histograms"]).name, "result.json"]
+    assert ran.files == [Path(found["histograms"]).name, "report.html", "result.json"]
 
 
 def test_compare_with_a_coco_pair_and_per_layer_says_what_to_type_next(
@@ -89,7 +89,7 @@ def test_compare_with_a_coco_pair_and_per_layer_says_what_to_type_next(
     results = checked(again, "calibrate", {"per_layer"})
     assert Path(results["histograms"]).parent.resolve() == ran.directory.resolve(), "found without being asked"
     assert again.result["config"]["quantization"]["activations"]["symmetric"] is False
-    assert again.files == ["model.safetensors", "result.json"]
+    assert again.files == ["model.safetensors", "report.html", "result.json"]
 
 
 def test_calibrate_with_a_curve(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
@@ -112,7 +112,7 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     assert found["map_float"] > 0.3
     low, high = found["d_ci95"]
     assert 0.01 < low <= found["d"] <= high < 1
-    assert ran.files == [Path(found["histograms"]).name, "model.safetensors", "result.json"]
+    assert ran.files == [Path(found["histograms"]).name, "model.safetensors", "report.html", "result.json"]
     scored = cli("eval", ran.directory / "model.safetensors", "--data", tiny_data.yaml, out=ran.directory / "e").result
     assert scored["results"]["map50_95"] == found["map_qfloat"]
 
@@ -146,7 +146,7 @@ def test_export_and_its_parity(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyD
     assert (found["quantized_convolutions"], found["convolutions"]) == (22, 27)
     assert found["node_max_steps"] <= 1
     assert found["node_flip_share"] <= 0.001
-    assert ran.files == ["model.onnx", "result.json"]
+    assert ran.files == ["model.onnx", "report.html", "result.json"]
 
 
 def test_export_without_data_compares_nothing(cli: Cli, tiny_model: Path) -> None:
@@ -165,7 +165,7 @@ def test_build_and_its_precisions(cli: Cli, tiny_onnx: Path, tiny_data: TinyData
     assert (found["quantized_convolutions"], found["convolutions"]) == (22, 27)
     assert found["int8_mac_share"] >= 0.9
     assert found["drop"] == pytest.approx(found["map_float"] - found["map_engine"], abs=1e-9)
-    assert set(ran.files) == {"result.json"} | {
+    assert set(ran.files) == {"report.html", "result.json"} | {
         f"model_openvino{name}" for name in ("", "/metadata.json", "/metadata.yaml", "/model.bin", "/model.xml")
     }
 

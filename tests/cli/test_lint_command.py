@@ -35,7 +35,7 @@ def test_a_sound_file_ends_with_0_and_an_empty_list(cli: Any, tmp_path: Path) ->
     assert result["config"] == {"target": "tensorrt-10", "strict": False}
     assert len(result["provenance"]["inputs"]["model"]["sha256"]) == 64
     assert "0 errors, 0 warnings, 0 notes" in " ".join(ran.out.split())
-    assert ran.files == ["result.json"]
+    assert ran.files == ["report.html", "result.json"]
 
 
 def test_errors_end_with_1_and_are_listed_with_nodes_and_hint(cli: Any, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ COMMANDS = {
         ("lint", "lint", "Find what is wrong with a QDQ ONNX file, without a GPU."),
         ("build", "build", "Build an INT8 engine from a QDQ ONNX file."),
         ("bench", "bench", "Time several models in one run, interleaved."),
+        ("report", "report", "Join the results of several directories into one page."),
         ("data", "data", "Fetch a data set from its own server: the official COCO files."),
     )
 }

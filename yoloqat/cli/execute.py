@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 from yoloqat import interrupt
 from yoloqat.cli.command import Command, LightCommand, Outcome
 from yoloqat.cli.commands import COMMANDS
-from yoloqat.cli.folder import RESULT, SCHEMA, Settings, check_writable, claimed
+from yoloqat.cli.folder import REPORT, RESULT, SCHEMA, Settings, check_writable, claimed
 from yoloqat.cli.terminal import Screen, progress_bars, shown, shown_line, shown_warnings
 from yoloqat.config.checks import check_int
+from yoloqat.errors import warn
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import environment, finite, write_json
 from yoloqat.results import counted
@@ -101,6 +102,7 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
                 "results": results,
             }
             write_json(out / RESULT, result)
+            outcome = replace(outcome, files=[*outcome.files, *_drawn(result, out)])
         work.written()
     _show(outcome, result, args, out)
     if outcome.failed is not None:
@@ -113,6 +115,20 @@ def _about(work: _Work) -> str:
     known = environment(device=work.device, threads=work.threads)
     versions = ", ".join(f"{name} {version}" for name, version in known["packages"].items())
     return f"yoloqat {known['yoloqat']} on {work.device}, {counted(work.threads, 'thread')} of {known['processor']}; {versions}"
+
+
+def _drawn(result: dict[str, Any], out: Path) -> list[str]:
+    """Write the page of a result and return its name; where that fails the result stands, and none of another stays."""
+    try:
+        from yoloqat.report.page import write_report
+
+        write_report(result, out / REPORT)
+    except Exception as error:
+        with suppress(OSError):
+            (out / REPORT).unlink()
+        warn(f"{out / RESULT} is written, but {REPORT} beside it is not: {type(error).__name__}: {error}")
+        return []
+    return [REPORT]
 
 
 def _show(outcome: Outcome, result: dict[str, Any], args: argparse.Namespace, out: Path) -> None:

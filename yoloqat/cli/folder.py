@@ -16,7 +16,7 @@ from yoloqat.cli.commands import Entry
 from yoloqat.errors import ConfigError, OutputError, YoloqatError
 from yoloqat.provenance import digest, file_sha256, scratch_directory
 
-RESULT = "result.json"
+RESULT, REPORT = "result.json", "report.html"
 SCHEMA = {"name": "yoloqat/result", "version": 1}
 _APART = ("help", "out", "json", "debug", "overwrite", "resume", "config", "quiet", "verbose")
 """Options that change no result."""
@@ -151,8 +151,8 @@ def _shown(theirs: Any, ours: Any) -> tuple[str, str]:
     return shown[0], shown[1]
 
 
-def _other(out: Path, found: str, expected: str) -> ConfigError:
-    return ConfigError(f"'{out}' {found}", expected=expected, hint=_HINT)
+def _other(out: Path, found: str, expected: str, hint: str = _HINT) -> ConfigError:
+    return ConfigError(f"'{out}' {found}", expected=expected, hint=hint)
 
 
 def _former(out: Path) -> dict[str, Any] | None:
@@ -161,23 +161,36 @@ def _former(out: Path) -> dict[str, Any] | None:
     Raises:
         ConfigError: It holds a file of that name that is something else, or of a version that tells no settings.
     """
-    path = out / RESULT
-    if not path.exists():
+    if not (out / RESULT).exists():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise _other(out, f"holds a {RESULT} that cannot be read ({reason})", "a result of yoloqat") from error
-    schema = found.get("schema") if isinstance(found, dict) else None
-    if schema != SCHEMA or not isinstance(found.get("command"), str):
-        told = f"with the schema {json.dumps(schema)[:80]}"
-        raise _other(out, f"holds a {RESULT} {told}", f"one with {json.dumps(SCHEMA)}")
+    found = read_result(out, _HINT)
     provenance = found.get("provenance")
     if not isinstance(provenance, dict) or not isinstance(provenance.get("arguments"), dict):
         version = provenance.get("yoloqat") if isinstance(provenance, dict) else None
         told = f"holds results of yoloqat {version} that do not tell their settings"
         raise _other(out, told, "those of the same settings")
+    return found
+
+
+def read_result(folder: Path, hint: str) -> dict[str, Any]:
+    """Return the result that a directory holds.
+
+    Args:
+        folder: The directory.
+        hint: What to do where it holds none that can be read.
+
+    Raises:
+        ConfigError: There is none, it cannot be read, or it is something else or of another version.
+    """
+    try:
+        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise _other(folder, f"holds a {RESULT} that cannot be read ({reason})", "a result of yoloqat", hint) from error
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != SCHEMA or not isinstance(found.get("command"), str):
+        told = f"with the schema {json.dumps(schema)[:80]}"
+        raise _other(folder, f"holds a {RESULT} {told}", f"one with {json.dumps(SCHEMA)}", hint)
     return dict(found)
 
 
@@ -250,7 +263,7 @@ def _doomed(
     except ConfigError:
         former = ""
     writer = commands[former].load() if former in commands else command
-    paths = [path for name in (*writer.files, RESULT) if os.path.lexists(path := out / name)]
+    paths = [path for name in (*writer.files, RESULT, REPORT) if os.path.lexists(path := out / name)]
     for named in _named(args):
         doomed = next((path for path in paths if named.absolute().is_relative_to(path.absolute())), None)
         if doomed is not None:

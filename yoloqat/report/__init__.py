@@ -1,1 +1,1 @@
-"""Pictures of results. Knows plain numbers and no model."""
+"""Results as something to look at: one HTML page of a ``result.json``, of several, and charts as PNG. No torch."""
