@@ -120,9 +120,9 @@ def budget(args: argparse.Namespace, run: Run) -> None:
 
 
 def mean_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each item's share of the squared noise, averaged over images."""
-    squares = values**2
-    return (squares / squares.sum(axis=0)).mean(axis=1)
+    """Return each item's share of the sum of the squares of all items' noises."""
+    squares = values.mean(axis=1) ** 2
+    return squares / squares.sum()
 
 
 def proxies(scan: NoiseScan, config: EvalConfig) -> dict[str, NDArray[np.float64]]:

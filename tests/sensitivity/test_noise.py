@@ -111,10 +111,20 @@ def test_independent_noises_add_up_by_their_squares():
     assert found.left(["a", "b"]) == 0.0
 
 
-def test_an_image_without_noise_counts_for_nothing():
-    found = budget({"a": [3.0, 0.0], "b": [4.0, 0.0]}, [5.0, 0.0])
+def test_an_image_on_which_the_float_model_sees_nothing_does_not_count():
+    found = budget({"a": [3.0, np.nan], "b": [4.0, np.nan]}, [5.0, np.nan])
+    assert {name: share.value for name, share in found.shares().items()} == pytest.approx({"a": 0.36, "b": 0.64})
     assert found.shares()["a"].images == 1
-    assert found.left(["a"]) == 2.0
+    assert found.left(["b"]) == pytest.approx(3.0)
+    nothing = budget({"a": [np.nan], "b": [np.nan]}, [np.nan])
+    assert np.isnan(nothing.shares()["a"].value)
+
+
+def test_a_model_without_noise_has_no_shares():
+    found = budget({"a": [0.0, 0.0], "b": [0.0, 0.0]}, [0.0, 0.0])
+    assert found.shares()["a"].value == 0.0
+    assert found.left(["a"]) == 0.0
+    assert order_is_settled(np.zeros((3, 4)), 2)
 
 
 def test_the_order_is_settled_where_images_agree():

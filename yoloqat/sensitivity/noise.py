@@ -7,6 +7,7 @@ independent noises one is a small part of the whole, and that rounding falls oth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from yoloqat.detectors import Detector
 from yoloqat.detectors.predictor import forward_parts
 from yoloqat.errors import DataError
 from yoloqat.evaluation.fidelity import Mean, mean, noise_only
-from yoloqat.evaluation.interval import Resampling
+from yoloqat.evaluation.interval import LEVEL, Resampling
 from yoloqat.evaluation.scoring import check_fit, check_raw
 from yoloqat.quant.graph import Traced, trace
 from yoloqat.sensitivity.edges import OFF, Edge, Switch, active_edges
@@ -81,11 +82,11 @@ class NoiseBudget:
         return root_sum_squares(self._of(self.quantizers, PREFIX))
 
     def shares(self) -> dict[str, Mean]:
-        """Return each item's share of the squared noise of all items: by image, then averaged. They add up to 1."""
+        """Return each item's share of the sum of the squares of all items' noises. They add up to 1."""
         return _shares(self.items, self._of(self.items))
 
     def quantizer_shares(self) -> dict[str, Mean]:
-        """Return each quantizer's share of the squared noise of all quantizers."""
+        """Return each quantizer's share of the sum of the squares of all quantizers' noises."""
         return _shares(self.quantizers, self._of(self.quantizers, PREFIX))
 
     def quantizer_values(self, item: Item) -> Values:
@@ -94,11 +95,10 @@ class NoiseBudget:
 
     def left(self, names: Sequence[str]) -> float:
         """Return the noise that is predicted where some items are float: measured whole times what the others' squares leave."""
-        own = self._of(self.items)
-        rest = root_sum_squares(own[[index for index, item in enumerate(self.items) if item.name not in set(names)]])
-        whole = root_sum_squares(own)
-        share = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0)
-        return float(np.nanmean(self.values[WHOLE] * share))
+        squares = np.square(_means(self._of(self.items)))
+        rest = sum(square for item, square in zip(self.items, squares, strict=True) if item.name not in set(names))
+        total = float(squares.sum())
+        return self.d(WHOLE).value * float(np.sqrt(rest / total)) if total > 0 else 0.0
 
     def _of(self, items: Sequence[Item], prefix: str = "") -> Values:
         return np.stack([self.values[prefix + item.name] for item in items])
@@ -110,16 +110,39 @@ def root_sum_squares(values: Values) -> Values:
     return found
 
 
-def _image_shares(values: Values) -> Values:
-    """Return each row's share of the sum of squares of its column, shape (items, images); NaN where there is no noise at all."""
-    squares = np.square(values)
+def _means(values: Values) -> Values:
+    """Return the mean of each row over the images on which the float model sees anything, shape (items,)."""
+    found: Values = _seen(values).mean(axis=1)
+    return found
+
+
+def _seen(values: Values) -> Values:
+    return values[:, np.isfinite(values).all(axis=0)]
+
+
+def _squared_shares(means: Values) -> Values:
+    """Return the share of each row in the sum of squares of its column; zero where there is no noise at all."""
+    squares = np.square(means)
     total = squares.sum(axis=0)
-    found: Values = np.divide(squares, total, out=np.full_like(squares, np.nan), where=total > 0)
+    found: Values = np.divide(squares, total, out=np.zeros_like(squares), where=total > 0)
     return found
 
 
 def _shares(items: Sequence[Item], values: Values) -> dict[str, Mean]:
-    return {item.name: mean(row) for item, row in zip(items, _image_shares(values), strict=True)}
+    """Return each item's share with its interval: the same resamples of the images for all items."""
+    seen = _seen(values)
+    images = seen.shape[1]
+    if not images:
+        return {item.name: Mean(math.nan, math.nan, math.nan, 0) for item in items}
+    shares = _squared_shares(seen.mean(axis=1))
+    low = high = np.full(len(items), np.nan)
+    if images > 1:
+        resampled = _squared_shares(seen @ Resampling(images).weights() / images)
+        low, high = np.percentile(resampled, [50.0 - LEVEL / 2, 50.0 + LEVEL / 2], axis=1)
+    return {
+        item.name: Mean(float(share), min(float(share), float(first)), max(float(share), float(last)), images)
+        for item, share, first, last in zip(items, shares, low, high, strict=True)
+    }
 
 
 def order_is_settled(values: Values, first: int, *, seed: int = 0) -> bool:
@@ -134,15 +157,15 @@ def order_is_settled(values: Values, first: int, *, seed: int = 0) -> bool:
         first: How many.
         seed: Seeds the resamples.
     """
-    shares = _image_shares(values)
-    shares = shares[:, np.isfinite(shares).all(axis=0)]
-    items, images = shares.shape
+    seen = _seen(values)
+    items, images = seen.shape
     if images < 2 or first >= items:
         return bool(images >= 2)
-    resampled = shares @ Resampling(images, resamples=200, seed=seed).weights()
-    ours = resampled[np.argsort(-shares.sum(axis=1), kind="stable")[:first]].sum(axis=0)
+    resampled = _squared_shares(seen @ Resampling(images, resamples=200, seed=seed).weights())
+    ours = resampled[np.argsort(-seen.sum(axis=1), kind="stable")[:first]].sum(axis=0)
     best = np.sort(resampled, axis=0)[-first:].sum(axis=0)
-    return bool(np.percentile(1.0 - ours / best, 95.0) <= SETTLED)
+    missed = np.divide(best - ours, best, out=np.zeros_like(best), where=best > 0)
+    return bool(np.percentile(missed, 95.0) <= SETTLED)
 
 
 class NoiseScan:
