@@ -158,14 +158,29 @@ def run(args: argparse.Namespace) -> None:
                     print(f"{name}: drop {content['drop']:+.4f}, d {mean_of(content['measures']['d']):.3f}", flush=True)
 
 
+KNOTS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5)
+"""Values of d at which the rule is written down, as :mod:`yoloqat.evaluation.expected_drop` holds it."""
+
+
 def monotone(d: Values, drop: Values, at: Values) -> Values:
-    """Return the rising fit of the drops at some values of d."""
-    fitted: Values = IsotonicRegression(out_of_bounds="clip").fit(d, drop).predict(at)
-    return fitted
+    """Return the rising fit of the drops at some values of d: nothing at no noise, straight between the steps' middles."""
+    fit = IsotonicRegression(y_min=0.0, out_of_bounds="clip").fit(np.append(d, 0.0), np.append(drop, 0.0))
+    heights = fit.predict(np.sort(d))
+    middles = [(0.0, 0.0)]
+    for height in np.unique(heights):
+        middles.append((float(np.sort(d)[heights == height].mean()), float(height)))
+    return np.interp(at, *np.asarray(middles).T)
+
+
+def spread(d: Values, drop: Values, at: Values) -> Values:
+    """Return half the width of a band that holds 95 % of the drops, rising with d."""
+    residual = np.abs(drop - monotone(d, drop, d))
+    sizes = IsotonicRegression(out_of_bounds="clip").fit(d, residual).predict(at)
+    return 1.96 * np.sqrt(np.pi / 2) * sizes  # of normal residuals the mean size is sqrt(2 / pi) standard deviations
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Print how each measure orders the drops, and draw the fit."""
+    """Print how each measure orders the drops and the rule that comes of it, and draw both."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(args.points.glob("*.json"))]
     drops = np.asarray([point["drop"] for point in found])
     relative = np.asarray([point["drop"] / point["map_float"] for point in found])
@@ -180,19 +195,17 @@ def fit(args: argparse.Namespace) -> None:
             cells.append(rank_correlation(values[own].tolist(), drops[own].tolist()) if own.any() else None)
         cells.append(rank_correlation(values.tolist(), relative.tolist()))
         print(f"{name:18}" + "".join(f"{'-':>14}" if cell is None else f"{cell:14.3f}" for cell in cells))
-    d = means["d"]
-    knots = np.geomspace(d.min(), d.max(), 25)
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(1000):
-        chosen = rng.integers(len(d), size=len(d))
-        draws.append(monotone(d[chosen], relative[chosen], knots))
-    residual = relative - monotone(d, relative, d)
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    print(json.dumps({"d": knots.tolist(), "drop": monotone(d, relative, knots).tolist()}))
-    print(f"residual standard deviation {residual.std():.4f} of the float mAP")
+    print("points: " + ", ".join(f"{model} {models.count(model)}" for model in MODELS))
+    d, knots = means["d"], np.asarray(KNOTS)
+    middle, half = monotone(d, relative, knots), spread(d, relative, knots)
+    for name, values in (("KNOTS", knots), ("MIDDLE", middle), ("SPREAD", half)):
+        print(f"{name} = ({', '.join(f'{value:.4g}' for value in values)})")
+    inside = np.abs(relative - np.interp(d, knots, middle)) <= np.interp(d, knots, half)
+    print(f"{100 * inside.mean():.0f} % of the points lie in the band")
     if args.plot is not None:
-        draw(args.plot, found, d, relative, knots, (monotone(d, relative, knots), low, high))
+        fine = np.linspace(0.0, KNOTS[-1], 200)
+        lines = tuple(np.interp(fine, knots, values) for values in (middle, middle - half, middle + half))
+        draw(args.plot, found, d, relative, fine, lines)
 
 
 def draw(
@@ -212,11 +225,17 @@ def draw(
             axes.plot(d[own], 100 * relative[own], marker, color=colour, alpha=0.6, markersize=5, label=label)
     middle, low, high = lines
     axes.plot(knots, 100 * middle, color="black", label="monotone fit")
-    axes.fill_between(knots, 100 * low, 100 * high, color="black", alpha=0.15, label="its 95 % band")
+    axes.fill_between(knots, 100 * low, 100 * high, color="black", alpha=0.15, label="band of 95 % of the points")
+    axes.set_xlim(0.08, KNOTS[-1])
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=2)
     axes.set_xlabel("noise d against the float model (lower is better)")
-    axes.set_ylabel("drop of mAP50-95 in % of the float model's")
+    axes.set_ylabel("drop of mAP50-95, share of the float model's")
+    axes.set_xticks([0.1, 0.2, 0.3, 0.5, 1.0, 1.5], ["0.1", "0.2", "0.3", "0.5", "1", "1.5"], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_yticks([-1, 0, 1, 2, 5, 10, 20, 50], ["-1 %", "0", "1 %", "2 %", "5 %", "10 %", "20 %", "50 %"])
+    axes.set_ylim(-1.5, 80)
+    axes.grid(linewidth=0.4, alpha=0.5)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.legend(fontsize=7, ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
