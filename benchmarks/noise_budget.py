@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
-from yoloqat.datasets import calibration_images, load_dataset
+from yoloqat.datasets import ImageRecord, calibration_images, load_dataset, plan_batches, read_batches
 from yoloqat.detectors import load_detector, save_checkpoint, torch_threads
 from yoloqat.evaluation import Resampling, bootstrap
 from yoloqat.evaluation.fidelity import mean
@@ -93,8 +93,9 @@ def budget(args: argparse.Namespace, run: Run) -> None:
     for model in args.models:
         ptq = prepared(args, model, run)
         ptq.apply(MethodSpec("mse"))
-        device, images = torch.device("cpu"), dataset.images
-        scan = NoiseScan(ptq.detector, images[:IMAGES], config=config, scan=ScanConfig(), device=device, memory=MEMORY)
+        images, checkpoint = dataset.images, run.out / f"{Path(model).stem}.safetensors"
+        save_checkpoint(ptq.detector, checkpoint)
+        scan = noise_scan(checkpoint, images[:IMAGES], config)
         start = time.process_time()
         found = scan.budget([scan.run(batch) for batch in range(len(scan.batches))])
         seconds = time.process_time() - start
@@ -113,10 +114,17 @@ def budget(args: argparse.Namespace, run: Run) -> None:
                 f"  {title}: Spearman of {FEW} with {IMAGES} images {correlation:.3f}; {len(ten)} of the first ten the same"
             )
         rankings = {"noise": mean_shares(np.stack([found.values[item.name] for item in scan.items]))}
-        rankings |= proxies(scan, config)
+        # a module that has run in inference mode keeps tensors that no gradient goes through
+        rankings |= proxies(noise_scan(checkpoint, images[:IMAGES], config), config)
         if args.scan:
-            rankings["mAP scan"] = scanned(ptq, args, config, scan.items)
-        worth(scan, rankings, ptq, images[IMAGES : 2 * IMAGES], config)
+            rankings["mAP scan"] = scanned(checkpoint, args, config, scan.items)
+        worth(scan, rankings, noise_scan(checkpoint, images[IMAGES : 2 * IMAGES], config))
+
+
+def noise_scan(checkpoint: Path, images: Sequence[ImageRecord], config: EvalConfig) -> NoiseScan:
+    """Return what measures the noise of a checkpoint's layers on some images."""
+    device = torch.device("cpu")
+    return NoiseScan(load_detector(checkpoint), images, config=config, scan=ScanConfig(), device=device, memory=MEMORY)
 
 
 def mean_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -127,8 +135,6 @@ def mean_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def proxies(scan: NoiseScan, config: EvalConfig) -> dict[str, NDArray[np.float64]]:
     """Return the rankings by SQNR and by Fisher information on the first batch."""
-    from yoloqat.datasets import plan_batches, read_batches
-
     loaded = next(iter(read_batches(plan_batches(scan.images[: config.batch], config.imgsz, config.batch))))
     images = torch.from_numpy(loaded.images).to(memory_format=torch.channels_last)
     executor = Executor(scan._module, scan.traced(images))
@@ -140,31 +146,19 @@ def proxies(scan: NoiseScan, config: EvalConfig) -> dict[str, NDArray[np.float64
     }
 
 
-def scanned(ptq: Ptq, args: argparse.Namespace, config: EvalConfig, items: Sequence[Item]) -> NDArray[np.float64]:
+def scanned(
+    checkpoint: Path, args: argparse.Namespace, config: EvalConfig, items: Sequence[Item]
+) -> NDArray[np.float64]:
     """Return the ranking by the mAP that each layer alone wins back, on all images."""
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "model.safetensors"
-        save_checkpoint(ptq.detector, checkpoint)
-        run = Run(Path(folder) / "scan", torch.device("cpu"), 1)
-        only = tuple(item.name for item in items)
-        results = run_scan(
-            checkpoint, load_dataset(args.data), config, scan=ScanConfig(), options=ScanOptions(), run=run, only=only
-        ).results
+    run, dataset = Run(checkpoint.with_suffix(""), torch.device("cpu"), 1), load_dataset(args.data)
+    only, settings = tuple(item.name for item in items), {"scan": ScanConfig(), "options": ScanOptions()}
+    results = run_scan(checkpoint, dataset, config, run=run, only=only, **settings).results
     effects = {item["name"]: item["effect"] for item in results["items"]}
     return np.asarray([effects[item.name] for item in items])
 
 
-def worth(
-    scan: NoiseScan,
-    rankings: Mapping[str, NDArray[np.float64]],
-    ptq: Ptq,
-    images: Sequence[object],
-    config: EvalConfig,
-) -> None:
+def worth(scan: NoiseScan, rankings: Mapping[str, NDArray[np.float64]], others: NoiseScan) -> None:
     """Print the noise on other images with the first layers of each ranking float, and the paired differences."""
-    others = NoiseScan(
-        ptq.detector, images, config=config, scan=ScanConfig(), device=torch.device("cpu"), memory=MEMORY
-    )
     sets = {}
     for name, values in rankings.items():
         order = [scan.items[index] for index in np.argsort(-values) if scan.items[index].layers]
