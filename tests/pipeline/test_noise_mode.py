@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import pytest
 
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import DetectionDataset
+from yoloqat.detectors import load_detector
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline import noise_budget
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.pipeline.tables import noise_table
+from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.noise import NoiseScan
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
+from yoloqat.sensitivity.study import Study
 
 CONFIG = EvalConfig(imgsz=64, batch=2)
 BLOCKS = ScanConfig(mode=NOISE, granularity="block")
@@ -124,6 +128,26 @@ def test_a_budget_ends_when_the_order_is_settled_and_the_others_measure_the_curv
     found = run_noise_budget(tiny_checkpoint, dataset.images[:4], CONFIG, scan=BLOCKS, options=options, run=make_run())
     assert (found["images"], found["settled"]) == (2, True)
     assert (found["curve_images"], found["curve_held_out"]) == (2, True)
+
+
+def test_a_curve_in_another_order_is_measured_anew(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun
+) -> None:
+    run = make_run()
+    detector = load_detector(tiny_checkpoint)
+    scan = NoiseScan(detector, dataset.images[:2], config=CONFIG, scan=BLOCKS, device=run.device, memory=1 << 30)
+
+    def curve(study: Study, order: Sequence[Item]) -> list[float]:
+        budget = noise_budget.measure_noise(study, scan, first=3, run=run)
+        points = noise_budget.complete_budget(study, scan, budget, order, run=run).curve
+        return [point.d.value for point in points if point.d is not None]
+
+    with (
+        closing(Study(run.out / "study.db", {})) as study,
+        closing(Study(run.out / "fresh.db", {})) as fresh,
+    ):
+        first, again = curve(study, scan.items), curve(study, scan.items[::-1])
+        assert again == curve(fresh, scan.items[::-1]) != first
 
 
 def test_the_drop_of_the_first_items_is_measured_where_it_is_asked_for(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import NOISE, Mean, mean
 from yoloqat.pipeline.run import Run
+from yoloqat.provenance import digest
 from yoloqat.report.bars import Bar
 from yoloqat.report.budget import CurveLine, draw_budget
 from yoloqat.sensitivity.curve import MEASURED, CurvePoint, corrected, floatable, knee, mac_share, within
@@ -102,7 +103,9 @@ def _kept(
             raise ValueError(f"noises of other than {size} images")
         return found
 
-    what = "alone" if on is None else ", ".join(names)
+    what = (
+        "alone" if on is None else digest([[name, *edges] for name, edges in on.items()])
+    )  # orders differ between runs
     found: dict[str, list[float]] = study.once(f"noise of {len(scan.images)} images, batch {batch}: {what}", make, read)
     return found
 
