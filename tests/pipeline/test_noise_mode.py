@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,8 +19,9 @@ from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.pipeline.tables import noise_table
+from yoloqat.provenance.files import finite
 from yoloqat.sensitivity.items import Item
-from yoloqat.sensitivity.noise import NoiseScan
+from yoloqat.sensitivity.noise import OTHERS, NoiseScan
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 from yoloqat.sensitivity.study import Study
 
@@ -62,8 +64,8 @@ def test_the_curve_goes_from_all_quantized_to_all_float(found) -> None:
     assert [point["name"] for point in curve[1:]] == [item["name"] for item in results["items"]]
     shares = [point["int8_mac_share"] for point in curve]
     assert shares == sorted(shares, reverse=True)
-    assert (shares[-1], curve[-1]["d_predicted"], curve[-1]["d_estimated"]) == (0.0, 0.0, 0.0)
-    assert curve[0]["d"] == pytest.approx(curve[0]["d_estimated"])
+    assert (shares[-1], curve[-1]["d_predicted"]) == (0.0, 0.0)
+    assert all(point["d"] == point["d_estimated"] for point in curve if "d" in point)
     measured = {point["items"] for point in curve if "d" in point}
     assert measured == {0, 1, 2, 3, 5, 8}
     assert curve[8]["d"] < 0.2 * curve[0]["d"], "of the inputs of Adds alone, which no ignore list names"
@@ -161,6 +163,38 @@ def test_the_drop_of_the_first_items_is_measured_where_it_is_asked_for(
         assert item["drop"] == pytest.approx(found["baseline"]["map50_95"] - item["map50_95"])
     assert found["evaluated_images"] == len(dataset.images)
     assert "mAP drop alone" in noise_table("tiny", found).columns
+
+
+def test_what_groups_leave_out_takes_no_place_among_the_scored(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun
+) -> None:
+    scan = ScanConfig(mode=NOISE, granularity="group", groups=("last=model.9",))
+    line = {"scan": scan, "options": ScanOptions(top=3), "run": make_run()}
+    found = run_noise_budget(tiny_checkpoint, dataset.images[:2], CONFIG, dataset=dataset, map_top=1, **line)
+    assert [item["name"] for item in found["items"]] == [OTHERS, "last"]
+    assert [item["map50_95"] is None for item in found["items"]] == [True, False]
+    rows = noise_table("tiny", found).rows
+    assert (rows[0][-1], rows[1][-1][0]) == ("-", "+" if found["items"][1]["drop"] >= 0 else "-")
+
+
+def test_a_float_model_that_sees_nothing_has_no_noise_and_no_error(
+    tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(self, batch, on=None, **options):
+        return {name: [math.nan] * len(self.batches[batch].records) for name in (self.names if on is None else on)}
+
+    monkeypatch.setattr(NoiseScan, "run", blind)
+    run = make_run()
+    found = run_noise_budget(
+        tiny_checkpoint, dataset.images[:2], CONFIG, scan=BLOCKS, options=ScanOptions(max_drop=0.1), run=run
+    )
+    assert (found["d"], found["items_d_predicted"], found["additivity"]) == (None, None, None)
+    assert {item["share"] for item in found["items"]} == {None}
+    assert (run.out / "ignore.txt").read_text().startswith("# no model")
+    again = run_noise_budget(tiny_checkpoint, dataset.images[:2], CONFIG, scan=BLOCKS, options=ScanOptions(), run=run)
+    assert again["ignore"] == []
+    assert finite(again)[1] == {}
+    assert noise_table("tiny", again).rows[0][1:] == ("-", "-", "0.0 %")
 
 
 def test_map_needs_labels(tiny_checkpoint: Path, dataset: DetectionDataset, make_run: MakeRun) -> None:

@@ -98,7 +98,7 @@ class NoiseBudget:
         rest = root_sum_squares(own[[index for index, item in enumerate(self.items) if item.name not in set(names)]])
         whole = root_sum_squares(own)
         share = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0)
-        return float(np.nanmean(self.values[WHOLE] * share))
+        return mean(self.values[WHOLE] * share).value
 
     def _of(self, items: Sequence[Item], prefix: str = "") -> Values:
         return np.stack([self.values[prefix + item.name] for item in items])
