@@ -128,6 +128,10 @@ def test_an_adaptive_scan_stays_within_its_budget_and_says_how_sure_it_is(
         assert low <= item["measured_effect"] <= high
         assert low <= item["effect"] <= high
         assert low < high
+    tied = {item["name"]: item["share"] for item in items if item["effect_ci95"][0] <= 0 <= item["effect_ci95"][1]}
+    order = [tied[point["name"]] for point in ran.result["results"]["curve"] if point["name"] in tied]
+    assert order == sorted(order, reverse=True)
+    assert len(order) > 3, "so that some of the first ones of the scan are among them"
     with (ran.directory / "items.csv").open() as stream:
         assert [int(row["images"]) for row in csv.DictReader(stream)] == [item["images"] for item in items]
     assert re.search(r"effect.*95 % interval.*images.*tied", ran.out)
@@ -205,6 +209,13 @@ def test_unfit_settings_end_in_one_line(cli: Cli, tiny_checkpoint: Path, tiny_da
     assert len(ran.err.strip().splitlines()) == 1
     assert text in ran.err
     assert "result.json" not in ran.files
+
+
+def test_labels_for_map_are_asked_for_before_the_calibration(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
+    ran = cli("sensitivity", tiny_model, "--mode", "noise", "--images", tiny_data.images, "--map-top", 2)
+    assert ran.code == 2
+    assert "map_top is 2 and the images have no labels" in ran.err
+    assert "model.safetensors" not in ran.files
 
 
 def test_one_image_ends_in_effects_without_intervals(

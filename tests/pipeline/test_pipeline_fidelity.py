@@ -1,15 +1,39 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from yoloqat.errors import ModelError
-from yoloqat.pipeline.fidelity import check_alike
-from yoloqat.predictor import ModelInfo
+from yoloqat.config import EvalConfig
+from yoloqat.datasets import ImageRecord
+from yoloqat.errors import ConfigError, ModelError
+from yoloqat.pipeline.fidelity import check_alike, fidelity_to
+from yoloqat.pipeline.run import Run
+from yoloqat.predictor import ModelInfo, RawOutputs
 
 PETS = ModelInfo(names={0: "cat", 1: "dog"})
 NAMED = ("float.pt", "model.onnx")
+
+
+class Unused:
+    """A predictor that must not run."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+
+    def __call__(self, images: NDArray[np.float32]) -> RawOutputs:
+        raise AssertionError("it ran")
+
+
+def test_an_image_size_that_fits_one_of_two_models_is_told_before_the_other_runs(make_run: Callable[..., Run]) -> None:
+    images = [ImageRecord(Path("a.png"), 1, 64, 64)]
+    fixed = Unused(replace(PETS, imgsz=(96, 96)))
+    with pytest.raises(ConfigError, match="imgsz is 64 and the model is fixed to 96 x 96"):
+        fidelity_to(Unused(PETS), fixed, images, EvalConfig(imgsz=64), run=make_run())
 
 
 def test_models_of_the_same_classes_are_compared() -> None:
@@ -23,7 +47,10 @@ def test_models_of_the_same_classes_are_compared() -> None:
         (replace(PETS, names={0: "cat"}), "classes of 'float.pt' and 'model.onnx' differ: 2 with 1 'dog' and 1;"),
         (replace(PETS, task="segment"), "task of 'float.pt' and 'model.onnx' differ: detect and segment"),
         (replace(PETS, channels=1), "channels of the images of 'float.pt' and 'model.onnx' differ: 3 and 1"),
-        (replace(PETS, end2end=True), "NMS of 'float.pt' and 'model.onnx' differ: left to others and inside the model"),
+        (
+            replace(PETS, end2end=True),
+            "NMS of 'float.pt' and 'model.onnx' differ: left to others and inside .* `--nms`",
+        ),
     ],
 )
 def test_what_differs_between_two_models_is_told(other: ModelInfo, told: str) -> None:

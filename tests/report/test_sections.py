@@ -333,6 +333,11 @@ def test_a_search_and_one_that_is_not_known_have_a_verdict_too():
     assert verdict("search", search()["results"], "a.pt").startswith(
         "a.pt with 0 layers left float: it loses 0.0060 mAP"
     )
+    tied = [{"name": "a", "share": 0.6, "effect": -0.01}, {"name": "b", "share": 0.4, "effect": 0.02}]
+    told = verdict("sensitivity", {"items": tied, "summary": {"differ_from_zero": 0, "items": 2}}, "a.pt")
+    assert told.endswith("the largest effect is that of b, +0.0200."), (
+        "items that are tied with zero stand by their share"
+    )
     assert verdict("anything", {}, "a.pt") == "`yoloqat anything` is done."
     assert verdict("diff", {"d": 0.04}, "a.pt") == "a.pt: d = 0.04."
     items = [{"artifact": "a", "latency_ms": {"p50": 2.0}}]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from yoloqat.sensitivity.curve import CurvePoint, corrected, floatable, knee, within
@@ -20,6 +22,7 @@ def test_nothing_pays_where_noise_falls_no_faster_than_multiply_adds():
     assert knee(curve((1.0, 1.0), (0.9, 0.9), (0.5, 0.5), (0.0, 0.0))) == 0
     assert knee(curve((0.0, 1.0), (0.0, 0.9))) == 0
     assert knee(curve((1.0, 0.0), (0.5, 0.0))) == 0
+    assert knee(curve((math.nan, 1.0), (math.nan, 0.5))) == 0
 
 
 def test_the_least_number_within_a_drop():
@@ -32,7 +35,8 @@ def test_the_least_number_within_a_drop():
 def test_predictions_are_scaled_by_what_was_measured():
     assert corrected([1.0, 0.8, 0.6, 0.4], {0: 2.0, 2: 0.6}) == pytest.approx([2.0, 1.2, 0.6, 0.4])
     assert corrected([1.0, 0.5], {}) == [1.0, 0.5]
-    assert corrected([0.0, 0.0], {0: 1.0}) == [0.0, 0.0]
+    assert corrected([0.0, 0.0], {0: 1.0}) == [1.0, 0.0], "what is predicted as nothing and measured as something"
+    assert corrected([1.0, 0.5, 0.0], {0: 2.0, 2: 0.3}) == [2.0, 1.0, 0.3]
 
 
 def test_an_item_without_a_layer_cannot_be_left_float_by_name():

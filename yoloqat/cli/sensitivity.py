@@ -27,7 +27,7 @@ from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.noise_budget import BUDGET_CHART
-from yoloqat.pipeline.noise_mode import MAP_STUDY, run_noise_budget
+from yoloqat.pipeline.noise_mode import MAP_STUDY, check_map_top, run_noise_budget
 from yoloqat.pipeline.ptq import Ptq, refuse_settings
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, run_scan
@@ -135,6 +135,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
             expected=f"it with mode '{NOISE}' only",
             hint=f"set `mode` to {NOISE}, or leave out `map_top`",
         )
+    check_map_top(args.map_top, dataset)  # before the calibration
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
     checkpoint = _checkpoint(args, detector, config, run)

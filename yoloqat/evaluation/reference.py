@@ -24,7 +24,7 @@ from yoloqat.evaluation.scoring import check_fit, filled, score, suppressed
 from yoloqat.predictor import Predictor, RawOutputs
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import atomic_path
-from yoloqat.results import Table, number
+from yoloqat.results import Table, counted, number
 
 FIDELITY_MAP = "fidelity_map"
 
@@ -97,7 +97,7 @@ class Fidelity:
             shown = "-" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]"
             rows.append((name, number(found[name]), shown))
         worse = f"{NOISE} and disagreements: lower is better; {FIDELITY_MAP}: higher is; {SHIFT}: 0 is best"
-        images = f"{len(self.image_ids)} images"
+        images = counted(len(self.image_ids), "image")
         return Table(
             f"{title}, {images}" if title else images, ("measure", "value", "95 % interval"), tuple(rows), worse
         )

@@ -10,6 +10,7 @@ from yoloqat.datasets import ImageRecord
 from yoloqat.errors import ModelError
 from yoloqat.evaluation.fidelity import NOISE
 from yoloqat.evaluation.reference import Fidelity, Reference
+from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import ModelInfo, Predictor
@@ -42,7 +43,7 @@ def check_alike(floating: ModelInfo, other: ModelInfo, names: tuple[str, str]) -
             raise ModelError(
                 f"the {what} of '{names[0]}' and '{names[1]}' differ: {first} and {second}",
                 expected="a model and the float model that it was made from",
-                hint="name the float model of this one",
+                hint="export both with `--nms`, or neither" if what == "NMS" else "name the float model of this one",
             )
 
 
@@ -85,6 +86,7 @@ def fidelity_to(
         ModelError: The two models' classes, tasks or outputs differ.
     """
     check_alike(floating.info, other.info, names)
+    check_fit(other.info, config)  # the reference checks its own
     reference = Reference(floating, images, config, detections=detections, progress=run.labelled(names[0]))
     return reference.compare(other, progress=run.labelled(names[1]))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import NOISE, Mean, mean
 from yoloqat.pipeline.run import Run
+from yoloqat.provenance import digest
 from yoloqat.report.bars import Bar
 from yoloqat.report.budget import CurveLine, draw_budget
 from yoloqat.sensitivity.curve import MEASURED, CurvePoint, corrected, floatable, knee, mac_share, within
@@ -102,7 +103,9 @@ def _kept(
             raise ValueError(f"noises of other than {size} images")
         return found
 
-    what = "alone" if on is None else ", ".join(names)
+    what = (
+        "alone" if on is None else digest([[name, *edges] for name, edges in on.items()])
+    )  # orders differ between runs
     found: dict[str, list[float]] = study.once(f"noise of {len(scan.images)} images, batch {batch}: {what}", make, read)
     return found
 
@@ -172,7 +175,7 @@ def _chosen(points: Sequence[CurvePoint], map_float: float | None, max_drop: flo
             return 0, "nothing pays: no item takes away much more of the noise than of the multiply-adds in INT8"
         start, point = points[0], points[count]
         macs = f"multiply-adds in INT8 {100.0 * start.int8_mac_share:.0f} to {100.0 * point.int8_mac_share:.0f} %"
-        return count, f"the knee of the curve: d {start.d_estimated:.3f} to {point.d_estimated:.3f}, {macs}"
+        return count, f"the knee of the curve: d {start.d_estimated:.3g} to {point.d_estimated:.3g}, {macs}"
     name = "expected_relative_drop" if map_float is None else "expected_drop"
     drops = {point.items: expected_drop(point.d_estimated, map_float)[name] for point in points}
     found = within(points, drops, max_drop)
@@ -202,14 +205,13 @@ def budget_results(measured: MeasuredBudget, map_float: float | None = None) -> 
         for item in budget.quantizers
     ]
     whole, predicted = budget.d(WHOLE), mean(budget.predicted)
+    items_predicted = mean(root_sum_squares(np.stack([budget.values[item.name] for item in budget.items])))
     return {
         **whole.to_dict(NOISE),
         **expected_drop(whole.value, map_float),
         **predicted.to_dict("d_predicted"),
         "additivity": predicted.value / whole.value if whole.value > 0 else None,
-        "items_d_predicted": mean(
-            root_sum_squares(np.stack([budget.values[item.name] for item in budget.items]))
-        ).value,
+        "items_d_predicted": _known(items_predicted.value),
         "images": budget.images,
         "settled": budget.settled,
         "weights": budget.d(WEIGHTS).to_dict(NOISE),
@@ -220,8 +222,8 @@ def budget_results(measured: MeasuredBudget, map_float: float | None = None) -> 
                 "float_layers": point.float_layers,
                 "items": point.items,
                 "name": point.name,
-                "d_predicted": point.d_predicted,
-                "d_estimated": point.d_estimated,
+                "d_predicted": _known(point.d_predicted),
+                "d_estimated": _known(point.d_estimated),
                 "int8_mac_share": point.int8_mac_share,
                 **expected_drop(point.d_estimated, map_float),
                 **({} if point.d is None else point.d.to_dict(NOISE)),
@@ -233,6 +235,11 @@ def budget_results(measured: MeasuredBudget, map_float: float | None = None) -> 
         "ignore": measured.ignored,
         "ignore_reason": measured.reason,
     }
+
+
+def _known(value: float) -> float | None:
+    """Return a noise, or None where the float model saw nothing on any image."""
+    return value if math.isfinite(value) else None
 
 
 def item_noise(budget: NoiseBudget) -> dict[str, dict[str, Any]]:

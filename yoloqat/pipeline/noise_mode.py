@@ -68,14 +68,8 @@ def run_noise_budget(
         YoloqatError: As :class:`~yoloqat.sensitivity.noise.NoiseScan`.
     """
     start = time.perf_counter()
-    check_int("map_top", map_top, 0)
+    check_map_top(map_top, dataset)
     check_int("top", options.top, 1)
-    if map_top and dataset is None:
-        raise ConfigError(
-            f"map_top is {map_top} and the images have no labels",
-            expected="labels to measure mAP on",
-            hint="name a data set, or leave out `map_top`",
-        )
     detector = load_detector(checkpoint)
     noise = NoiseScan(detector, images, config=config, scan=scan, device=run.device, memory=options.memory)
     with torch_threads(run.threads):
@@ -84,7 +78,8 @@ def run_noise_budget(
         try:
             budget = measure_noise(study, noise, first=options.top, run=run)
             order = by_share(budget)
-            scored = _scored(checkpoint, dataset, config, scan, options, run, order[:map_top]) if map_top else None
+            named = [item for item in order if item.name != OTHERS]
+            scored = _scored(checkpoint, dataset, config, scan, options, run, named[:map_top]) if map_top else None
             map_float = None if scored is None else scored["baseline"]["map50_95"]
             measured = complete_budget(
                 study, noise, budget, order, run=run, map_float=map_float, max_drop=options.max_drop
@@ -108,6 +103,21 @@ def run_noise_budget(
     figures = f"d {number(results['d'], 3)} of the whole, {number(results['d_predicted'], 3)} predicted"
     draw(measured, run.out, f"{checkpoint.name}, {config.imgsz} px, {budget.images} images: {figures}; larger is worse")
     return results
+
+
+def check_map_top(map_top: int, dataset: DetectionDataset | None) -> None:
+    """Check that the mAP drop of so many items can be measured.
+
+    Raises:
+        ConfigError: The number is no whole one from 0, or there are no labels.
+    """
+    check_int("map_top", map_top, 0)
+    if map_top and dataset is None:
+        raise ConfigError(
+            f"map_top is {map_top} and the images have no labels",
+            expected="labels to measure mAP on",
+            hint="name a data set, or leave out `map_top`",
+        )
 
 
 def _inputs(
@@ -136,7 +146,7 @@ def _scored(
     """Return the mAP scan of some items, each alone."""
     if dataset is None:
         raise TypeError("there are no labels")
-    only = tuple(item.name for item in items if item.name != OTHERS)
+    only = tuple(item.name for item in items)
     alone = replace(scan, mode=ONE_AT_A_TIME)
     options = replace(options, scan_cost=None)
     return run_scan(

@@ -30,7 +30,7 @@ from yoloqat.quant import state_digest
 from yoloqat.report.bars import Bar, draw_bars
 from yoloqat.results import number
 from yoloqat.sensitivity.adaptive import Budget
-from yoloqat.sensitivity.items import BASE, item_is_finer
+from yoloqat.sensitivity.items import BASE, Item, item_is_finer
 from yoloqat.sensitivity.noise import OTHERS, NoiseBudget, NoiseScan
 from yoloqat.sensitivity.proxies import Noise, edge_noise, joined, rank_correlation
 from yoloqat.sensitivity.ranking import (
@@ -218,12 +218,11 @@ def _with_budget(
 ) -> dict[str, Any]:
     """Draw the noise budget and write the ignore-list; return the results that it adds or changes."""
     map_float = results["baseline"]["map50_95"]
-    order = sorted(ranking, key=lambda entry: entry.interval[1] < 0)  # what floating surely harms comes last
     measured_budget = complete_budget(
         study,
         scan,
         budget,
-        [*(entry.item for entry in order), *(item for item in scan.items if item.name == OTHERS)],
+        [*float_order(ranking, budget), *(item for item in scan.items if item.name == OTHERS)],
         run=run,
         map_float=map_float,
         max_drop=options.max_drop,
@@ -257,6 +256,15 @@ def tied_by_share(ranking: Sequence[RankedItem], budget: NoiseBudget, *, first: 
     undecided.sort(key=lambda entry: (-np.nan_to_num(shares[entry.item.name]), entry.item.name))
     names = {entry.item.name for entry in undecided}
     return [*ranking[:first], *(entry for entry in rest if entry.item.name not in names), *undecided]
+
+
+def float_order(ranking: Sequence[RankedItem], budget: NoiseBudget) -> list[Item]:
+    """Return the order in which items are left float: those of an effect, those tied with zero by falling share of the noise.
+
+    Also after an adaptive scan, whose first items keep their places in the ranking. What floating surely harms comes last.
+    """
+    order = tied_by_share(ranking, budget, first=0)
+    return [entry.item for entry in sorted(order, key=lambda entry: entry.interval[1] < 0)]
 
 
 def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: str) -> dict[str, Any]:

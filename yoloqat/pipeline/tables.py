@@ -53,8 +53,8 @@ def comparison_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
     last = ("mAP50-95", "drop, 95 % interval", "by mAP") if scored else ("expected drop of mAP", "by d")
     told = results["separated"]
     lines = [
-        f"d: noise against the float model on {results['fidelity_images']} images, lower is better; it separates "
-        f"{told['by_noise']} of {told['pairs']} pairs of methods",
+        f"d: noise against the float model on {counted(results['fidelity_images'], 'image')}, lower is better; it "
+        f"separates {told['by_noise']} of {counted(told['pairs'], 'pair')} of methods",
         f"recommended: {results['recommended']}, the least noise"
         + (" of those whose mAP is not significantly below the best" if scored else ""),
     ]
@@ -64,7 +64,7 @@ def comparison_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
         lines.append(
             f"chosen on one half of the images: {confirmed['method']}; on the other half {drop}d {noise_cell(confirmed)}"
         )
-    heading = f"{title}, {results['calibration_images']} calibration images"
+    heading = f"{title}, {counted(results['calibration_images'], 'calibration image')}"
     return Table(heading, ("method", "d, 95 % interval", *last), tuple(rows), "\n".join(lines)), *taken
 
 
@@ -102,7 +102,8 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
     summary = results["summary"]
     needed = summary["images_needed"]
     rest = f"; the others would need {needed['median']} images (median)" if needed and needed["median"] else ""
-    proxies = ", ".join(f"{name} {value:+.2f}" for name, value in summary["proxies"].items() if value is not None)
+    known = ", ".join(f"{name} {value:+.2f}" for name, value in summary["proxies"].items() if value is not None)
+    proxies = f"rank correlation with: {known}\n" if known else ""
     decided = f"{summary['differ_from_zero']} of {summary['items']} items differ from zero{rest}"
     adaptive = results["adaptive"]
     if adaptive is not None and adaptive["spent"] > adaptive["budget"]:
@@ -112,10 +113,10 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
     if hidden > 0:
         decided += f"\n{hidden} more items are in items.csv"
     return Table(
-        f"{title}, {results['mode']}, {results['evaluated_images']} images, effect on {results['metric']}",
+        f"{title}, {results['mode']}, {counted(results['evaluated_images'], 'image')}, effect on {results['metric']}",
         (results["granularity"], "rank", "effect", "95 % interval", "images", "tied", "noise"),
         rows,
-        f"{decided}\nrank correlation with: {proxies}\n{budget_line(results)}",
+        f"{decided}\n{proxies}{budget_line(results)}",
     )
 
 
@@ -131,11 +132,12 @@ def noise_table(title: str, results: dict[str, Any]) -> Table:
     for item in results["items"][:SHOWN_ITEMS]:
         sum_of_shares += item["share"] or 0.0
         cells = (item["name"], noise_cell(item), percent(item["share"]), percent(sum_of_shares))
-        rows.append((*cells, *([f"{signed(item['drop'])} {interval(item['effect_ci95'])}"] if scored else [])))
+        drop = "-" if item.get("drop") is None else f"{signed(item['drop'])} {interval(item['effect_ci95'])}"
+        rows.append((*cells, *([drop] if scored else [])))
     columns = (results["granularity"], "d alone, 95 % interval", "share", "sum")
     hidden = len(results["items"]) - len(rows)
     lines = [f"{hidden} more items are in items.csv"] if hidden > 0 else []
-    heading = f"{title}, noise budget on {results['images']} images; a larger share is worse"
+    heading = f"{title}, noise budget on {counted(results['images'], 'image')}; a larger share is worse"
     caption = "\n".join([*lines, budget_line(results), *curve_lines(results)])
     return Table(heading, (*columns, *(["mAP drop alone"] if scored else [])), tuple(rows), caption)
 
@@ -149,8 +151,8 @@ def budget_line(results: dict[str, Any]) -> str:
 
 def curve_lines(results: dict[str, Any]) -> list[str]:
     """Return the measured points of a noise curve, one line each."""
-    other = "other " if results["curve_held_out"] else "the same "
-    lines = [f"first items float, d measured on {results['curve_images']} {other}images, multiply-adds in INT8:"]
+    images = f"{results['curve_images']} others" if results["curve_held_out"] else "the same images"
+    lines = [f"first items float, d measured on {images}, multiply-adds in INT8:"]
     for point in results["curve"]:
         if point.get("d") is not None:
             lines.append(f"  {point['items']:3}  d {noise_cell(point)}  {percent(point['int8_mac_share'])}")
@@ -175,7 +177,7 @@ def training_table(title: str, results: dict[str, Any]) -> Table:
         (str(row["epoch"]), number(row["loss"]), number(row["d"]), number(row["map50_95"])) for row in results["epochs"]
     ]
     won = f"best epoch {results['best_epoch']} ({results['best_reason']}): d {noise(results)}"
-    won += f", {results['fidelity_images']} images"
+    won += f", {counted(results['fidelity_images'], 'image')}"
     if results["map_float"] is not None:
         rows = [("float", "-", "0", number(results["map_float"])), *rows]
         won += (
@@ -217,7 +219,7 @@ def noise_label(results: Mapping[str, Any], of: str = "") -> str:
         results: With ``fidelity_images``.
         of: The models, where the table does not tell them.
     """
-    return f"noise d{of and f' {of}'}, {results['fidelity_images']} images, 95 % interval"
+    return f"noise d{of and f' {of}'}, {counted(results['fidelity_images'], 'image')}, 95 % interval"
 
 
 def noise(results: Mapping[str, Any], name: str = "d") -> str:

@@ -67,8 +67,10 @@ def _sensitivity(results: Results, model: str) -> str:
         decided = f"{summary['differ_from_zero']} of {count(int(summary['items']), 'item')} differ from zero in mAP"
         images = results.get("evaluated_images")
         told.append(decided + (f" on {count(int(images), 'image')}" if images else ""))
-    if summary and items and value(items[0], "effect") is not None:
-        told.append(f"the largest effect is that of {items[0]['name']}, {value(items[0], 'effect'):+.4f}")
+    effects = [(effect, str(item["name"])) for item in items if (effect := value(item, "effect")) is not None]
+    if summary and effects:  # items that are tied with zero stand by their share
+        effect, name = max(effects, key=lambda found: found[0])
+        told.append(f"the largest effect is that of {name}, {effect:+.4f}")
     return f"{model}: {'; '.join(told)}." if told else f"{model} was scanned."
 
 

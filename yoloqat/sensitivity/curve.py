@@ -62,7 +62,7 @@ def knee(points: Sequence[CurvePoint]) -> int:
         points: By rising number of items, the first with none.
     """
     start = points[0]
-    if start.d_estimated <= 0.0 or start.int8_mac_share <= 0.0:
+    if not start.d_estimated > 0.0 or start.int8_mac_share <= 0.0:  # NaN where the float model sees nothing
         return 0
     scores = [
         (1.0 - point.d_estimated / start.d_estimated) - (1.0 - point.int8_mac_share / start.int8_mac_share)
@@ -75,18 +75,17 @@ def knee(points: Sequence[CurvePoint]) -> int:
 
 
 def corrected(predicted: Sequence[float], measured: Mapping[int, float]) -> list[float]:
-    """Return predictions scaled by what was measured: by the ratio at each measured place, and straight between two.
+    """Return predictions scaled by the ratio at each measured place, straight between two; what was measured stays as it is.
 
     Args:
         predicted: By rising number of float items.
         measured: Some of them as measured, by their place.
     """
     places = [place for place in sorted(measured) if predicted[place] > 0.0]
-    if not places:
-        return list(predicted)
     ratios = [measured[place] / predicted[place] for place in places]
-    scale = np.interp(np.arange(len(predicted)), places, ratios)
-    return [float(value) for value in np.asarray(predicted) * scale]
+    scale = np.interp(np.arange(len(predicted)), places, ratios) if places else np.ones(len(predicted))
+    found = [float(value) for value in np.asarray(predicted) * scale]
+    return [measured.get(place, value) for place, value in enumerate(found)]
 
 
 def within(points: Sequence[CurvePoint], drops: Mapping[int, float | None], limit: float) -> int | None:
