@@ -24,7 +24,7 @@ RECORD = Path(__file__).resolve().parents[1] / "docs" / "images" / "noise_budget
 PROVENANCE = ("yoloqat", "python", "processor", "cores", "device", "threads", "seed", "packages")
 RESULTS = (
     *("d", "d_ci95", "d_predicted", "images", "curve_images", "curve_held_out"),
-    *("ignore", "ignore_reason", "expected_relative_drop", "expected_relative_drop_band", "seconds"),
+    *("ignore", "ignore_reason", "expected_relative_drop", "expected_relative_drop_band"),
 )
 ITEM = ("name", "d", "d_ci95", "share", "share_ci95")
 POINT = ("float_layers", "items", "d_estimated", "int8_mac_share", "d", "d_ci95")
