@@ -1,4 +1,4 @@
-"""The classic script of the field in ten lines: load, calibrate three ways, score, rank blocks of layers, export.
+"""The classic script of the field in ten lines: load, calibrate three ways, score, find noisy blocks, export.
 
     python examples/ten_lines.py [OUT.onnx]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(path: Path, model: Path = ROOT / "weights" / "demo.pt", yaml: Path = ROOT / "data" / "demo.yaml") -> None:
-    """Write a model as INT8 ONNX after finding what each calibration method and each layer costs in mAP."""
+    """Write a model as INT8 ONNX after finding what each calibration method costs in mAP and which blocks are noisy."""
     detector, data, scoring = yq.load(model), yq.Dataset.from_yaml(yaml), EvalConfig(imgsz=96)
     statistics = yq.collect_statistics(detector, data.calibration(8), imgsz=96)
     float_scores = yq.evaluate(detector, data, config=scoring)
@@ -31,11 +31,8 @@ def main(path: Path, model: Path = ROOT / "weights" / "demo.pt", yaml: Path = RO
         drops[method] = yq.paired_difference(float_scores, yq.evaluate(quantized, data, config=scoring))
         print(f"{method:<8} drop in mAP50-95 {drops[method]}")
     best = yq.calibrate(detector, statistics, method=min(drops, key=lambda method: drops[method].difference))
-    print(
-        yq.rank_sensitivity(
-            best, data, scan=ScanConfig(granularity="block"), options=ScanOptions(budget=0.1), config=scoring
-        )
-    )
+    blocks = ScanConfig(granularity="block")
+    print(yq.noise_budget(best, data, scan=blocks, options=ScanOptions(fidelity_images=16), config=scoring))
     print(yq.export_onnx(best, path, config=ExportConfig(imgsz=96)))
 
 

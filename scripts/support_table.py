@@ -1,8 +1,8 @@
-"""Run every command on every family of detectors, and write the support table of the README from what came out.
+"""Run every command on every family of detectors, and write the support table of docs/families.md from what came out.
 
     python scripts/support_table.py --out runs/support            # all families that are at hand
     python scripts/support_table.py --only yolo11n,yolo26n        # some of them; the others keep their rows
-    python scripts/support_table.py --render                      # no run: the README's table from docs/support.json
+    python scripts/support_table.py --render                      # no run: the page's table from docs/support.json
 
 Ultralytics families are built from their own YAML with seeded weights at the smallest size, which proves the way, not the
 accuracy. Weights with COCO's classes, official ones first of all, are named with --weights. A cell holds what the command of
@@ -32,7 +32,7 @@ from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.provenance import environment, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD, README = ROOT / "docs" / "support.json", ROOT / "README.md"
+RECORD, PAGE = ROOT / "docs" / "support.json", ROOT / "docs" / "families.md"
 BEGIN, END = "<!-- support table: begin -->", "<!-- support table: end -->"
 FAMILIES = {
     "yolov3-tinyu": ("v3/yolov3-tiny", "detect"),
@@ -211,17 +211,17 @@ def render(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_readme(record: dict[str, Any]) -> None:
-    """Put the table between its two marks in the README."""
-    text = README.read_text(encoding="utf-8")
+def write_page(record: dict[str, Any]) -> None:
+    """Put the table between its two marks in the page."""
+    text = PAGE.read_text(encoding="utf-8")
     if BEGIN not in text:
-        raise SystemExit(f"{README} has no line '{BEGIN}' to put the table behind")
+        raise SystemExit(f"{PAGE} has no line '{BEGIN}' to put the table behind")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{render(record)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{render(record)}\n{END}{after}", encoding="utf-8")
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run the families, write the record and the README's table."""
+    """Run the families, write the record and the page's table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="families to run, separated by commas")
     parser.add_argument(
@@ -249,7 +249,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             out.mkdir(parents=True, exist_ok=True)
             data = small_data(out, args.coco, load_detector(weights).info.names)  # untrained models have made-up names
             _record(record, family, family_way(weights, data, out, imgsz=320), args.weights_kind)
-    write_readme(record)
+    write_page(record)
     print(render(record))
     return 0
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]
 _FENCE = re.compile(r"^( *)(`{3,})([a-z]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^|\n)\n((?: {4}\S[^\n]*\n)+)")
-_LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?:)([^)\s]*)\)")
+_LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)\s]*)\)")
 _OPTIONS = ("START", "HOW")
 """What stands for options that a table below the line names."""
 _PROGRAM = re.compile(r"(?:bash|python|pytest) ((?:scripts|benchmarks|examples|tests)/[\w/.]+)")
@@ -78,7 +78,8 @@ def anchors(page: Path) -> set[str]:
 
 def test_there_is_something_to_check() -> None:
     assert len(COMMANDS) > 30
-    assert "README.md: yoloqat lint anybodys_qdq.onnx" in COMMANDS
+    assert "README.md: yoloqat demo" in COMMANDS
+    assert "docs/commands.md: yoloqat lint anybodys_qdq.onnx" in COMMANDS
     assert "docs/tensorrt.md: yoloqat eval runs/build/model.engine --data coco.yaml" in COMMANDS, "an indented block"
     assert len(SNIPPETS) >= 4
 
@@ -100,8 +101,10 @@ def test_the_python_of_the_readme_runs(
     snippet = SNIPPETS["README.md, 0"].replace("calibration(64)", "calibration(4)")
     with torch_threads(1):
         exec(compile(snippet, "README.md", "exec"), {})
+    assert len([line for line in snippet.splitlines() if line]) <= 10
     shown = capsys.readouterr().out
     assert "entropy" in shown
+    assert "share" in shown, "of the noise budget"
     assert "0 errors" in shown or "no finding" in shown, shown
     assert Path("model.onnx").is_file()
 
@@ -132,6 +135,12 @@ def test_what_a_page_links_to_and_runs_is_there(page: Path) -> None:
         assert place.exists(), link
         assert not anchor or anchor in anchors(place), link
     assert [name for name in [*_PROGRAM.findall(text), *_FILE.findall(text)] if not (ROOT / name).exists()] == []
+
+
+def test_the_readme_is_short_and_says_first_what_ran_on_a_gpu() -> None:
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(shown) <= 120
+    assert any("no engine has been built on a GPU yet" in line for line in shown[:10])
 
 
 def test_every_page_is_reached_from_the_readme_and_the_site() -> None:

@@ -35,11 +35,11 @@ COMMANDS = {
         ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
         ("eval", "evaluate", "Score a model by COCO mAP, and by how far it is from the float model."),
         ("calibrate", "calibrate", "Calibrate a model by one method and save it."),
-        ("compare", "compare", "Compare calibration methods by COCO mAP."),
+        ("compare", "compare", "Compare calibration methods by noise and by COCO mAP."),
         (
             "sensitivity",
             "sensitivity",
-            "Rank layers, quantizers or blocks by what they cost in COCO mAP, with intervals.",
+            "Find the layers that make the noise: a noise budget without labels, and the drop of COCO mAP with intervals.",
         ),
         ("finetune", "finetune", "Fine-tune a calibrated checkpoint (QAT): win back what calibration cannot."),
         ("export", "export", "Export a calibrated model to QDQ ONNX."),
