@@ -198,8 +198,10 @@ def test_mistakes_are_named(detector: Detector, data: yq.Dataset, tiny_data: Tin
         yq.evaluate(detector, yq.Dataset.from_images(tiny_data.train), device="cpu")
     with pytest.raises(ConfigError, match=r"calibration images are not named \(calibration_images is None\)"):
         yq.Dataset.from_coco(tiny_data.images, "labels.json").calibration(2)
-    with pytest.raises(ConfigError, match="target is 'tensorrt-7'; expected one of tensorrt-10, tensorrt-11"):
-        yq.lint(tiny_onnx, target="tensorrt-7")
+    with pytest.raises(ConfigError, match="trt_version is 'tensorrt-7'; expected one of tensorrt-10, tensorrt-11"):
+        yq.lint(tiny_onnx, trt_version="tensorrt-7")
+    with pytest.raises(ConfigError, match="trt_version is 'tensorrt-8'"):
+        yq.lint(tiny_onnx, target="tensorrt-8")  # the name of 0.1.0
     with pytest.raises(ConfigError, match="engine is 'tflite'"):
         BuildConfig(engine="tflite")
     with pytest.raises(ConfigError, match="imgsz is 65"):

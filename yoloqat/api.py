@@ -25,7 +25,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Interval
 from yoloqat.evaluation import paired_difference as _paired_difference
 from yoloqat.finetuning import BEST, FinetuneConfig, SupervisionConfig
-from yoloqat.linting import TARGETS, Target, findings_table, lint_file, lint_results
+from yoloqat.linting import TRT_VERSIONS, TensorRTVersion, findings_table, lint_file, lint_results
 from yoloqat.pipeline import tables
 from yoloqat.pipeline.bench import BenchConfig, BenchResult, bench_models
 from yoloqat.pipeline.compare import compare_methods as _compare_methods
@@ -402,25 +402,32 @@ def finetune(
 
 
 @checked_arguments
-def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
+def lint(
+    path: str | Path,
+    *,
+    trt_version: str | TensorRTVersion = TRT_VERSIONS[0],
+    target: str | TensorRTVersion | None = None,
+) -> Result:
     """Find what is wrong with a QDQ ONNX file of any tool, without a GPU.
 
     Args:
         path: The file.
-        target: What will read it: ``"tensorrt-10"`` or ``"tensorrt-11"``.
+        trt_version: The TensorRT that will read it: ``"tensorrt-10"`` or ``"tensorrt-11"``.
+        target: Deprecated: what 0.1.0 called ``trt_version``.
 
     Returns:
         The results of ``yoloqat lint``: counts and findings.
 
     Raises:
-        ConfigError: The target is unknown.
+        ConfigError: The version is unknown.
         ModelError: It is no ONNX file.
     """
-    known = {entry.name: entry for entry in TARGETS}
-    found = known.get(target) if isinstance(target, str) else target
+    asked = trt_version if target is None else target
+    known = {entry.name: entry for entry in TRT_VERSIONS}
+    found = known.get(asked) if isinstance(asked, str) else asked
     if found is None:
-        raise ConfigError(f"target is {target!r}", expected=f"one of {', '.join(known)}", hint="choose one")
-    results = lint_results(lint_file(Path(path), target=found))
+        raise ConfigError(f"trt_version is {asked!r}", expected=f"one of {', '.join(known)}", hint="choose one")
+    results = lint_results(lint_file(Path(path), trt_version=found))
     return Result(results, (findings_table(str(path), results),))
 
 

@@ -9,7 +9,7 @@ import onnx
 
 from yoloqat.linting.layers import Layer, dequantized_tensors, find_layers
 from yoloqat.linting.qdq_nodes import QdqNode, find_qdq_nodes
-from yoloqat.linting.target import Target
+from yoloqat.linting.trt_version import TensorRTVersion
 from yoloqat.onnx_graph.index import Index, index_of
 
 
@@ -19,7 +19,7 @@ class Graph:
 
     Attributes:
         index: Who makes and reads which tensor, and what is constant.
-        target: What will read the file.
+        trt_version: The TensorRT that will read the file.
         qdq_nodes: QuantizeLinear and DequantizeLinear nodes, in order.
         giving: The same by the tensor they give.
         dequantized: Tensors that hold dequantized values.
@@ -27,7 +27,7 @@ class Graph:
     """
 
     index: Index
-    target: Target
+    trt_version: TensorRTVersion
     qdq_nodes: tuple[QdqNode, ...]
     giving: Mapping[str, QdqNode]
     dequantized: frozenset[str]
@@ -52,10 +52,10 @@ class Graph:
         return tuple(node for qdq in self.dequantizers(quantizer) for node in self.index.readers.get(qdq.result, ()))
 
 
-def prepare(model: onnx.ModelProto, target: Target) -> Graph:
+def prepare(model: onnx.ModelProto, trt_version: TensorRTVersion) -> Graph:
     """Prepare a model for the rules."""
     index = index_of(model)
     qdq_nodes = find_qdq_nodes(index)
     giving = {qdq.result: qdq for qdq in qdq_nodes}
     dequantized = dequantized_tensors(index, giving)
-    return Graph(index, target, qdq_nodes, giving, dequantized, find_layers(index, giving, dequantized))
+    return Graph(index, trt_version, qdq_nodes, giving, dequantized, find_layers(index, giving, dequantized))
