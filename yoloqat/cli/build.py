@@ -1,6 +1,7 @@
 """Build an INT8 engine from a QDQ ONNX file.
 
-Writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
+The engine is the one that the file was calibrated for (calibrate --target), OpenVINO where it names none. For OpenVINO it
+writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
 the engine is scored, beside the float model it came from. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent
 graph whose every tensor between quantized layers holds integers, as ONNX Runtime's integer kernels want it; ranges that
 the file does not hold are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with
@@ -20,9 +21,11 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.cli.next_line import next_line
 from yoloqat.cli.tensorrt import add_arguments, options_from
+from yoloqat.cli.wording import option_of
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
+from yoloqat.errors import with_options
 from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, ORT_MODEL, BuildConfig, build_and_score
 from yoloqat.pipeline.models import onnx_info, path_key
 from yoloqat.pipeline.run import Run
@@ -30,7 +33,14 @@ from yoloqat.pipeline.run import Run
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="ONNX", help="QDQ ONNX file (or a float one, to compare with)")
-    add_field(parser, BuildConfig, "engine", "runtime to build for", choices=ENGINES)
+    add_field(
+        parser,
+        BuildConfig,
+        "engine",
+        "runtime to build for",
+        choices=ENGINES,
+        shown="the target that the file was calibrated for, openvino where it names none",
+    )
     parser.add_argument(
         "--float", type=Path, metavar="PT", help="float model to compare with (default: the file's source)"
     )
@@ -97,13 +107,14 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         records=lambda: options.calibration_records(args),
     )
     inputs = {"model": path_key(args.model), "data": options.dataset_input(dataset)}
-    settings: dict[str, Any] = {"engine": args.engine, "evaluation": None if scoring is None else to_dict(scoring)}
-    if args.engine == "openvino":
+    settings: dict[str, Any] = {"engine": found.engine, "evaluation": None if scoring is None else to_dict(scoring)}
+    if found.engine == "openvino":
         settings["split_above"] = args.split_above
     floating = [] if found.floating is None else [found.floating]
     bench_line = next_line(args, bench.COMMAND, *floating, args.model, found.path, batch=info.batch or 1)
     lines = [bench_line, *found.lines, *_deploy(args, found.path)]
-    return Outcome(settings, found.to_dict(), inputs, found.tables, [found.path.name], lines)
+    notes = [] if found.advice is None else [with_options(found.advice, lambda name: option_of(name, args.parser))]
+    return Outcome(settings, found.to_dict(), inputs, found.tables, [found.path.name], lines, notes=notes)
 
 
 COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, ORT_MODEL, ENGINE))

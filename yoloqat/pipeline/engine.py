@@ -14,9 +14,10 @@ from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
 from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
-from yoloqat.errors import ConfigError
+from yoloqat.errors import ConfigError, with_options
 from yoloqat.pipeline.build import build_results, float_source, score_engine
 from yoloqat.pipeline.build_ort import measured_build, measured_results
+from yoloqat.pipeline.build_target import checked_engine
 from yoloqat.pipeline.build_tensorrt import build_engine_file
 from yoloqat.pipeline.models import check_scoring, onnx_info
 from yoloqat.pipeline.run import Run
@@ -32,7 +33,7 @@ class BuildConfig:
     """How an engine is built.
 
     Attributes:
-        engine: The runtime, one of :data:`ENGINES`.
+        engine: The runtime, one of :data:`ENGINES`; None takes the file's target, and OpenVINO where it names none.
         split_above: Of OpenVINO: split a convolution in two where more than this share of its pairs of products can overflow
             on processors without VNNI; 0 makes every sum exact.
         tensorrt: Of TensorRT: options of its builder.
@@ -42,14 +43,15 @@ class BuildConfig:
         ConfigError: There is no such runtime, or a value is out of range.
     """
 
-    engine: str = ENGINES[0]
+    engine: str | None = None
     split_above: float = SPLIT_ABOVE
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     calibration_images: int = 32
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_choice("engine", self.engine, ENGINES)
+        if self.engine is not None:
+            check_choice("engine", self.engine, ENGINES)
         check_fraction("split_above", self.split_above)
         check_int("calibration_images", self.calibration_images, 1)
 
@@ -60,11 +62,15 @@ class BuildResult(Result):
 
     Attributes:
         path: Its file or directory.
+        engine: The runtime that it is for.
+        advice: What another calibration would give, with parameters in backticks; None where nothing is to be said.
         lines: Command lines that build the same elsewhere.
         floating: The float model that it came from; None where it is not at hand.
     """
 
     path: Path
+    engine: str
+    advice: str | None
     lines: tuple[str, ...]
     floating: Path | None
 
@@ -171,7 +177,7 @@ def build_and_score(
         The results of ``yoloqat build``.
 
     Raises:
-        ConfigError: A setting does not fit the file.
+        ConfigError: A setting does not fit the file, or the runtime cannot take a file for another target.
         DependencyError: The runtime is not installed.
         EngineError: It cannot build or run the model.
         ModelError: A file cannot be read.
@@ -181,9 +187,13 @@ def build_and_score(
     scoring = scoring or EvalConfig(imgsz=info.imgsz or EvalConfig.imgsz)
     if dataset is not None:
         check_scoring(info, dataset, scoring)
+    engine, advice = checked_engine(onnx, config.engine)
     floating = float_source(onnx, floating)
-    built = _BUILDERS[config.engine](_Work(onnx, out, config, records, dataset is not None, run))
-    path, results = out / built.name, dict(built.results)
+    built = _BUILDERS[engine](_Work(onnx, out, config, records, dataset is not None, run))
+    path, results = (
+        out / built.name,
+        dict(built.results) | {"engine": engine, "advice": advice and with_options(advice, lambda _: None)},
+    )
     share = results["int8_mac_share"]
     rows = [
         ("convolutions in INT8", f"{results['int8_convolutions']} of {results['convolutions']}"),
@@ -192,14 +202,14 @@ def build_and_score(
         *built.rows,
     ]
     if dataset is not None and built.predictor is not None:
-        source = path if config.engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
-        engine = f"{config.engine}, {config.split_above}" if config.engine == "openvino" else config.engine
+        source = path if engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
+        key = f"{engine}, {config.split_above}" if engine == "openvino" else engine
         qfloat = onnx if results["quantized_convolutions"] else None
-        found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=engine, qfloat=qfloat)
+        found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=key, qfloat=qfloat)
         results |= found
         rows += _score_rows(found)
     table = Table(str(path), ("what", "value"), tuple(rows), "\n".join(results.get("warnings", ())))
-    return BuildResult(results, (table,), path, tuple(built.lines), floating)
+    return BuildResult(results, (table,), path, engine, advice, tuple(built.lines), floating)
 
 
 def _score_rows(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides, size_text
+from yoloqat.config.target import DEFAULT_ENGINE, TARGETS
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector
 from yoloqat.errors import warn
-from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
+from yoloqat.pipeline.export import check_parity_images, export_config, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
 from yoloqat.results import Result, Table, counted, interval, number, signed
@@ -47,7 +48,7 @@ def export_and_check(
     Args:
         detector: Calibrated, or float.
         path: The file to write.
-        config: Image size, batch, opset, FP16 and suppression.
+        config: Image size, batch, opset, FP16, suppression and target.
         run: Where finished parts are kept.
         dataset: The validation images; None compares nothing, and of a float model nothing is compared, with a warning.
         scoring: How to score; None takes the defaults at the file's image size.
@@ -60,6 +61,7 @@ def export_and_check(
         ExportError: The detector cannot be written as QDQ.
         OutputError: The file cannot be written.
     """
+    config = export_config(detector, config)
     scoring = scoring or EvalConfig(imgsz=config.imgsz, batch=config.batch)
     check_scoring(replace(detector.info, imgsz=sides(config.imgsz)), dataset, scoring)
     if dataset is not None:
@@ -80,7 +82,7 @@ def export_and_check(
     affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
     failed = None
     if affine:  # the lint reads for TensorRT, which a file with zero-points is not for
-        rows.append(("TensorRT", "takes no zero-points: build for OpenVINO"))
+        rows.append(("TensorRT", f"takes no zero-points: build for {TARGETS[config.target or DEFAULT_ENGINE].title}"))
     elif errors:
         failed = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
     if dataset is not None and detector.quantization is None:
