@@ -250,6 +250,7 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
         (lambda: yq.Dataset.from_images(None), "directory of from_images is None; expected str or Path"),
         (lambda: BuildConfig(calibration_images=0), "calibration_images is 0"),
         (lambda: BuildConfig(split_above=2), "split_above is 2"),
+        (lambda: BuildConfig(vnni="yes"), "vnni is 'yes'"),
     ],
 )
 def test_an_argument_of_another_kind_is_told_in_one_line(call: Callable[[], object], told: str) -> None:

@@ -16,6 +16,7 @@ from tiny_detector import TinyData
 from yoloqat.cli import main
 from yoloqat.config.target import TARGET_KEY, TARGETS
 from yoloqat.engines.zero_points import shifted_zero_points
+from yoloqat.metadata import plain_value
 from yoloqat.onnx_graph.file import load_onnx, properties
 
 Cli = Callable[..., Any]
@@ -87,6 +88,23 @@ def test_a_file_with_zero_points_is_not_built_for_tensorrt(name: str, cli: Cli, 
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert f"'{exported[name]}' is for the target '{name}', whose activations have zero-points" in ran.err
     assert f"calibrate with --target tensorrt and export that, or build with --engine {name}" in ran.err
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_an_engine_for_vnni_alone_has_no_guard(
+    cli: Cli, exported: dict[str, Path], tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch, saturates: bool
+) -> None:
+    monkeypatch.setattr("yoloqat.pipeline.engine.cpu_saturates", lambda: saturates)
+    told = "vnni is True and this processor's 8-bit sums saturate"
+    images = ("--calib-images-dir", tiny_data.train, "--calib-images", 2)
+    for options, openvino, highest in (((), True, 127), (("--vnni",), False, 255)):
+        ran = cli("build", exported["openvino"], *options)
+        assert ran.code == 0, ran.err
+        assert bool(ran.result["results"]["split_layers"]) is openvino
+        assert (told in ran.err) is (saturates and bool(options))
+        ran = cli("build", exported["onnxruntime"], *images, *options)
+        made = properties(load_onnx(ran.directory / "model_ort.onnx"))["yoloqat_twin"]
+        assert plain_value(made)["highest"] == highest
 
 
 def test_a_file_without_a_target_goes_to_openvino_and_is_told_what_affine_would_give(cli: Cli, tiny_onnx: Path) -> None:

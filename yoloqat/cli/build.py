@@ -46,6 +46,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_data(parser)
     options.add_evaluation(parser)
+    text = "of openvino and onnxruntime: for processors with VNNI alone, without a guard against sums that saturate"
+    add_field(parser, BuildConfig, "vnni", text)
     group = parser.add_argument_group("--engine openvino")
     add_field(
         group,
@@ -93,7 +95,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     dataset = options.dataset(args)
     info = onnx_info(args.model)
     scoring = options.eval_config(args, info.imgsz or EvalConfig.imgsz) if dataset is not None else None
-    config = BuildConfig(args.engine, args.split_above, options_from(args, run.out))
+    config = BuildConfig(args.engine, args.split_above, options_from(args, run.out), vnni=args.vnni)
     _check_deployment(args)
     args.calib_select = "random"
     found = build_and_score(
@@ -109,7 +111,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     inputs = {"model": path_key(args.model), "data": options.dataset_input(dataset)}
     settings: dict[str, Any] = {"engine": found.engine, "evaluation": None if scoring is None else to_dict(scoring)}
     if found.engine == "openvino":
-        settings["split_above"] = args.split_above
+        settings |= {"split_above": args.split_above, "vnni": args.vnni}
     floating = [] if found.floating is None else [found.floating]
     bench_line = next_line(args, bench.COMMAND, *floating, args.model, found.path, batch=info.batch or 1)
     lines = [bench_line, *found.lines, *_deploy(args, found.path)]

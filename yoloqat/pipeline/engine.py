@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.config import EvalConfig
-from yoloqat.config.checks import check_choice, check_fraction, check_int
+from yoloqat.config.checks import check_bool, check_choice, check_fraction, check_int
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
 from yoloqat.engines.openvino import SPLIT_ABOVE
+from yoloqat.engines.saturation import cpu_saturates
 from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
-from yoloqat.errors import ConfigError, with_options
+from yoloqat.errors import ConfigError, warn, with_options
 from yoloqat.pipeline.build import build_results, float_source, score_engine
 from yoloqat.pipeline.build_ort import measured_build, measured_results
 from yoloqat.pipeline.build_target import checked_engine
@@ -38,6 +39,8 @@ class BuildConfig:
             on processors without VNNI; 0 makes every sum exact.
         tensorrt: Of TensorRT: options of its builder.
         calibration_images: Of ONNX Runtime: on how many images the ranges that the file does not tell are measured.
+        vnni: The engine will run on processors with VNNI alone, whose sums do not saturate: OpenVINO splits nothing and keeps no
+            integers small, and ONNX Runtime's activations take all 256 integers instead of 128.
 
     Raises:
         ConfigError: There is no such runtime, or a value is out of range.
@@ -47,12 +50,14 @@ class BuildConfig:
     split_above: float = SPLIT_ABOVE
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     calibration_images: int = 32
+    vnni: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.engine is not None:
             check_choice("engine", self.engine, ENGINES)
         check_fraction("split_above", self.split_above)
+        check_bool("vnni", self.vnni)
         check_int("calibration_images", self.calibration_images, 1)
 
 
@@ -99,10 +104,11 @@ class _Built:
 
 
 def _openvino(work: _Work) -> _Built:
-    path, threads = work.out / OPENVINO, work.run.threads
-    built = build_openvino(work.onnx, path, threads=threads, split_above=work.config.split_above)
+    path, threads, vnni = work.out / OPENVINO, work.run.threads, work.config.vnni
+    split_above = 1.0 if vnni else work.config.split_above
+    built = build_openvino(work.onnx, path, threads=threads, tight=not vnni, split_above=split_above)
     results, rows = build_results(built), []
-    if built.saturates and results["quantized_convolutions"]:
+    if built.saturates and results["quantized_convolutions"] and not vnni:
         rows.append(("this processor's 8-bit sums saturate", "guarded against"))
     if built.split:
         rows.append(("layers split in two against overflow", str(len(built.split))))
@@ -111,7 +117,7 @@ def _openvino(work: _Work) -> _Built:
 
 def _onnxruntime(work: _Work) -> _Built:
     records = work.records()
-    built = measured_build(work.onnx, work.out / ORT_MODEL, records, run=work.run)
+    built = measured_build(work.onnx, work.out / ORT_MODEL, records, run=work.run, vnni=work.config.vnni)
     rows = [("ranges measured", f"{len(built.measured)} on {counted(len(records), 'image')}")]
     return _Built(
         ORT_MODEL, OnnxPredictor(work.out / ORT_MODEL, threads=work.run.threads), measured_results(built), rows
@@ -188,6 +194,10 @@ def build_and_score(
     if dataset is not None:
         check_scoring(info, dataset, scoring)
     engine, advice = checked_engine(onnx, config.engine)
+    if config.vnni and engine != "tensorrt" and cpu_saturates():
+        warn(
+            "vnni is True and this processor's 8-bit sums saturate: the engine is for others, and is not accurate here"
+        )
     floating = float_source(onnx, floating)
     built = _BUILDERS[engine](_Work(onnx, out, config, records, dataset is not None, run))
     path, results = (
@@ -203,7 +213,8 @@ def build_and_score(
     ]
     if dataset is not None and built.predictor is not None:
         source = path if engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
-        key = f"{engine}, {config.split_above}" if engine == "openvino" else engine
+        guard = "vnni" if config.vnni else str(config.split_above)
+        key = f"{engine}, {guard}" if engine == "openvino" else engine
         qfloat = onnx if results["quantized_convolutions"] else None
         found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=key, qfloat=qfloat)
         results |= found
