@@ -3,15 +3,17 @@
     python benchmarks/targets.py yolov8n.pt --data coco.yaml --imgsz 320
 
 For no target and for each target the model is calibrated by mse, exported and built. Rows: the noise d of the class probabilities
-against the float model, of the calibrated model in torch and of the engine, on validation images that need no labels; the engine's
-layers that are split against overflow; and its time, interleaved with that of the float model in the same runtime. Without VNNI
-the rows `--vnni` are of engines that this processor cannot run accurately.
+against the float model, of the calibrated model in torch and of the engine, on validation images that need no labels; and the
+layers of the engine that are split against overflow. Times are interleaved: the median of a call by the wall clock and by the
+processor's, which neighbours hardly disturb, and its ratio to the float model in OpenVINO in the same round, with quartiles.
+Without VNNI the rows `--vnni` are of engines that this processor cannot run accurately.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,6 @@ from yoloqat.config.target import TENSORRT
 from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import TorchPredictor, load_detector, torch_device, torch_threads
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, cpu_saturates
-from yoloqat.engines.latency import bench
 from yoloqat.evaluation.reference import Reference
 from yoloqat.pipeline.engine import BuildConfig, build_and_score
 from yoloqat.pipeline.export import export_onnx
@@ -37,6 +38,10 @@ ENGINES = (
     ("tensorrt", None),
 )
 """Target and engine; of a file for TensorRT the file itself is measured, in ONNX Runtime."""
+
+
+WARMUP = 10
+"""Rounds that are not counted."""
 
 
 def main() -> None:
@@ -91,10 +96,26 @@ def _measure(args: argparse.Namespace, run: Run) -> None:
             found = reference.compare(predictor).d
             noise = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
             print(f"| {target} | {name.partition(', ')[2]} | {in_torch:.3f} | {noise} | {split} |", flush=True)
-    image = np.random.default_rng(0).random((1, 3, args.imgsz, args.imgsz), dtype=np.float32)
-    for item in bench(engines, image, rounds=args.rounds, warmup=10):
-        p50 = item.latency_ms["p50"]
-        print(f"{item.artifact:45s} p50 {p50:.1f} ms, spread {100 * item.spread:.0f} %")
+    _time(engines, args.imgsz, args.rounds)
+
+
+def _time(engines: dict[str, Predictor], side: int, rounds: int) -> None:
+    image = np.random.default_rng(0).random((1, 3, side, side), dtype=np.float32)
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
+    for turn in range(rounds + WARMUP):
+        for name, engine in engines.items():
+            wall, busy = time.perf_counter(), time.process_time()
+            engine(image)
+            if turn >= WARMUP:
+                seconds[name].append((time.perf_counter() - wall, time.process_time() - busy))
+    times = {name: np.array(values) for name, values in seconds.items()}
+    base = times[next(iter(times))]
+    print("| engine | wall ms | processor ms | processor, of the first |")
+    print("|---|---|---|---|")
+    for name, values in times.items():
+        wall, busy = np.median(values, axis=0) * 1e3
+        low, middle, high = np.percentile(values[:, 1] / base[:, 1], [25, 50, 75])
+        print(f"| {name} | {wall:.1f} | {busy:.1f} | {middle:.2f} ({low:.2f} to {high:.2f}) |")
 
 
 if __name__ == "__main__":
