@@ -14,7 +14,9 @@ from safetensors import safe_open
 from tiny_detector import TinyData
 
 from yoloqat.cli import main
+from yoloqat.cli.options import calibrated_with
 from yoloqat.config.target import TARGET_KEY, TARGETS
+from yoloqat.detectors import load_detector
 from yoloqat.engines.zero_points import shifted_zero_points
 from yoloqat.metadata import plain_value
 from yoloqat.onnx_graph.file import load_onnx, properties
@@ -82,12 +84,12 @@ def test_a_file_for_tensorrt_is_built_for_tensorrt_or_on_demand_for_another_with
     assert ran.result["results"]["int8_convolutions"] == 22
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_a_file_with_zero_points_is_not_built_for_tensorrt(name: str, cli: Cli, exported: dict[str, Path]) -> None:
-    ran = cli("build", exported[name], "--engine", "tensorrt")
+def test_a_file_with_zero_points_is_not_built_for_tensorrt(cli: Cli, exported: dict[str, Path]) -> None:
+    path = exported["openvino"]
+    ran = cli("build", path, "--engine", "tensorrt")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert f"'{exported[name]}' is for the target '{name}', whose activations have zero-points" in ran.err
-    assert f"calibrate with --target tensorrt and export that, or build with --engine {name}" in ran.err
+    assert f"'{path}' is for the target 'openvino', whose activations have zero-points" in ran.err
+    assert "calibrate with --target tensorrt and export that, or build with --engine openvino" in ran.err
 
 
 @pytest.mark.parametrize("saturates", [False, True])
@@ -115,6 +117,23 @@ def test_a_file_without_a_target_goes_to_openvino_and_is_told_what_affine_would_
     assert "calibrate with target=openvino" in found["advice"]
     told = [line for line in ran.out.splitlines() if "calibrate with --target openvino" in line]
     assert told == [found["advice"].replace("target=openvino", "--target openvino")]
+
+
+def test_a_comparison_and_a_scan_for_a_target_lead_to_a_calibration_for_it(
+    cli: Cli, tiny_model: Path, tiny_data: TinyData, exported: dict[str, Path]
+) -> None:
+    images = ("--calib-images-dir", tiny_data.train, "--calib-images", 2, "--fidelity-images", 2)
+    ran = cli("compare", tiny_model, "--images", tiny_data.images, *images, "--target", "openvino", "--methods", "max")
+    assert ran.code == 0, ran.err
+    assert ran.result["config"]["quantization"]["target"] == "openvino"
+    [line] = [line for line in ran.out.splitlines() if line.startswith("next: yoloqat calibrate")]
+    assert "--target openvino" in line
+    assert "--affine" not in line
+    scanned = load_detector(exported["openvino"].parents[1] / "calibrate" / "model.safetensors").quantization
+    was = calibrated_with(scanned)
+    assert (was["target"], was["affine"]) == ("openvino", False)
+    ran = cli("inspect", tiny_model, "--target", "openvino")
+    assert ran.result["config"]["quantization"]["activations"]["symmetric"] is False
 
 
 def test_what_contradicts_a_target_ends_in_one_line(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
@@ -163,6 +182,6 @@ def test_the_lint_knows_whom_a_file_is_for(cli: Cli, exported: dict[str, Path]) 
         ran = cli("lint", path)
         found = {finding["rule"]: finding for finding in ran.result["results"]["findings"]}
         assert (ran.code, ran.result["results"]["errors"]) == (0, 0)
-        assert ("other-target" in found) is (name in ENGINES)
-        if name in ENGINES:
-            assert f"the file is for {TARGETS[name].title}" in found["other-target"]["message"]
+        assert ("other-target" in found) is (name == "openvino")
+        if name == "openvino":
+            assert "the file is for OpenVINO and has" in found["other-target"]["message"]

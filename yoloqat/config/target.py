@@ -45,7 +45,7 @@ class Target:
 TENSORRT = Target("tensorrt", "TensorRT", symmetric=True, adds="residual", merge="graph", half=True, opset=19)
 OPENVINO = Target("openvino", "OpenVINO", symmetric=False, adds="residual", merge="graph", half=False, opset=19)
 ONNXRUNTIME = Target(
-    "onnxruntime", "ONNX Runtime", symmetric=False, adds="residual", merge="graph", half=False, opset=19
+    "onnxruntime", "ONNX Runtime", symmetric=True, adds="residual", merge="graph", half=False, opset=19
 )
 
 TARGETS = {target.name: target for target in (TENSORRT, OPENVINO, ONNXRUNTIME)}

@@ -270,8 +270,8 @@ _NOTES = (
         "other-target",
         Severity.NOTE,
         "file for an engine that takes zero-points",
-        "A file names the target that it was calibrated for. One for OpenVINO or ONNX Runtime has zero-points that are not 0, as "
-        "their kernels take them; it is not meant for TensorRT, whose parser refuses it.",
+        "A file names the target that it was calibrated for. One for OpenVINO has zero-points that are not 0, as its kernels "
+        "take them; it is not meant for TensorRT, whose parser refuses it.",
         sources.PARSER,
         "build it for its target; for TensorRT calibrate for the target tensorrt",
         qparams.other_target,
