@@ -250,8 +250,10 @@ def test_mistakes_are_named(detector: Detector, data: yq.Dataset, tiny_data: Tin
         yq.evaluate(detector, yq.Dataset.from_images(tiny_data.train), device="cpu")
     with pytest.raises(ConfigError, match=r"calibration images are not named \(calibration_images is None\)"):
         yq.Dataset.from_coco(tiny_data.images, "labels.json").calibration(2)
-    with pytest.raises(ConfigError, match="target is 'tensorrt-7'; expected one of tensorrt-10, tensorrt-11"):
-        yq.lint(tiny_onnx, target="tensorrt-7")
+    with pytest.raises(ConfigError, match="trt_version is 'tensorrt-7'; expected one of tensorrt-10, tensorrt-11"):
+        yq.lint(tiny_onnx, trt_version="tensorrt-7")
+    with pytest.raises(ConfigError, match="trt_version is 'tensorrt-8'"):
+        yq.lint(tiny_onnx, target="tensorrt-8")  # the name of 0.1.0
     with pytest.raises(ConfigError, match="engine is 'tflite'"):
         BuildConfig(engine="tflite")
     with pytest.raises(ConfigError, match="imgsz is 65"):
@@ -304,6 +306,7 @@ def test_the_export_follows_its_settings(detector: Detector, tmp_path: Path) -> 
         (lambda: yq.Dataset.from_images(None), "directory of from_images is None; expected str or Path"),
         (lambda: BuildConfig(calibration_images=0), "calibration_images is 0"),
         (lambda: BuildConfig(split_above=2), "split_above is 2"),
+        (lambda: BuildConfig(vnni="yes"), "vnni is 'yes'"),
     ],
 )
 def test_an_argument_of_another_kind_is_told_in_one_line(call: Callable[[], object], told: str) -> None:
@@ -354,3 +357,48 @@ def test_ranges_are_measured_on_as_many_images_as_asked(tiny_onnx: Path, data: y
     images = yq.Dataset(calibration_source=data.calibration_source)
     config = BuildConfig(engine="onnxruntime", calibration_images=2)
     assert "on 2 images" in repr(yq.build_engine(tiny_onnx, tmp_path, config=config, data=images, device="cpu"))
+
+
+def test_a_target_goes_from_the_statistics_to_the_engine(detector: Detector, data: yq.Dataset, tmp_path: Path) -> None:
+    images = data.calibration(2)
+    statistics = yq.collect_statistics(detector, images, target="openvino", device="cpu")
+    assert statistics.quant == QuantConfig(target="openvino")
+    quantized = yq.calibrate(detector, statistics, "max", device="cpu").quantization
+    assert quantized is not None
+    assert (quantized.config.target, quantized.config.activations.symmetric) == ("openvino", False)
+    other = yq.calibrate(
+        detector, statistics, "max", target="tensorrt", device="cpu"
+    )  # the same places, another scheme
+    assert other.quantization is not None
+    assert other.quantization.config == QuantConfig(target="tensorrt")
+    assert yq.export_onnx(other, tmp_path / "model.onnx").failed is None
+    with pytest.raises(ConfigError, match=r"target is 'openvino' and '.*tiny.pt' is calibrated for 'tensorrt'"):
+        yq.export_onnx(other, tmp_path / "model.onnx", target="openvino")
+    plain = yq.calibrate(detector, statistics, "max", quant=QuantConfig(), device="cpu")
+    with pytest.raises(
+        ConfigError, match="is calibrated without a target, and its activations are symmetric with target"
+    ):
+        yq.export_onnx(plain, tmp_path / "plain.onnx", target="openvino")
+    yq.export_onnx(plain, tmp_path / "plain.onnx")
+    built = yq.build_engine(tmp_path / "plain.onnx", device="cpu")
+    assert (built.engine, built.path.name) == ("openvino", "model_openvino")
+    assert "calibrate with target=openvino" in built["advice"]
+    two = BuildConfig(calibration_images=2)
+    built = yq.build_engine(tmp_path / "plain.onnx", config=two, target="onnxruntime", data=data, device="cpu")
+    assert (built.engine, built["advice"]) == ("onnxruntime", None)
+    with pytest.warns(YoloqatWarning, match="model.onnx' is for the target 'tensorrt' and is built for 'openvino'"):
+        assert yq.build_engine(tmp_path / "model.onnx", target="openvino", device="cpu").engine == "openvino"
+
+
+def test_a_target_that_settings_name_otherwise_is_told(detector: Detector, data: yq.Dataset, tiny_onnx: Path) -> None:
+    images, quant = data.calibration(1), QuantConfig()
+    with pytest.raises(ConfigError, match="target is 'openvino' and that of quant is None; expected the same in both"):
+        yq.collect_statistics(detector, images, quant=quant, target="openvino", device="cpu")
+    statistics = yq.collect_statistics(detector, images, device="cpu")
+    with pytest.raises(ConfigError, match="target is 'openvino' and that of quant is 'tensorrt'"):
+        yq.calibrate(detector, statistics, quant=QuantConfig(target="tensorrt"), target="openvino", device="cpu")
+    with pytest.raises(ConfigError, match="target is 'openvino' and that of config is 'onnxruntime'"):
+        yq.build_engine(tiny_onnx, config=BuildConfig(engine="onnxruntime"), target="openvino", device="cpu")
+    config = ExportConfig(target="tensorrt")
+    with pytest.raises(ConfigError, match="target is 'openvino' and that of config is 'tensorrt'"):
+        yq.export_onnx(detector, "model.onnx", config=config, target="openvino")

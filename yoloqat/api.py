@@ -26,7 +26,7 @@ from yoloqat.evaluation import Evaluation, Interval
 from yoloqat.evaluation import paired_difference as _paired_difference
 from yoloqat.evaluation.reference import Fidelity
 from yoloqat.finetuning import BEST, FinetuneConfig, SupervisionConfig
-from yoloqat.linting import TARGETS, Target, findings_table, lint_file, lint_results
+from yoloqat.linting import TRT_VERSIONS, TensorRTVersion, findings_table, lint_file, lint_results
 from yoloqat.pipeline import tables
 from yoloqat.pipeline.bench import BenchConfig, BenchResult, bench_models
 from yoloqat.pipeline.compare import compare_methods as _compare_methods
@@ -107,12 +107,27 @@ class CollectedStatistics(Result):
     batch: int
 
 
+def _check_same(target: str, other: str | None, where: str) -> None:
+    """Check that a target is the one that settings name.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if other != target:
+        raise ConfigError(
+            f"target is {target!r} and that of {where} is {other!r}",
+            expected="the same in both",
+            hint=f"name it in `{where}` alone",
+        )
+
+
 @checked_arguments
 def collect_statistics(
     detector: Detector,
     images: Sequence[ImageRecord],
     *,
     quant: QuantConfig | None = None,
+    target: str | None = None,
     config: CalibrationConfig | None = None,
     imgsz: ImageSize | None = None,
     batch: int = EvalConfig.batch,
@@ -124,7 +139,9 @@ def collect_statistics(
     Args:
         detector: A float detector; not changed.
         images: From :meth:`Dataset.calibration`.
-        quant: What to quantize; None takes the defaults, symmetric 8 bits.
+        quant: What to quantize; None takes the defaults at 8 bits, symmetric unless ``target`` decides otherwise.
+        target: The engine that will run the model: ``"tensorrt"``, ``"openvino"`` or ``"onnxruntime"``; None takes that of
+            ``quant``.
         config: Bins and sampling; None takes the defaults.
         imgsz: Image size in pixels; None takes the detector's own.
         batch: Images per forward.
@@ -138,7 +155,9 @@ def collect_statistics(
         ModelError: The detector is quantized already.
         PatternError: A pattern matches no layer.
     """
-    quant, config = quant or QuantConfig(), replace(config or CalibrationConfig(), images=len(images))
+    if quant is not None and target is not None:
+        _check_same(target, quant.target, "quant")
+    quant, config = quant or QuantConfig(target=target), replace(config or CalibrationConfig(), images=len(images))
     size = detector.imgsz if imgsz is None else imgsz
     with _scratch(device, progress) as run:
         ptq = Ptq(copy.deepcopy(detector), images, quant=quant, calibration=config, imgsz=size, batch=batch, run=run)
@@ -183,6 +202,7 @@ def calibrate(
     method: str | MethodSpec = "mse",
     *,
     quant: QuantConfig | None = None,
+    target: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Detector:
@@ -193,6 +213,8 @@ def calibrate(
         statistics: From :func:`collect_statistics`.
         method: ``"max"``, ``"entropy"``, ``"mse"``, ``"percentile-99.9"`` or ``"per-layer"``.
         quant: Another bit width or weight scheme than the statistics were collected with; None takes theirs.
+        target: Another engine than the statistics were collected for, whose quantizers sit in the same places; None takes that
+            of ``quant``.
         device: Where `per-layer` runs.
         progress: Told of every finished quantizer.
 
@@ -201,9 +223,13 @@ def calibrate(
 
     Raises:
         CalibrationError: The statistics are of another detector or of other quantizers.
-        ConfigError: The method is unknown.
+        ConfigError: The method or the target is unknown, or ``quant`` is for another target.
     """
     spec = MethodSpec.parse(method) if isinstance(method, str) else method
+    if quant is not None and target is not None:
+        _check_same(target, quant.target, "quant")
+    elif target is not None:
+        quant = statistics.quant.for_target(target)
     with _scratch(device, progress) as run:
         ptq = _quantized(detector, statistics, quant, run, ())
         ptq.apply(spec)
@@ -495,25 +521,32 @@ def finetune(
 
 
 @checked_arguments
-def lint(path: str | Path, *, target: str | Target = TARGETS[0]) -> Result:
+def lint(
+    path: str | Path,
+    *,
+    trt_version: str | TensorRTVersion = TRT_VERSIONS[0],
+    target: str | TensorRTVersion | None = None,
+) -> Result:
     """Find what is wrong with a QDQ ONNX file of any tool, without a GPU.
 
     Args:
         path: The file.
-        target: What will read it: ``"tensorrt-10"`` or ``"tensorrt-11"``.
+        trt_version: The TensorRT that will read it: ``"tensorrt-10"`` or ``"tensorrt-11"``.
+        target: Deprecated: what 0.1.0 called ``trt_version``.
 
     Returns:
         The results of ``yoloqat lint``: counts and findings.
 
     Raises:
-        ConfigError: The target is unknown.
+        ConfigError: The version is unknown.
         ModelError: It is no ONNX file.
     """
-    known = {entry.name: entry for entry in TARGETS}
-    found = known.get(target) if isinstance(target, str) else target
+    asked = trt_version if target is None else target
+    known = {entry.name: entry for entry in TRT_VERSIONS}
+    found = known.get(asked) if isinstance(asked, str) else asked
     if found is None:
-        raise ConfigError(f"target is {target!r}", expected=f"one of {', '.join(known)}", hint="choose one")
-    results = lint_results(lint_file(Path(path), target=found))
+        raise ConfigError(f"trt_version is {asked!r}", expected=f"one of {', '.join(known)}", hint="choose one")
+    results = lint_results(lint_file(Path(path), trt_version=found))
     return Result(results, (findings_table(str(path), results),))
 
 
@@ -523,6 +556,7 @@ def export_onnx(
     path: str | Path,
     *,
     config: ExportConfig | None = None,
+    target: str | None = None,
     data: Dataset | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
@@ -532,6 +566,7 @@ def export_onnx(
         detector: Calibrated, or float; not changed.
         path: The file to write.
         config: Image size, batch, opset, FP16, suppression; None takes the defaults at the detector's own image size.
+        target: The engine that will run the file; None takes that of ``config``, or the one it was calibrated for, if any.
         data: The images to compare on, without mAP where they have no labels; None compares nothing, and of a float detector
             nothing is compared, with a warning.
         progress: Told of every finished step.
@@ -546,6 +581,9 @@ def export_onnx(
         OutputError: The file cannot be written.
     """
     config = config or ExportConfig(imgsz=detector.imgsz)
+    if target is not None:
+        _check_same(target, config.target or target, "config")
+        config = replace(config, target=target)
     with _scratch("cpu", progress) as run:
         dataset = data.validation if data is not None and data.labelled else None
         compared = () if data is None else data.comparison()
@@ -560,6 +598,7 @@ def build_engine(
     out: str | Path | None = None,
     *,
     config: BuildConfig | None = None,
+    target: str | None = None,
     data: Dataset | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -569,7 +608,8 @@ def build_engine(
     Args:
         onnx: A QDQ file.
         out: The directory that takes the engine; None takes the file's own.
-        config: The runtime and its settings; None takes OpenVINO.
+        config: The runtime and its settings; None takes the defaults.
+        target: The engine to build; None takes that of ``config``, else the file's own, else OpenVINO.
         data: Scores the engine where it has labels, gives the images on which its noise is measured, and those on which ONNX
             Runtime's ranges are.
         device: Where a float model or a TensorRT engine runs.
@@ -584,6 +624,9 @@ def build_engine(
         YoloqatError: As :func:`evaluate`.
     """
     onnx, config, labelled = Path(onnx), config or BuildConfig(), data is not None and data.labelled
+    if target is not None:
+        _check_same(target, config.engine or target, "config")
+        config = replace(config, engine=target)
     count = config.calibration_images
     compared = data.comparison() if data is not None and (labelled or data.images is not None) else ()
     with _scratch(device, progress) as run:

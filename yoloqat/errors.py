@@ -53,16 +53,26 @@ class YoloqatError(Exception):
         Args:
             option_of: Returns the option that sets a parameter; one that has none is named as it is.
         """
-
-        def named(found: re.Match[str]) -> str:
-            name, value = found.groups()
-            option = option_of(name)
-            if value is None:
-                return option or name
-            return f"{name}={value}" if option is None else f"{option} {value}"
-
-        expected, hint = (PARAMETER.sub(named, text) for text in (self.expected, self.hint))
+        expected, hint = (with_options(text, option_of) for text in (self.expected, self.hint))
         return one_line(f"{self.what}; expected {expected}; {hint}")
+
+
+def with_options(text: str, option_of: Callable[[str], str | None]) -> str:
+    """Return a text that names options of a command line in place of the parameters that backticks mark.
+
+    Args:
+        text: What to tell.
+        option_of: Returns the option that sets a parameter; one that has none is named as it is.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        option = option_of(name)
+        if value is None:
+            return option or name
+        return f"{name}={value}" if option is None else f"{option} {value}"
+
+    return PARAMETER.sub(named, text)
 
 
 class YoloqatWarning(UserWarning):

@@ -32,7 +32,7 @@ def test_a_sound_file_ends_with_0_and_an_empty_list(cli: Any, tmp_path: Path) ->
     result = ran.result
     assert result["command"] == "lint"
     assert result["results"] == {"errors": 0, "warnings": 0, "notes": 0, "findings": []}
-    assert result["config"] == {"target": "tensorrt-10", "strict": False}
+    assert result["config"] == {"trt_version": "tensorrt-10", "strict": False}
     assert len(result["provenance"]["inputs"]["model"]["sha256"]) == 64
     assert "0 errors, 0 warnings, 0 notes" in " ".join(ran.out.split())
     assert ran.files == ["report.html", "result.json"]
@@ -79,13 +79,25 @@ def test_notes_do_not_fail_even_with_strict(cli: Any, tmp_path: Path) -> None:
     assert (ran.code, ran.result["results"]["notes"]) == (0, 1)
 
 
-def test_the_target_decides_what_opset_is_too_high(cli: Any, tmp_path: Path) -> None:
+def test_the_version_of_tensorrt_decides_what_opset_is_too_high(cli: Any, tmp_path: Path) -> None:
     path = pair(tmp_path / "m.onnx")
     model = onnx.load(path)
     model.opset_import[0].version = 25
     onnx.save(model, path)
     assert cli("lint", path).code == 1
-    assert cli("lint", path, "--target", "tensorrt-11").code == 0
+    ran = cli("lint", path, "--trt-version", "tensorrt-11")
+    assert (ran.code, ran.result["config"]["trt_version"]) == (0, "tensorrt-11")
+
+
+def test_the_former_name_of_the_version_is_taken_and_not_shown(cli: Any, tmp_path: Path) -> None:
+    path = pair(tmp_path / "m.onnx")
+    assert cli("lint", path, "--target", "tensorrt-11").result["config"]["trt_version"] == "tensorrt-11"
+    helped = cli("lint", "--help").out
+    assert "--trt-version" in helped
+    assert "--target" not in helped
+    ran = cli("lint", path, "--target", "openvino")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "'openvino'" in ran.err
 
 
 def test_sarif_is_written_whole_beside_the_result(cli: Any, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_an_opset_beyond_the_parser_is_an_error(found) -> None:
     model = build.model(build.predictions(build.layer("images", "a", (3, 16))), opset=25)
     [finding] = found("opset", model)
     assert finding.message == "opset is 25; TensorRT 10 reads 9 to 24"
-    assert found("opset", model, target=TENSORRT_11) == []
+    assert found("opset", model, trt_version=TENSORRT_11) == []
 
 
 def test_scales_per_channel_need_opset_13_and_pairs_alone_10(found) -> None:

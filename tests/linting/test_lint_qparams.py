@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from qdq_graphs import Builder, detector
 
+from yoloqat.config.target import TARGET_KEY, TARGETS
 from yoloqat.linting import Severity, lint_model
 
 
@@ -37,6 +38,23 @@ def test_zero_points_other_than_0_are_errors(found) -> None:
     [finding] = found("zero-point", pair(point=-128))
     assert (finding.severity, finding.nodes) == (Severity.ERROR, ("a/Q", "a/DQ"))
     assert finding.message == "zero-points are not 0: 'a/Q' has -128, 'a/DQ' has -128"
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"), [("openvino", True), ("onnxruntime", False), ("tensorrt", False), ("?", False)]
+)
+def test_zero_points_of_a_file_that_is_meant_to_have_them_are_a_note(found, target: str, meant: bool) -> None:
+    model = pair(point=-128)
+    model.metadata_props.add(key=TARGET_KEY, value=target)
+    errors, notes = found("zero-point", model), found("other-target", model)
+    assert (bool(errors), bool(notes)) == (not meant, meant)
+    if meant:
+        title = TARGETS[target].title
+        assert (notes[0].severity, notes[0].nodes) == (Severity.NOTE, ("a/Q", "a/DQ"))
+        assert (
+            notes[0].message
+            == f"the file is for {title} and has 2 nodes with a zero-point that is not 0, which TensorRT refuses"
+        )
 
 
 def test_an_absent_zero_point_is_an_error_at_the_quantizer_alone(found) -> None:

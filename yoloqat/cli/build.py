@@ -1,6 +1,7 @@
 """Build an INT8 engine from a QDQ ONNX file.
 
-Writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
+The engine is the one that the file was calibrated for (calibrate --target), OpenVINO where it names none. For OpenVINO it
+writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
 the engine is scored, beside the float model it came from, and its noise d to that model and to QFloat is measured; --images DIR
 alone, which needs no labels, measures d. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent
 graph whose every tensor between quantized layers holds integers, as ONNX Runtime's integer kernels want it; ranges that
@@ -21,9 +22,11 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.cli.next_line import next_line
 from yoloqat.cli.tensorrt import add_arguments, options_from
+from yoloqat.cli.wording import option_of
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
+from yoloqat.errors import with_options
 from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, ORT_MODEL, BuildConfig, build_and_score
 from yoloqat.pipeline.models import onnx_info, path_key
 from yoloqat.pipeline.run import Run
@@ -31,13 +34,22 @@ from yoloqat.pipeline.run import Run
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="ONNX", help="QDQ ONNX file (or a float one, to compare with)")
-    add_field(parser, BuildConfig, "engine", "runtime to build for", choices=ENGINES)
+    add_field(
+        parser,
+        BuildConfig,
+        "engine",
+        "runtime to build for",
+        choices=ENGINES,
+        shown="the target that the file was calibrated for, openvino where it names none",
+    )
     parser.add_argument(
         "--float", type=Path, metavar="MODEL", help="float .pt or .onnx to compare with (default: the file's source)"
     )
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    text = "of openvino and onnxruntime: for processors with VNNI alone, without a guard against sums that saturate"
+    add_field(parser, BuildConfig, "vnni", text)
     group = parser.add_argument_group("--engine openvino")
     add_field(
         group,
@@ -86,7 +98,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     info = onnx_info(args.model)
     compared = options.offered_records(args, dataset)
     scoring = options.eval_config(args, info.imgsz or EvalConfig.imgsz) if compared else None
-    config = BuildConfig(args.engine, args.split_above, options_from(args, run.out))
+    config = BuildConfig(args.engine, args.split_above, options_from(args, run.out), vnni=args.vnni)
     _check_deployment(args)
     args.calib_select = "random"
     found = build_and_score(
@@ -101,13 +113,14 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         compared=compared,
     )
     inputs = {"model": path_key(args.model), "data": options.dataset_input(dataset)}
-    settings: dict[str, Any] = {"engine": args.engine, "evaluation": None if scoring is None else to_dict(scoring)}
-    if args.engine == "openvino":
-        settings["split_above"] = args.split_above
+    settings: dict[str, Any] = {"engine": found.engine, "evaluation": None if scoring is None else to_dict(scoring)}
+    if found.engine == "openvino":
+        settings |= {"split_above": args.split_above, "vnni": args.vnni}
     floating = [] if found.floating is None else [found.floating]
     bench_line = next_line(args, bench.COMMAND, *floating, args.model, found.path, batch=info.batch or 1)
     lines = [bench_line, *found.lines, *_deploy(args, found.path)]
-    return Outcome(settings, found.to_dict(), inputs, found.tables, [found.path.name], lines)
+    notes = [] if found.advice is None else [with_options(found.advice, lambda name: option_of(name, args.parser))]
+    return Outcome(settings, found.to_dict(), inputs, found.tables, [found.path.name], lines, notes=notes)
 
 
 COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, ORT_MODEL, ENGINE))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.cli.command import LightCommand, Outcome
-from yoloqat.linting import TARGETS, findings_table, lint_file, lint_results, to_sarif
+from yoloqat.linting import TRT_VERSIONS, findings_table, lint_file, lint_results, to_sarif
 from yoloqat.progress import Progress
 from yoloqat.provenance import file_sha256, write_json
 from yoloqat.results import counted
@@ -22,12 +22,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of any tool")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings as SARIF 2.1.0, for CI")
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
+    versions = [version.name for version in TRT_VERSIONS]
     parser.add_argument(
-        "--target",
-        choices=[target.name for target in TARGETS],
-        default=TARGETS[0].name,
-        help="what will read the file (default: %(default)s)",
+        "--trt-version",
+        choices=versions,
+        default=versions[0],
+        help="the TensorRT that will read the file (default: %(default)s)",
     )
+    # the name of 0.1.0
+    parser.add_argument("--target", dest="trt_version", choices=versions, help=argparse.SUPPRESS)
 
 
 def _failed(counts: dict[str, Any], *, strict: bool) -> str | None:
@@ -40,12 +43,12 @@ def _failed(counts: dict[str, Any], *, strict: bool) -> str | None:
 
 def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     del out, progress  # one short reading of a file
-    target = next(target for target in TARGETS if target.name == args.target)
-    findings = lint_file(args.model, target=target)
+    version = next(version for version in TRT_VERSIONS if version.name == args.trt_version)
+    findings = lint_file(args.model, trt_version=version)
     results = lint_results(findings)
     if args.sarif is not None:
         write_json(args.sarif, to_sarif(findings, args.model))
-    settings = {"target": target.name, "strict": args.strict}
+    settings = {"trt_version": version.name, "strict": args.strict}
     inputs = {"model": {"path": str(args.model), "sha256": file_sha256(args.model)}}
     failed = _failed(results, strict=args.strict)
     files = [] if args.sarif is None else [str(args.sarif.absolute())]

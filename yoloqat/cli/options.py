@@ -10,8 +10,8 @@ from typing import Any
 from yoloqat.cli.fields import add_field
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme, from_dict
 from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
-from yoloqat.config.quantization import ADDS, MERGES
 from yoloqat.config.sizes import ImageSize
+from yoloqat.config.target import ADDS, MERGES, TARGETS, target_named
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, comparison_images, load_dataset, spread
 from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.detectors import Detector
@@ -112,6 +112,12 @@ def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -
     """
     group = parser.add_argument_group("quantization")
     group.add_argument(
+        "--target",
+        choices=tuple(TARGETS),
+        help="the engine that will run the model: decides the scheme, the placement and how it is exported "
+        "(default: none, which is TensorRT's scheme with the rest in FP32)",
+    )
+    group.add_argument(
         "--ignore",
         action="append",
         default=[],
@@ -142,10 +148,11 @@ def quant_config(args: argparse.Namespace) -> QuantConfig:
     """Return what is quantized, and how.
 
     Raises:
-        ConfigError: A value is out of range, or a pattern file cannot be read.
+        ConfigError: A value is out of range or is another than the target decides, or a pattern file cannot be read.
     """
+    affine = args.affine or not target_named(args.target).symmetric
     return QuantConfig(
-        activations=QuantScheme(bits=args.bits, symmetric=not args.affine),
+        activations=QuantScheme(bits=args.bits, symmetric=not affine),
         weights=QuantScheme(bits=args.bits, axis=None if args.per_tensor_weights else 0, narrow_range=True),
         ignore=tuple(pattern for text in args.ignore for pattern in _patterns(text)),
         quantize_head=args.quantize_head,
@@ -154,6 +161,7 @@ def quant_config(args: argparse.Namespace) -> QuantConfig:
         unmerge=tuple(args.unmerge),
         attention=args.attention,
         depthwise=args.depthwise,
+        target=args.target,
     )
 
 
@@ -297,7 +305,8 @@ def calibrated_with(quantization: Quantization) -> dict[str, Any]:
         "quantize_head": config.quantize_head,
         "bits": config.activations.bits,
         "per_tensor_weights": config.weights.axis is None,
-        "affine": not config.activations.symmetric,
+        "target": config.target,
+        "affine": config.target is None and not config.activations.symmetric,
         "adds": config.adds,
         "merge": config.merge,
         "unmerge": list(config.unmerge),

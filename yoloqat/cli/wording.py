@@ -10,6 +10,8 @@ from yoloqat.errors import YoloqatError
 
 RENAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "activations": ("affine",),
+        "weights": ("per_tensor_weights",),
         "count": ("calib_images",),
         "calibration_images": ("calib_images_dir",),
         "skipped": ("skip_bad_images",),

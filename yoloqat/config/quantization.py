@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from yoloqat.config.checks import check_bool
 from yoloqat.config.scheme import QuantScheme
+from yoloqat.config.target import ADDS, MERGES, UNNAMED, Target, target_named
 from yoloqat.errors import ConfigError
 
-ADDS = ("residual", "both", "none")
-"""Which inputs of an Add are quantized: the skip alone, skip and branch, or neither."""
-
-MERGES = ("graph", "block", "tensor")
-"""How far one scale reaches: through concats, pools and reshapes of the whole graph, of one block, or not at all."""
+_OPEN = QuantScheme()
+"""Stands for the scheme of activations where none was given: the target's."""
 
 
 @dataclass(frozen=True)
 class QuantConfig:
     """Which layers are quantized, and how.
 
+    What a target decides need not be given, and must not be given otherwise.
+
     Attributes:
-        activations: Scheme of layer inputs; symmetric per tensor is what TensorRT takes.
+        activations: Scheme of layer inputs, per tensor; by default the target's at 8 bits, symmetric without a target.
         weights: Scheme of weights, per output channel by default. The axis is that of a convolution or linear layer;
             transposed convolutions, whose output channels are axis 1, are turned accordingly.
         ignore: Patterns of layers to leave float: exact names, globs, or regular expressions as ``re:PATTERN``.
@@ -30,24 +30,31 @@ class QuantConfig:
         unmerge: Patterns, as in ``ignore``, of the readers of tensors that get a scale of their own nevertheless.
         attention: Quantize the inputs of the matrix products of attention blocks.
         depthwise: Quantize depthwise convolutions.
+        target: The engine that will run the model, a name of :data:`yoloqat.config.target.TARGETS`; None decides as for
+            TensorRT and binds to no engine.
 
     Raises:
-        ConfigError: The patterns are no tuple of texts, a recipe is unknown, the activation scheme is per channel or the
-            weight scheme affine, which no engine takes, or unsigned, which has no negative weights.
+        ConfigError: The patterns are no tuple of texts, a recipe or the target is unknown, the activation scheme is per
+            channel or the weight scheme affine, which no engine takes, or unsigned, which has no negative weights; or a value
+            is another than the target decides.
     """
 
-    activations: QuantScheme = field(default_factory=QuantScheme)
+    activations: QuantScheme = _OPEN
     weights: QuantScheme = field(default_factory=lambda: QuantScheme(axis=0, narrow_range=True))
     ignore: tuple[str, ...] = ()
     quantize_head: bool = False
-    adds: str = "residual"
-    merge: str = "graph"
+    adds: str = UNNAMED.adds
+    merge: str = UNNAMED.merge
     unmerge: tuple[str, ...] = ()
     attention: bool = False
     depthwise: bool = False
+    target: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the patterns, the recipes and the schemes."""
+        """Take what the target decides, and check the patterns, the recipes and the schemes."""
+        decided = target_named(self.target)
+        if self.activations is _OPEN:
+            object.__setattr__(self, "activations", QuantScheme(symmetric=decided.symmetric))
         _check_patterns("ignore", self.ignore)
         _check_patterns("unmerge", self.unmerge)
         for name, value, known in (("adds", self.adds, ADDS), ("merge", self.merge, MERGES)):
@@ -67,6 +74,36 @@ class QuantConfig:
             )
         for name in ("quantize_head", "attention", "depthwise"):
             check_bool(name, getattr(self, name))
+        if self.target is not None:
+            self._check_decided(decided)
+
+    def _check_decided(self, target: Target) -> None:
+        per = ("per tensor", "per channel")
+        for name, value, wanted in (
+            ("activations", "symmetric" if self.activations.symmetric else "affine", target.scheme),
+            ("weights", per[self.weights.axis is not None], per[True]),
+            ("adds", self.adds, target.adds),
+            ("merge", self.merge, target.merge),
+        ):
+            if value != wanted:
+                raise ConfigError(
+                    f"{name} {'is' if name in ('adds', 'merge') else 'are'} {value} with target '{target.name}'",
+                    expected=f"{wanted}, as {target.title}'s INT8 kernels want it",
+                    hint=f"leave `target` or `{name}` out",
+                )
+
+    def for_target(self, target: str | None) -> QuantConfig:
+        """Return the same layers at the same bits, with what another target decides.
+
+        Args:
+            target: Its name, or None.
+
+        Raises:
+            ConfigError: There is no such target, or it wants no weights of one scale per tensor.
+        """
+        decided = target_named(target)
+        activations = replace(self.activations, symmetric=decided.symmetric)
+        return replace(self, target=target, activations=activations, adds=decided.adds, merge=decided.merge)
 
 
 def _check_patterns(name: str, patterns: object) -> None:

@@ -51,5 +51,5 @@ def check_tensorrt(path: Path) -> None:
         raise EngineError(
             f"'{path}' has {len(found)} zero-points that are not 0, the first {value} at '{name}'",
             expected="zero-points of 0: TensorRT computes INT8 symmetrically",
-            hint="calibrate symmetric activations for TensorRT, or build with `engine=openvino`",
+            hint="calibrate with `target=tensorrt`, or build with `engine=openvino`",
         )

@@ -6,18 +6,18 @@ from yoloqat.linting.rule import Rule, Source
 from yoloqat.linting.run import lint_file, lint_model, lint_results
 from yoloqat.linting.sarif import to_sarif
 from yoloqat.linting.tables import findings_table, rules_table
-from yoloqat.linting.target import TARGETS, TENSORRT_10, TENSORRT_11, Target
+from yoloqat.linting.trt_version import TENSORRT_10, TENSORRT_11, TRT_VERSIONS, TensorRTVersion
 
 __all__ = [
     "RULES",
-    "TARGETS",
     "TENSORRT_10",
     "TENSORRT_11",
+    "TRT_VERSIONS",
     "Finding",
     "Rule",
     "Severity",
     "Source",
-    "Target",
+    "TensorRTVersion",
     "findings_table",
     "lint_file",
     "lint_model",

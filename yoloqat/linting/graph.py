@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import onnx
 
+from yoloqat.config.target import Target, target_of
 from yoloqat.linting.layers import Layer, dequantized_tensors, find_layers
 from yoloqat.linting.qdq_nodes import QdqNode, find_qdq_nodes
-from yoloqat.linting.target import Target
+from yoloqat.linting.trt_version import TensorRTVersion
+from yoloqat.onnx_graph.file import properties
 from yoloqat.onnx_graph.index import Index, index_of
 
 
@@ -19,7 +21,8 @@ class Graph:
 
     Attributes:
         index: Who makes and reads which tensor, and what is constant.
-        target: What will read the file.
+        trt_version: The TensorRT that will read the file.
+        meant_for: The target that the file itself names; None where it names none.
         qdq_nodes: QuantizeLinear and DequantizeLinear nodes, in order.
         giving: The same by the tensor they give.
         dequantized: Tensors that hold dequantized values.
@@ -27,11 +30,17 @@ class Graph:
     """
 
     index: Index
-    target: Target
+    trt_version: TensorRTVersion
+    meant_for: Target | None
     qdq_nodes: tuple[QdqNode, ...]
     giving: Mapping[str, QdqNode]
     dequantized: frozenset[str]
     layers: tuple[Layer, ...]
+
+    @property
+    def zero_points_meant(self) -> bool:
+        """Whether the file is for an engine that takes zero-points, which TensorRT does not."""
+        return self.meant_for is not None and not self.meant_for.symmetric
 
     @property
     def activation_quantizers(self) -> tuple[QdqNode, ...]:
@@ -52,10 +61,11 @@ class Graph:
         return tuple(node for qdq in self.dequantizers(quantizer) for node in self.index.readers.get(qdq.result, ()))
 
 
-def prepare(model: onnx.ModelProto, target: Target) -> Graph:
+def prepare(model: onnx.ModelProto, trt_version: TensorRTVersion) -> Graph:
     """Prepare a model for the rules."""
     index = index_of(model)
     qdq_nodes = find_qdq_nodes(index)
     giving = {qdq.result: qdq for qdq in qdq_nodes}
     dequantized = dequantized_tensors(index, giving)
-    return Graph(index, target, qdq_nodes, giving, dequantized, find_layers(index, giving, dequantized))
+    layers = find_layers(index, giving, dequantized)
+    return Graph(index, trt_version, target_of(properties(model)), qdq_nodes, giving, dequantized, layers)

@@ -267,6 +267,16 @@ _WARNINGS = (
 
 _NOTES = (
     Rule(
+        "other-target",
+        Severity.NOTE,
+        "file for an engine that takes zero-points",
+        "A file names the target that it was calibrated for. One for OpenVINO has zero-points that are not 0, as its kernels "
+        "take them; it is not meant for TensorRT, whose parser refuses it.",
+        sources.PARSER,
+        "build it for its target; for TensorRT calibrate for the target tensorrt",
+        qparams.other_target,
+    ),
+    Rule(
         "scale-underflow",
         Severity.NOTE,
         "float32 scale that float16 does not hold",

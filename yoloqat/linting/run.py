@@ -12,7 +12,7 @@ from yoloqat.errors import ModelError
 from yoloqat.linting.finding import Finding, Severity
 from yoloqat.linting.graph import prepare
 from yoloqat.linting.registry import RULES
-from yoloqat.linting.target import TENSORRT_10, Target
+from yoloqat.linting.trt_version import TENSORRT_10, TensorRTVersion
 from yoloqat.onnx_graph.file import EXPECTED, read_onnx
 
 
@@ -30,18 +30,18 @@ def read_model(path: Path) -> onnx.ModelProto:
     return model
 
 
-def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[Finding]:
+def lint_model(model: onnx.ModelProto, *, trt_version: TensorRTVersion = TENSORRT_10) -> list[Finding]:
     """Apply all rules to a model; nothing is run and the model is not changed.
 
     Args:
         model: Anybody's model; external data must be loaded.
-        target: What will read the file.
+        trt_version: The TensorRT that will read the file.
 
     Returns:
         Findings in the order of :data:`yoloqat.linting.RULES`: errors, then warnings, then notes. A rule gives one
         finding for each kind of trouble, with all nodes that have it.
     """
-    graph = prepare(model, target)
+    graph = prepare(model, trt_version)
     return [
         Finding(rule.id, rule.severity, hit.nodes, hit.message, rule.hint)
         for rule in RULES
@@ -49,17 +49,17 @@ def lint_model(model: onnx.ModelProto, *, target: Target = TENSORRT_10) -> list[
     ]
 
 
-def lint_file(path: Path, *, target: Target = TENSORRT_10) -> list[Finding]:
+def lint_file(path: Path, *, trt_version: TensorRTVersion = TENSORRT_10) -> list[Finding]:
     """Read an ONNX file and apply all rules.
 
     Args:
         path: The file; external data lies beside it.
-        target: What will read the file.
+        trt_version: The TensorRT that will read the file.
 
     Raises:
         ModelError: The file cannot be read or is no ONNX file.
     """
-    return lint_model(read_model(path), target=target)
+    return lint_model(read_model(path), trt_version=trt_version)
 
 
 def count(findings: Sequence[Finding], severity: Severity) -> int:

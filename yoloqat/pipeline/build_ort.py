@@ -14,7 +14,9 @@ from yoloqat.pipeline.run import Run
 from yoloqat.predictor import Images
 
 
-def measured_build(onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], *, run: Run) -> OrtBuild:
+def measured_build(
+    onnx_path: Path, out_path: Path, records: Sequence[ImageRecord], *, run: Run, vnni: bool = False
+) -> OrtBuild:
     """Write the equivalent graph of a QDQ ONNX file.
 
     Args:
@@ -22,6 +24,7 @@ def measured_build(onnx_path: Path, out_path: Path, records: Sequence[ImageRecor
         out_path: The file to write.
         records: The calibration images; of a fixed batch the last, smaller one is left out.
         run: Threads, and who watches.
+        vnni: The file is for processors with VNNI alone, so that activations take all 256 integers.
 
     Raises:
         ModelError: The file cannot be read, or quantizes nothing.
@@ -42,7 +45,7 @@ def measured_build(onnx_path: Path, out_path: Path, records: Sequence[ImageRecor
                 done += len(found.records)
                 run.progress("measure ranges", done, len(usable))
 
-    return build_onnxruntime(onnx_path, out_path, images(), threads=run.threads)
+    return build_onnxruntime(onnx_path, out_path, images(), threads=run.threads, highest=255 if vnni else 127)
 
 
 def measured_results(build: OrtBuild) -> dict[str, Any]:

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.config import EvalConfig
-from yoloqat.config.checks import check_choice, check_fraction, check_int
+from yoloqat.config.checks import check_bool, check_choice, check_fraction, check_int
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
 from yoloqat.engines.openvino import SPLIT_ABOVE
+from yoloqat.engines.saturation import cpu_saturates
 from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
-from yoloqat.errors import ConfigError
+from yoloqat.errors import ConfigError, warn, with_options
 from yoloqat.pipeline.build import build_results, engine_noise, float_source, open_float, score_engine
 from yoloqat.pipeline.build_ort import measured_build, measured_results
+from yoloqat.pipeline.build_target import checked_engine
 from yoloqat.pipeline.build_tensorrt import build_engine_file
 from yoloqat.pipeline.fidelity import check_alike
 from yoloqat.pipeline.models import check_scoring, onnx_info
@@ -34,25 +36,30 @@ class BuildConfig:
     """How an engine is built.
 
     Attributes:
-        engine: The runtime, one of :data:`ENGINES`.
+        engine: The runtime, one of :data:`ENGINES`; None takes the file's target, and OpenVINO where it names none.
         split_above: Of OpenVINO: split a convolution in two where more than this share of its pairs of products can overflow
             on processors without VNNI; 0 makes every sum exact.
         tensorrt: Of TensorRT: options of its builder.
         calibration_images: Of ONNX Runtime: on how many images the ranges that the file does not tell are measured.
+        vnni: The engine will run on processors with VNNI alone, whose sums do not saturate: OpenVINO splits nothing and keeps no
+            integers small, and ONNX Runtime's activations take all 256 integers instead of 128.
 
     Raises:
         ConfigError: There is no such runtime, or a value is out of range.
     """
 
-    engine: str = ENGINES[0]
+    engine: str | None = None
     split_above: float = SPLIT_ABOVE
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     calibration_images: int = 32
+    vnni: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_choice("engine", self.engine, ENGINES)
+        if self.engine is not None:
+            check_choice("engine", self.engine, ENGINES)
         check_fraction("split_above", self.split_above)
+        check_bool("vnni", self.vnni)
         check_int("calibration_images", self.calibration_images, 1)
 
 
@@ -62,11 +69,15 @@ class BuildResult(Result):
 
     Attributes:
         path: Its file or directory.
+        engine: The runtime that it is for.
+        advice: What another calibration would give, with parameters in backticks; None where nothing is to be said.
         lines: Command lines that build the same elsewhere.
         floating: The float model that it came from; None where it is not at hand.
     """
 
     path: Path
+    engine: str
+    advice: str | None
     lines: tuple[str, ...]
     floating: Path | None
 
@@ -95,10 +106,11 @@ class _Built:
 
 
 def _openvino(work: _Work) -> _Built:
-    path, threads = work.out / OPENVINO, work.run.threads
-    built = build_openvino(work.onnx, path, threads=threads, split_above=work.config.split_above)
+    path, threads, vnni = work.out / OPENVINO, work.run.threads, work.config.vnni
+    split_above = 1.0 if vnni else work.config.split_above
+    built = build_openvino(work.onnx, path, threads=threads, tight=not vnni, split_above=split_above)
     results, rows = build_results(built), []
-    if built.saturates and results["quantized_convolutions"]:
+    if built.saturates and results["quantized_convolutions"] and not vnni:
         rows.append(("this processor's 8-bit sums saturate", "guarded against"))
     if built.split:
         rows.append(("layers split in two against overflow", str(len(built.split))))
@@ -107,7 +119,7 @@ def _openvino(work: _Work) -> _Built:
 
 def _onnxruntime(work: _Work) -> _Built:
     records = work.records()
-    built = measured_build(work.onnx, work.out / ORT_MODEL, records, run=work.run)
+    built = measured_build(work.onnx, work.out / ORT_MODEL, records, run=work.run, vnni=work.config.vnni)
     rows = [("ranges measured", f"{len(built.measured)} on {counted(len(records), 'image')}")]
     return _Built(
         ORT_MODEL, OnnxPredictor(work.out / ORT_MODEL, threads=work.run.threads), measured_results(built), rows
@@ -175,7 +187,7 @@ def build_and_score(
         The results of ``yoloqat build``.
 
     Raises:
-        ConfigError: A setting does not fit the file.
+        ConfigError: A setting does not fit the file, or the runtime cannot take a file for another target.
         DependencyError: The runtime is not installed.
         EngineError: It cannot build or run the model.
         ModelError: A file cannot be read, or the float model is quantized or of other classes.
@@ -185,13 +197,21 @@ def build_and_score(
     scoring = scoring or EvalConfig(imgsz=info.imgsz or EvalConfig.imgsz)
     if dataset is not None:
         check_scoring(info, dataset, scoring)
+    engine, advice = checked_engine(onnx, config.engine)
+    if config.vnni and engine != "tensorrt" and cpu_saturates():
+        warn(
+            "vnni is True and this processor's 8-bit sums saturate: the engine is for others, and is not accurate here"
+        )
     floating = float_source(onnx, floating)
     reference = None if floating is None or not compared else open_float(floating, run)
     if reference is not None and reference.info.end2end == info.end2end:
         check_alike(reference.info, info, (str(floating), str(onnx)))  # before the engine is built
     scored = dataset is not None or bool(compared)
-    built = _BUILDERS[config.engine](_Work(onnx, out, config, records, scored, run))
-    path, results = out / built.name, dict(built.results)
+    built = _BUILDERS[engine](_Work(onnx, out, config, records, scored, run))
+    path, results = (
+        out / built.name,
+        dict(built.results) | {"engine": engine, "advice": advice and with_options(advice, lambda _: None)},
+    )
     share = results["int8_mac_share"]
     rows = [
         ("convolutions in INT8", f"{results['int8_convolutions']} of {results['convolutions']}"),
@@ -207,13 +227,14 @@ def build_and_score(
             (noise_label(results, "to QFloat"), noise(results, "qfloat_d")),
         ]
     if dataset is not None and built.predictor is not None:
-        source = path if config.engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
-        engine = f"{config.engine}, {config.split_above}" if config.engine == "openvino" else config.engine
-        found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=engine, qfloat=qfloat)
+        source = path if engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration
+        guard = "vnni" if config.vnni else str(config.split_above)
+        key = f"{engine}, {guard}" if engine == "openvino" else engine
+        found = score_engine(built.predictor, source, floating, dataset, scoring, run=run, engine=key, qfloat=qfloat)
         results |= found
         rows += _score_rows(found)
     table = Table(str(path), ("what", "value"), tuple(rows), "\n".join(results.get("warnings", ())))
-    return BuildResult(results, (table,), path, tuple(built.lines), floating)
+    return BuildResult(results, (table,), path, engine, advice, tuple(built.lines), floating)
 
 
 def _score_rows(found: dict[str, Any]) -> list[tuple[str, str]]:

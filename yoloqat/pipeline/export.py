@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides
+from yoloqat.config.target import TARGET_KEY
 from yoloqat.datasets import DetectionDataset, ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector, TorchPredictor, torch_threads
 from yoloqat.detectors.open_batch import open_batch
@@ -35,20 +37,53 @@ NMS_TASKS = ("detect", "segment", "pose")
 """The tasks whose boxes standard non-maximum suppression takes."""
 
 
+def export_config(detector: Detector, config: ExportConfig) -> ExportConfig:
+    """Return how a detector is exported for the target that it was calibrated for, or that the settings name.
+
+    Args:
+        detector: A calibrated or a float detector.
+        config: A target in it must be the detector's own; a float detector, or one without a target whose quantization is
+            what the target wants, takes any.
+
+    Raises:
+        ConfigError: It was calibrated for another target, or otherwise than the target wants; or a setting contradicts it.
+    """
+    if detector.quantization is None:
+        return config
+    quant, asked, path = detector.quantization.config, config.target, detector.source.path
+    if asked is None or asked == quant.target:
+        return replace(config, target=quant.target)
+    hint = f"leave `target` out, or calibrate with `target={asked}`"
+    if quant.target is not None:
+        raise ConfigError(
+            f"target is {asked!r} and '{path}' is calibrated for '{quant.target}'",
+            expected=f"'{quant.target}'",
+            hint=hint,
+        )
+    try:
+        replace(quant, target=asked)
+    except ConfigError as error:
+        told = f"'{path}' is calibrated without a target, and its {error.what}"
+        raise ConfigError(told, expected=error.expected, hint=hint) from error
+    return config
+
+
 def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportReport:
     """Write a detector as ONNX: QDQ where it is quantized, plain float where it is not.
 
     Args:
         detector: A calibrated or a float detector.
         path: The file to write.
-        config: Image size, batch, opset, FP16 and suppression.
+        config: Image size, batch, opset, FP16, suppression and target.
 
     Raises:
-        ConfigError: Suppression is asked of a detector that suppresses by itself, or whose boxes are rotated.
+        ConfigError: Suppression is asked of a detector that suppresses by itself, or whose boxes are rotated; or the target is
+            not the one that it was calibrated for.
         ExportError: A scheme cannot be written as QDQ, or the module cannot be traced.
         CalibrationError: A quantizer has no range yet.
         OutputError: The file cannot be written.
     """
+    config = export_config(detector, config)
     if config.nms and (detector.info.end2end or detector.info.task not in NMS_TASKS):
         kind = "gives one box per object" if detector.info.end2end else f"is for the task '{detector.info.task}'"
         raise ConfigError(
@@ -66,6 +101,8 @@ def export_onnx(detector: Detector, path: Path, config: ExportConfig) -> ExportR
         channels=channels,
     )
     metadata[SOURCE_KEY] = {"path": str(Path(detector.source.path).resolve()), "sha256": detector.source.sha256}
+    if config.target is not None:
+        metadata[TARGET_KEY] = config.target
     batch = max(config.batch, 2) if config.dynamic else config.batch  # a batch of 1 would be traced as fixed
     example = torch.zeros(batch, channels, *sides(config.imgsz))
     module = detector.module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]

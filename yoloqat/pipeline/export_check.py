@@ -9,10 +9,11 @@ from typing import Any
 
 from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides, size_text
+from yoloqat.config.target import DEFAULT_ENGINE, TARGETS
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import Detector
 from yoloqat.errors import warn
-from yoloqat.pipeline.export import check_parity_images, export_onnx, lint_export, verify_export
+from yoloqat.pipeline.export import check_parity_images, export_config, export_onnx, lint_export, verify_export
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import noise, noise_label
@@ -51,7 +52,7 @@ def export_and_check(
     Args:
         detector: Calibrated, or float.
         path: The file to write.
-        config: Image size, batch, opset, FP16 and suppression.
+        config: Image size, batch, opset, FP16, suppression and target.
         run: Where finished parts are kept.
         dataset: The validation images; None scores nothing. Of a float model nothing is compared, with a warning.
         scoring: How to score; None takes the defaults at the file's image size.
@@ -65,6 +66,7 @@ def export_and_check(
         ExportError: The detector cannot be written as QDQ.
         OutputError: The file cannot be written.
     """
+    config = export_config(detector, config)
     scoring = scoring or EvalConfig(imgsz=config.imgsz, batch=config.batch)
     check_scoring(replace(detector.info, imgsz=sides(config.imgsz)), dataset, scoring)
     images = compared if dataset is None else dataset.images
@@ -86,7 +88,7 @@ def export_and_check(
     affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
     failed = None
     if affine:  # the lint reads for TensorRT, which a file with zero-points is not for
-        rows.append(("TensorRT", "takes no zero-points: build for OpenVINO"))
+        rows.append(("TensorRT", f"takes no zero-points: build for {TARGETS[config.target or DEFAULT_ENGINE].title}"))
     elif errors:
         failed = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
     if images and detector.quantization is None:

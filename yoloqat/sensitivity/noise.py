@@ -95,10 +95,9 @@ class NoiseBudget:
 
     def left(self, names: Sequence[str]) -> float:
         """Return the noise that is predicted where some items are float: measured whole times what the others' squares leave."""
-        squares = np.square(_means(self._of(self.items)))
-        rest = sum(square for item, square in zip(self.items, squares, strict=True) if item.name not in set(names))
-        total = float(squares.sum())
-        return self.d(WHOLE).value * float(np.sqrt(rest / total)) if total > 0 else 0.0
+        shares, whole = self.shares(), self.d(WHOLE).value
+        rest = sum(share.value for name, share in shares.items() if name not in set(names))
+        return whole * math.sqrt(rest)
 
     def _of(self, items: Sequence[Item], prefix: str = "") -> Values:
         return np.stack([self.values[prefix + item.name] for item in items])
@@ -110,13 +109,8 @@ def root_sum_squares(values: Values) -> Values:
     return found
 
 
-def _means(values: Values) -> Values:
-    """Return the mean of each row over the images on which the float model sees anything, shape (items,)."""
-    found: Values = _seen(values).mean(axis=1)
-    return found
-
-
 def _seen(values: Values) -> Values:
+    """Return the columns of the images on which the float model sees anything."""
     return values[:, np.isfinite(values).all(axis=0)]
 
 

@@ -39,6 +39,16 @@ def results(out):
     return json.loads((out / "result.json").read_text())["results"]
 
 
+def test_a_file_for_tensorrt_is_built_for_it_without_being_told(installed, tiny_checkpoint, tiny_data, tmp_path):
+    export, build, data = tmp_path / "export", tmp_path / "build", ["--data", str(tiny_data.yaml)]
+    assert main(["export", str(tiny_checkpoint), "--target", "tensorrt", *ENDS, "--out", str(export)]) == 0
+    assert main(["build", str(export / "model.onnx"), *data, *ENDS, "--out", str(build)]) == 0
+    found = results(build)
+    assert (found["engine"], found["int8_convolutions"]) == ("tensorrt", found["quantized_convolutions"])
+    assert main(["eval", str(build / "model.engine"), *data, *ENDS, "--out", str(tmp_path / "eval")]) == 0
+    assert results(tmp_path / "eval")["map50_95"] == found["map_engine"] > 0.1
+
+
 def test_built_scored_and_timed(installed, tiny_onnx, tiny_data, tmp_path, capsys):
     build, data = tmp_path / "build", ["--data", str(tiny_data.yaml)]
     assert main(["build", str(tiny_onnx), "--engine", "tensorrt", *data, *ENDS, "--out", str(build)]) == 0

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from yoloqat.onnx_graph.graph import attribute, constant_tensor, copy_of, free_name, initializers
+from yoloqat.engines.rewrite.to_float32 import to_float32
+from yoloqat.onnx_graph.graph import attribute, constant_tensor, free_name, initializers
 from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE, QUANTIZERS
 
 
 def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same computation with named nodes, constants as initialisers and explicit zero-points.
+    """Return the same computation in FP32 with named nodes, constants as initialisers and explicit zero-points.
 
     Exporters leave nodes without names or give several the same, write scales as Constant nodes, and leave out zero-points
     of 0; passes look up all three by name.
@@ -21,7 +22,7 @@ def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: A valid graph; it is not changed.
     """
-    result = copy_of(model)
+    result = to_float32(model)
     graph = result.graph
     for node in list(graph.node):
         held = constant_tensor(node)

@@ -81,15 +81,15 @@ def _needs(qdq: QdqNode) -> tuple[int, str]:
 
 
 def opset(graph: Graph) -> Iterator[Hit]:
-    """Find an opset that the target does not read, or that has not what the quantizers use."""
+    """Find an opset that TensorRT does not read, or that has not what the quantizers use."""
     found = graph.index.opset
     if found is None:
         if any(node.domain in STANDARD for node in graph.index.nodes):
             yield Hit((), "the file imports no version of the standard operators")
         return
-    low, high = graph.target.opsets
+    low, high = graph.trt_version.opsets
     if not low <= found <= high:
-        yield Hit((), f"opset is {found}; {graph.target.title} reads {low} to {high}")
+        yield Hit((), f"opset is {found}; {graph.trt_version.title} reads {low} to {high}")
     lacking: dict[tuple[int, str], list[str]] = {}
     for qdq in graph.qdq_nodes:
         needed = _needs(qdq)

@@ -11,6 +11,7 @@ from onnx import TensorProto
 from yoloqat.linting.finding import Hit, gathered
 from yoloqat.linting.graph import Graph
 from yoloqat.linting.qdq_nodes import QdqNode
+from yoloqat.results import counted
 
 OTHER_PRECISIONS = frozenset(
     {
@@ -33,18 +34,24 @@ def _worst(values: NDArray[np.generic]) -> str:
     return f"{float(values.flat[0]):g}"
 
 
+def _nonzero(qdq: QdqNode) -> NDArray[np.generic]:
+    """Return the known zero-points of a node that are not 0."""
+    points = np.zeros(0) if qdq.zero_point is None else qdq.zero_point
+    found: NDArray[np.generic] = points[points.astype(np.float64) != 0]
+    return found
+
+
 def zero_point(graph: Graph) -> Iterator[Hit]:
-    """Find zero-points that are not 0, not constant, absent from a QuantizeLinear, or not one per scale."""
+    """Find zero-points that are not constant, absent from a QuantizeLinear, not one per scale, or not 0 and not meant to be."""
     absent, unknown, shifted, sizes = [], [], [], []
     for qdq in graph.qdq_nodes:
-        points = qdq.zero_point
+        points, nonzero = qdq.zero_point, _nonzero(qdq)
         if not qdq.zero_point_name:
             if qdq.quantizes and qdq.element_type == TensorProto.UNDEFINED:
                 absent.append((qdq.name, ""))
         elif points is None:
             unknown.append((qdq.name, f"reads '{qdq.zero_point_name}'"))
-        elif np.any(points.astype(np.float64) != 0):
-            nonzero = points[points.astype(np.float64) != 0]
+        elif nonzero.size and not graph.zero_points_meant:
             shifted.append((qdq.name, f"has {_worst(nonzero)}"))
         elif qdq.scale is not None and points.size != qdq.scale.size:
             sizes.append((qdq.name, f"has {points.size} for {qdq.scale.size} scales"))
@@ -52,6 +59,14 @@ def zero_point(graph: Graph) -> Iterator[Hit]:
     yield from gathered("zero-points are absent, which ONNX reads as UINT8 and TensorRT as INT8", absent)
     yield from gathered("zero-points are not constant", unknown)
     yield from gathered("zero-points are not as many as scales", sizes)
+
+
+def other_target(graph: Graph) -> Iterator[Hit]:
+    """Find zero-points that are not 0 in a file that is meant to have them."""
+    names = tuple(dict.fromkeys(qdq.name for qdq in graph.qdq_nodes if _nonzero(qdq).size))
+    if graph.meant_for is not None and graph.zero_points_meant and names:
+        nodes = f"{counted(len(names), 'node')} with a zero-point that is not 0"
+        yield Hit(names, f"the file is for {graph.meant_for.title} and has {nodes}, which TensorRT refuses")
 
 
 def element_type(graph: Graph) -> Iterator[Hit]:

@@ -1,4 +1,4 @@
-"""What will read the file."""
+"""The versions of TensorRT that read a file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Target:
-    """An engine that the file is meant for.
+class TensorRTVersion:
+    """A TensorRT that reads the file.
 
     Attributes:
         name: What a user types.
-        title: The engine's name.
+        title: Its name in messages.
         opsets: Lowest and highest version of the standard ONNX operators that its parser reads.
     """
 
@@ -20,9 +20,9 @@ class Target:
     opsets: tuple[int, int]
 
 
-TENSORRT_10 = Target("tensorrt-10", "TensorRT 10", (9, 24))
+TENSORRT_10 = TensorRTVersion("tensorrt-10", "TensorRT 10", (9, 24))
 """Source: onnx-tensorrt ``docs/operators.md`` of release 10.15; what it reads, TensorRT 11 reads too."""
-TENSORRT_11 = Target("tensorrt-11", "TensorRT 11", (9, 25))
+TENSORRT_11 = TensorRTVersion("tensorrt-11", "TensorRT 11", (9, 25))
 """Source: TensorRT 11 documentation, ONNX Opset Guide."""
 
-TARGETS = (TENSORRT_10, TENSORRT_11)
+TRT_VERSIONS = (TENSORRT_10, TENSORRT_11)
