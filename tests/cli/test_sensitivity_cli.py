@@ -196,6 +196,7 @@ def test_a_study_of_other_inputs_is_refused(cli: Cli, tiny_checkpoint: Path, sma
         (("--scan-cost", 2.0), "--scan-cost is 2.0; expected a number from 0 to 1"),
         (("--scan-cost", 0.0), "scan_cost is 0.0; expected a number above 0 and at most 1"),
         (("--map-top", 2), "map_top is 2 with mode 'leave-one-out'; expected it with mode 'noise' only"),
+        (("--scan-cost", 0.1, "--mode", "noise"), "scan_cost is 0.1 with mode 'noise'; expected it with a mode that"),
         (("--max-drop", 2.0), "--max-drop is 2.0; expected a number from 0 to 1"),
         (("--workers", 999), "999 workers of 1 threads each want 999 cores"),
         (("--workers", 0), "--workers is 0; expected a whole number from 1 to 1024"),

@@ -17,7 +17,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.pipeline import noise_budget
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.pipeline.sensitivity import ScanOptions, model_title
 from yoloqat.pipeline.tables import noise_table
 from yoloqat.provenance.files import finite
 from yoloqat.sensitivity.items import Item
@@ -84,6 +84,12 @@ def test_the_files_hold_the_items_the_picture_and_the_layers(found) -> None:
     lines = (out / "ignore.txt").read_text().splitlines()
     assert lines[0] == f"# {results['ignore_reason']}"
     assert [line for line in lines if not line.startswith("#")] == results["ignore"]
+
+
+@pytest.mark.parametrize(("imgsz", "size"), [(64, "64"), ((64, 96), "64 x 96")])
+def test_a_picture_is_headed_with_the_weights_and_the_image_size(tiny_checkpoint: Path, imgsz, size: str) -> None:
+    title = model_title(load_detector(tiny_checkpoint), replace(CONFIG, imgsz=imgsz))
+    assert title == f"tiny.pt, {size} px", "not the name of the checkpoint, which is the same for all"
 
 
 def test_the_table_adds_the_shares_up(found) -> None:

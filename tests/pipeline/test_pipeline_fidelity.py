@@ -49,7 +49,7 @@ def test_models_of_the_same_classes_are_compared() -> None:
         (replace(PETS, channels=1), "channels of the images of 'float.pt' and 'model.onnx' differ: 3 and 1"),
         (
             replace(PETS, end2end=True),
-            "NMS of 'float.pt' and 'model.onnx' differ: left to others and inside .* `--nms`",
+            "NMS of 'float.pt' and 'model.onnx' differ: left to others and inside .* export both",
         ),
     ],
 )

@@ -136,6 +136,12 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
             hint=f"set `mode` to {NOISE}, or leave out `map_top`",
         )
     check_map_top(args.map_top, dataset)  # before the calibration
+    if noise and args.scan_cost is not None:
+        raise ConfigError(
+            f"scan_cost is {args.scan_cost} with mode '{NOISE}'",
+            expected="it with a mode that measures mAP",
+            hint="set `mode` to another, or leave out `scan_cost`",
+        )
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
     checkpoint = _checkpoint(args, detector, config, run)

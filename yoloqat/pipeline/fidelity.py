@@ -43,7 +43,7 @@ def check_alike(floating: ModelInfo, other: ModelInfo, names: tuple[str, str]) -
             raise ModelError(
                 f"the {what} of '{names[0]}' and '{names[1]}' differ: {first} and {second}",
                 expected="a model and the float model that it was made from",
-                hint="export both with `--nms`, or neither" if what == "NMS" else "name the float model of this one",
+                hint="export both with NMS inside, or neither" if what == "NMS" else "name the float model of this one",
             )
 
 

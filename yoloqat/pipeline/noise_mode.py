@@ -23,10 +23,10 @@ from yoloqat.pipeline.noise_budget import (
     measure_noise,
 )
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.sensitivity import IGNORE, STUDY, TABLE, ScanOptions, run_scan, write_items
+from yoloqat.pipeline.sensitivity import IGNORE, STUDY, TABLE, ScanOptions, model_title, run_scan, write_items
 from yoloqat.provenance import digest, environment, file_sha256, write_text
 from yoloqat.quant import state_digest
-from yoloqat.results import number
+from yoloqat.results import counted, number
 from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.noise import OTHERS, NoiseScan
 from yoloqat.sensitivity.settings import ONE_AT_A_TIME, ScanConfig
@@ -101,7 +101,8 @@ def run_noise_budget(
     write_items(items, run.out / TABLE)
     write_text(run.out / IGNORE, ignore_list(measured))
     figures = f"d {number(results['d'], 3)} of the whole, {number(results['d_predicted'], 3)} predicted"
-    draw(measured, run.out, f"{checkpoint.name}, {config.imgsz} px, {budget.images} images: {figures}; larger is worse")
+    told = f"{model_title(detector, config)}, {counted(budget.images, 'image')}"
+    draw(measured, run.out, f"{told}: {figures}; larger is worse")
     return results
 
 

@@ -18,9 +18,10 @@ import torch
 
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
+from yoloqat.config.sizes import size_text
 from yoloqat.datasets import DetectionDataset, spread, warn_of_names
 from yoloqat.datasets.unlabelled import COMPARED
-from yoloqat.detectors import torch_threads
+from yoloqat.detectors import Detector, torch_threads
 from yoloqat.errors import CheckFailedError
 from yoloqat.pipeline.noise_budget import budget_results, complete_budget, draw, ignore_list, item_noise, measure_noise
 from yoloqat.pipeline.run import Run, dataset_hash
@@ -28,7 +29,7 @@ from yoloqat.progress import Progress, note
 from yoloqat.provenance import environment, write_text
 from yoloqat.quant import state_digest
 from yoloqat.report.bars import Bar, draw_bars
-from yoloqat.results import number
+from yoloqat.results import counted, number
 from yoloqat.sensitivity.adaptive import Budget
 from yoloqat.sensitivity.items import BASE, Item, item_is_finer
 from yoloqat.sensitivity.noise import OTHERS, NoiseBudget, NoiseScan
@@ -183,7 +184,8 @@ def run_scan(
                 ranking = tied_by_share(ranking, budget, first=0 if rounds is None else rounds.first)
             results = _results(study, scanner, dataset, ranking, rounds)
             if budget is not None and noise_scan is not None:
-                results |= _with_budget(results, study, noise_scan, budget, ranking, options, run)
+                model = model_title(scanner.detector, config)
+                results |= _with_budget(results, study, noise_scan, budget, ranking, options, run, model)
             results["timing"] = _timing(study, ranking, intervals=known.seconds, shares=shares)
         finally:
             study.close()
@@ -195,8 +197,13 @@ def run_scan(
             )
     results |= {"state_hash": before, "state_unchanged": True, "seconds": time.perf_counter() - start}
     if only is None:
-        _write(ranking, results, run.out)
+        _write(ranking, results, run.out, model_title(scanner.detector, config))
     return ScanResult(results, ranking)
+
+
+def model_title(detector: Detector, config: EvalConfig) -> str:
+    """Return what the picture of a model is headed with: the file of its weights, and the size of the images."""
+    return f"{Path(detector.source.path).name}, {size_text(config.imgsz)} px"
 
 
 def _priors(noises: Mapping[str, Noise], budget: NoiseBudget | None) -> list[dict[str, float]]:
@@ -215,6 +222,7 @@ def _with_budget(
     ranking: Sequence[RankedItem],
     options: ScanOptions,
     run: Run,
+    model: str,
 ) -> dict[str, Any]:
     """Draw the noise budget and write the ignore-list; return the results that it adds or changes."""
     map_float = results["baseline"]["map50_95"]
@@ -229,7 +237,8 @@ def _with_budget(
     )
     quantized = results["quantized"]["map50_95"]
     figures = f"mAP {number(map_float)} float, {number(quantized)} quantized"
-    draw(measured_budget, run.out, f"noise budget on {budget.images} images, {figures}; a larger share is worse")
+    title = f"{model}: noise budget on {counted(budget.images, 'image')}, {figures}; a larger share is worse"
+    draw(measured_budget, run.out, title)
     write_text(run.out / IGNORE, ignore_list(measured_budget))
     own = item_noise(budget)
     effects = [entry.estimate for entry in ranking]
@@ -402,11 +411,12 @@ def _timing(
     }
 
 
-def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path) -> None:
+def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path, model: str) -> None:
     """Write the table and the chart of effects."""
     write_items(results["items"], out / TABLE)
     bars = [Bar(entry.item.name, entry.estimate, *entry.interval) for entry in ranking]
-    title = f"{results['mode']}, {results['granularity']}, {results['evaluated_images']} images"
+    images = counted(results["evaluated_images"], "image")
+    title = f"{model}: {results['mode']}, {results['granularity']}, {images}"
     draw_bars(
         bars, out / CHART, title=title, axis=f"effect on {results['metric']}, 95 % interval; a larger one is worse"
     )
