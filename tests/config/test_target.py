@@ -16,11 +16,13 @@ AFFINE, PER_TENSOR = QuantScheme(symmetric=False), QuantScheme(narrow_range=True
 
 
 def test_the_table():
-    scheme = {name: (target.symmetric, target.half, target.opset) for name, target in TARGETS.items()}
-    assert scheme == {
-        "tensorrt": (True, True, 19),
-        "openvino": (False, False, 19),
-        "onnxruntime": (True, False, 19),
+    table = {
+        name: (target.symmetric, target.half, target.opset, target.zero_points) for name, target in TARGETS.items()
+    }
+    assert table == {
+        "tensorrt": (True, True, 19, False),
+        "openvino": (False, False, 19, True),
+        "onnxruntime": (True, False, 19, True),
     }
     assert all(name == target.name for name, target in TARGETS.items())
     assert set(TARGETS) == set(ENGINES)

@@ -26,6 +26,7 @@ class Target:
         merge: How far tensors share a scale, one of :data:`MERGES`.
         half: FP16 where nothing is quantized.
         opset: Version of the ONNX operators that the file is written in, unless another is named.
+        zero_points: The engine takes zero-points that are not 0, as an affine file for another target has them.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     merge: str
     half: bool
     opset: int
+    zero_points: bool = True
 
     @property
     def scheme(self) -> str:
@@ -42,7 +44,9 @@ class Target:
         return "symmetric" if self.symmetric else "affine"
 
 
-TENSORRT = Target("tensorrt", "TensorRT", symmetric=True, adds="residual", merge="graph", half=True, opset=19)
+TENSORRT = Target(
+    "tensorrt", "TensorRT", symmetric=True, adds="residual", merge="graph", half=True, opset=19, zero_points=False
+)
 OPENVINO = Target("openvino", "OpenVINO", symmetric=False, adds="residual", merge="graph", half=False, opset=19)
 ONNXRUNTIME = Target(
     "onnxruntime", "ONNX Runtime", symmetric=True, adds="residual", merge="graph", half=False, opset=19

@@ -44,7 +44,7 @@ def checked_engine(onnx: Path, engine: str | None) -> tuple[str, str | None]:
 def _check_fit(onnx: Path, target: Target, engine: Target) -> None:
     if target == engine:
         return
-    if engine.symmetric and not target.symmetric:
+    if not engine.zero_points and not target.symmetric:
         raise ConfigError(
             f"'{onnx}' is for the target '{target.name}', whose activations have zero-points, and engine is '{engine.name}'",
             expected=f"engine '{target.name}', or a file for '{engine.name}', which knows no zero-point but 0",
