@@ -111,7 +111,7 @@ def ranking_table(title: str, results: dict[str, Any]) -> Table:
         decided += f"\na scan cost of {adaptive['budget']:g} is less than one batch of images takes: {spent}"
     hidden = len(results["items"]) - len(rows)
     if hidden > 0:
-        decided += f"\n{counted(hidden, 'more item')}: see `items`"
+        decided += f"\n{counted(hidden, 'more item')} not shown"
     return Table(
         f"{title}, {results['mode']}, {counted(results['evaluated_images'], 'image')}, effect on {results['metric']}",
         (results["granularity"], "rank", "effect", "95 % interval", "images", "tied", "noise"),
@@ -136,7 +136,7 @@ def noise_table(title: str, results: dict[str, Any]) -> Table:
         rows.append((*cells, *([drop] if scored else [])))
     columns = (results["granularity"], "d alone, 95 % interval", "share", "sum")
     hidden = len(results["items"]) - len(rows)
-    lines = [f"{counted(hidden, 'more item')}: see `items`"] if hidden > 0 else []
+    lines = [f"{counted(hidden, 'more item')} not shown"] if hidden > 0 else []
     heading = f"{title}, noise budget on {counted(results['images'], 'image')}; a larger share is worse"
     caption = "\n".join([*lines, budget_line(results), *curve_lines(results)])
     return Table(heading, (*columns, *(["mAP drop alone"] if scored else [])), tuple(rows), caption)
