@@ -179,6 +179,24 @@ def spread(d: Values, drop: Values, at: Values) -> Values:
     return 1.96 * np.sqrt(np.pi / 2) * sizes  # of normal residuals the mean size is sqrt(2 / pi) standard deviations
 
 
+def ordered(values: Values, drops: Values, models: list[str], model: str) -> float:
+    """Return how a measure orders the drops of one model: Spearman's rank correlation."""
+    own = np.asarray([other == model for other in models])
+    return rank_correlation(values[own].tolist(), drops[own].tolist()) or 0.0
+
+
+def difference(a: Values, b: Values, drops: Values, own: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two measures' rank correlations, over resampled points."""
+    rng, places = np.random.default_rng(0), np.flatnonzero(own)
+    found = []
+    for _ in range(1000):
+        drawn = rng.choice(places, len(places))
+        both = [rank_correlation(values[drawn].tolist(), drops[drawn].tolist()) or 0.0 for values in (a, b)]
+        found.append(both[0] - both[1])
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def fit(args: argparse.Namespace) -> None:
     """Print how each measure orders the drops and the rule that comes of it, and draw both."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(args.points.glob("*.json"))]
@@ -195,6 +213,14 @@ def fit(args: argparse.Namespace) -> None:
             cells.append(rank_correlation(values[own].tolist(), drops[own].tolist()) if own.any() else None)
         cells.append(rank_correlation(values.tolist(), relative.tolist()))
         print(f"{name:18}" + "".join(f"{'-':>14}" if cell is None else f"{cell:14.3f}" for cell in cells))
+    best = max(
+        names, key=lambda name: float(np.mean([ordered(means[name], drops, models, model) for model in MODELS[:2]]))
+    )
+    print(f"best on {' and '.join(MODELS[:2])}: {best}; on the others its correlation minus that of d:")
+    for model in MODELS[2:]:
+        low, high = difference(means[best], means["d"], drops, np.asarray([other == model for other in models]))
+        gained = ordered(means[best], drops, models, model) - ordered(means["d"], drops, models, model)
+        print(f"  {model} {gained:+.3f} [{low:+.3f}, {high:+.3f}] on resampled points")
     print("points: " + ", ".join(f"{model} {models.count(model)}" for model in MODELS))
     d, knots = means["d"], np.asarray(KNOTS)
     middle, half = monotone(d, relative, knots), spread(d, relative, knots)

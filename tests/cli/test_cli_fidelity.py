@@ -85,6 +85,16 @@ def test_calibrate_without_labels_measures_the_noise_on_other_images(
     assert max(map(len, ran.out.split("wrote")[0].splitlines())) <= 80  # a pipe has as many
 
 
+def test_a_small_directory_calibrates_on_the_half_that_there_is(
+    cli: Cli, tiny_model: Path, tiny_data: TinyData
+) -> None:
+    found = cli("calibrate", tiny_model, "--images", tiny_data.images, "--method", "max").result
+    assert found["results"]["calibration_images"] == found["config"]["calibration"]["images"] == 5
+    assert found["results"]["fidelity_images"] == 5
+    asked = cli("calibrate", tiny_model, "--images", tiny_data.images, "--calib-images", 6)
+    assert (asked.code, "has 5 images to calibrate on (the other half" in asked.err) == (2, True)
+
+
 def test_export_is_compared_without_labels(cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData) -> None:
     ran = cli("export", tiny_checkpoint, "--images", tiny_data.images)
     found = results(ran)

@@ -13,7 +13,7 @@ from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
 from yoloqat.config.sizes import ImageSize
 from yoloqat.config.target import ADDS, MERGES, TARGETS, target_named
 from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, comparison_images, load_dataset, spread
-from yoloqat.datasets.unlabelled import COMPARED
+from yoloqat.datasets.unlabelled import COMPARED, halves
 from yoloqat.detectors import Detector
 from yoloqat.detectors.detector import Quantization
 from yoloqat.errors import ConfigError
@@ -185,7 +185,7 @@ def _patterns(text: str) -> list[str]:
 def calibration_config(args: argparse.Namespace, method: MethodSpec | None = None) -> CalibrationConfig:
     """Return how to calibrate."""
     config = CalibrationConfig(
-        images=args.calib_images,
+        images=calibration_count(args),
         seed=args.seed,
         select=args.calib_select,
         sample=args.sample,
@@ -213,12 +213,24 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
         )
     return calibration_images(
         source,
-        args.calib_images,
+        calibration_count(args),
         args.seed,
         select=args.calib_select,
         skipped=skipped_images(args),
         held_out=held_out,
     )
+
+
+def calibration_count(args: argparse.Namespace) -> int:
+    """Return how many images calibrate: the number asked for, or of a small directory without labels the half there is.
+
+    Raises:
+        DataError: The directory is missing, or has fewer than two images.
+    """
+    asked: int = args.calib_images
+    if asked != CalibrationConfig.images or not unlabelled(args) or args.calib_images_dir is not None:
+        return asked
+    return min(asked, len(halves(args.images)[0]))
 
 
 def unlabelled(args: argparse.Namespace) -> bool:
