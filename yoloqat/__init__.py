@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         load,
         paired_difference,
         rank_sensitivity,
+        refine,
     )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "paired_difference",
     "rank_sensitivity",
+    "refine",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.refine import refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import dynamic_amax, quantization_disabled
 
@@ -24,6 +26,7 @@ def calibrate(
     run: Run,
     dataset: DetectionDataset | None = None,
     package: ModuleType | None = None,
+    refine: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Calibrate the swapped detector by one method, and measure what that costs where there is a data set.
 
@@ -34,13 +37,14 @@ def calibrate(
         run: Where finished parts are kept.
         dataset: The validation images, or None to measure nothing.
         package: NVIDIA's package where its modules are to calibrate.
+        refine: The steps of :func:`yoloqat.pipeline.refine.refine_detector` that follow; none by default.
 
     Returns:
         The keys of the result of ``calibrate``; without a data set the maps are None.
 
     Raises:
         ConfigError: NVIDIA's package has no such method.
-        CalibrationError: A layer's input holds NaN or Inf, or a quantizer is not reached.
+        CalibrationError: A layer's input holds NaN or Inf, a quantizer is not reached, or there are too few images to refine on.
     """
     check_scoring(ptq.detector.info, dataset, config)
     result: dict[str, Any] = {"method": str(method), "quantized_layers": len(ptq.layers), "layers": ptq.layers}
@@ -58,14 +62,15 @@ def calibrate(
         key = {"backend": backend}
     result |= {"map_float": None, "map_swapped": None, "map_qfloat": None}
     if dataset is None:
-        return result
+        return result | _refined(ptq, refine, run)
     module, predictor = ptq.detector.module, ptq.predictor
     weights = {"weights": ptq.detector.source.sha256}
     with quantization_disabled(module):
         floating = run.evaluate(predictor, dataset, config, label="float", model_key=weights)
     with dynamic_amax(module):
         swapped = run.evaluate(predictor, dataset, config, label="swapped", model_key=ptq.model_key("dynamic") | key)
-    model_key = ptq.model_key(str(method)) | key
+    result |= _refined(ptq, refine, run)  # what follows has other biases than the float model
+    model_key = ptq.model_key(str(method)) | key | ({"refine": list(refine)} if refine else {})
     calibrated = run.evaluate(predictor, dataset, config, label=str(method), model_key=model_key)
     drop = Baseline(floating.matches).drop(calibrated.matches)
     return result | {
@@ -74,6 +79,12 @@ def calibrate(
         "map_qfloat": calibrated.metrics.map50_95,
         **drop_results(drop),
     }
+
+
+def _refined(ptq: Ptq, steps: Sequence[str], run: Run) -> dict[str, Any]:
+    if not steps:
+        return {}
+    return refine_detector(ptq.detector, ptq.records, steps=steps, imgsz=ptq.imgsz, batch=ptq.batch, run=run)
 
 
 def _by_package(package: ModuleType, ptq: Ptq, method: MethodSpec, run: Run) -> float:
