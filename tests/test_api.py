@@ -174,7 +174,7 @@ def test_a_refined_copy_is_exported_as_ever(
 ) -> None:
     clipped = yq.calibrate(detector, statistics, "percentile-97", device="cpu")
     before = state_digest(clipped.module)
-    refined = yq.refine(clipped, data, images=8, device="cpu")
+    refined = yq.refine(clipped, data, count=8, device="cpu")
     assert state_digest(clipped.module) == before != state_digest(refined.detector.module)
     assert [row["step"] for row in refined["refine"]] == ["none", "bias"]
     assert "held out of the refinement" in repr(refined)

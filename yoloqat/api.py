@@ -362,7 +362,7 @@ def refine(
     data: Dataset,
     *,
     steps: Sequence[str] = STEPS,
-    images: int = CalibrationConfig.images,
+    count: int = CalibrationConfig.images,
     seed: int = CalibrationConfig.seed,
     imgsz: ImageSize | None = None,
     batch: int = EvalConfig.batch,
@@ -375,7 +375,7 @@ def refine(
         detector: From :func:`calibrate`; not changed.
         data: Gives the calibration images; every fourth takes no part and judges.
         steps: ``"bias"``: the bias of least squared error after the activation, channel by channel.
-        images: How many images.
+        count: How many images.
         seed: Chooses them.
         imgsz: Image size in pixels; None takes the detector's own.
         batch: Images per forward where the noise is measured.
@@ -395,7 +395,7 @@ def refine(
     refined = copy.deepcopy(detector)
     size = detector.imgsz if imgsz is None else imgsz
     with _scratch(device, progress) as run:
-        records = data.calibration(images, seed=seed)
+        records = data.calibration(count, seed=seed)
         results = refine_detector(refined, records, steps=steps, imgsz=size, batch=batch, run=run)
     return RefineResult(results, (tables.refine_table(results),), refined)
 

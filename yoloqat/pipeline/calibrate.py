@@ -13,7 +13,7 @@ from yoloqat.datasets import DetectionDataset
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.refine import refine_detector
+from yoloqat.pipeline.refine import check_image_count, refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import dynamic_amax, quantization_disabled
 
@@ -47,6 +47,8 @@ def calibrate(
         CalibrationError: A layer's input holds NaN or Inf, a quantizer is not reached, or there are too few images to refine on.
     """
     check_scoring(ptq.detector.info, dataset, config)
+    if refine:
+        check_image_count(ptq.config.images)
     result: dict[str, Any] = {"method": str(method), "quantized_layers": len(ptq.layers), "layers": ptq.layers}
     key: dict[str, Any] = {}
     if package is None:

@@ -60,6 +60,20 @@ def check_refinable(detector: Detector) -> None:
             )
 
 
+def check_image_count(images: int) -> None:
+    """Check that there are enough images to refine on.
+
+    Raises:
+        CalibrationError: There are not.
+    """
+    if images < FEWEST:
+        raise CalibrationError(
+            f"there are {images} images to refine on",
+            expected=f"at least {FEWEST}: every {HELD_OUT}th judges",
+            hint="take more with `count`",
+        )
+
+
 def refine_detector(
     detector: Detector,
     records: Sequence[ImageRecord],
@@ -85,7 +99,7 @@ def refine_detector(
     Returns:
         ``refine``: the noise before, as the step ``none``, and after each step; ``refine_layers``: of each corrected layer the
         squared error after its activation, before and after, relative to the squared float output; ``refine_skipped``: layers
-        that were left alone; ``refine_images``, ``refine_held_out``: how many images took part and judged; ``refine_seconds``.
+        that were left alone; ``count``, ``refine_held_out``: how many images took part and judged; ``refine_seconds``.
 
     Raises:
         CalibrationError: There are too few images.
@@ -97,12 +111,7 @@ def refine_detector(
     for step in steps:
         check_choice("refine", step, STEPS)
     check_refinable(detector)
-    if len(records) < FEWEST:
-        raise CalibrationError(
-            f"there are {len(records)} images to refine on",
-            expected=f"at least {FEWEST}: every {HELD_OUT}th judges",
-            hint="take more with `images`",
-        )
+    check_image_count(len(records))
     held_out = records[HELD_OUT - 1 :: HELD_OUT]
     fitted = [record for number, record in enumerate(records, start=1) if number % HELD_OUT]
     predictor = TorchPredictor(detector, device=run.device)
