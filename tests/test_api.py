@@ -40,6 +40,7 @@ NAMES = [
     "noise_budget",
     "paired_difference",
     "rank_sensitivity",
+    "refine",
 ]
 """A name that is added here stays; one that is taken away breaks what users wrote."""
 
@@ -83,9 +84,10 @@ def test_importing_costs_nothing() -> None:
 
 
 def test_a_function_keeps_its_name_whatever_was_imported_before() -> None:
-    code = "import yoloqat.linting, yoloqat.finetuning, yoloqat as yq; print(callable(yq.lint), callable(yq.finetune))"
+    code = "import yoloqat.linting, yoloqat.finetuning, yoloqat.refining, yoloqat as yq; "
+    code += "print(callable(yq.lint), callable(yq.finetune), callable(yq.refine))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["True", "True"]
+    assert run.stdout.split() == ["True"] * 3
 
 
 def test_detectors_and_results_say_what_they_are(
@@ -216,6 +218,24 @@ def test_fine_tuning_and_engines_are_judged_without_labels(
     assert (exported.failed, exported["d_onnx"] < 0.01, "map_onnx" in exported.to_dict()) == (None, True, False)
     with pytest.raises(DataError, match="the images in 'None' have no labels"):
         yq.finetune(calibrated, yq.Dataset(calibration_source=data.calibration_source), training=training, device="cpu")
+
+
+def test_a_refined_copy_is_exported_as_ever(
+    detector: Detector, statistics: yq.api.CollectedStatistics, data: yq.Dataset, tmp_path: Path
+) -> None:
+    clipped = yq.calibrate(detector, statistics, "percentile-97", device="cpu")
+    before = state_digest(clipped.module)
+    refined = yq.refine(clipped, data, count=8, device="cpu")
+    assert state_digest(clipped.module) == before != state_digest(refined.detector.module)
+    assert [row["step"] for row in refined["refine"]] == ["none", "bias"]
+    assert "held out of the refinement" in repr(refined)
+    exported = yq.export_onnx(refined.detector, tmp_path / "model.onnx", data=data)
+    assert (exported.failed, exported["node_max_steps"] <= 1) == (None, True)
+
+
+def test_a_float_detector_is_not_refined(detector: Detector, data: yq.Dataset) -> None:
+    with pytest.raises(ModelError, match=r"tiny.pt' is not calibrated"):
+        yq.refine(detector, data, device="cpu")
 
 
 def test_an_engine_is_built_linted_and_timed(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         noise_budget,
         paired_difference,
         rank_sensitivity,
+        refine,
     )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "noise_budget",
     "paired_difference",
     "rank_sensitivity",
+    "refine",
 ]
 
 

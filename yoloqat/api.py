@@ -40,6 +40,7 @@ from yoloqat.pipeline.finetune_trainers import Places, trainer_for
 from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
@@ -62,6 +63,7 @@ __all__ = [
     "noise_budget",
     "paired_difference",
     "rank_sensitivity",
+    "refine",
 ]
 
 
@@ -457,6 +459,61 @@ def noise_budget(
             run=run,
         )
     return Result(results, (tables.noise_table(Path(detector.source.path).name, results),))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RefineResult(Result):
+    """What a refinement gave.
+
+    Attributes:
+        detector: The refined detector; it equals the calibrated one where no step was kept.
+    """
+
+    detector: Detector
+
+
+@checked_arguments
+def refine(
+    detector: Detector,
+    data: Dataset,
+    *,
+    steps: Sequence[str] = STEPS,
+    count: int = CalibrationConfig.images,
+    seed: int = CalibrationConfig.seed,
+    imgsz: ImageSize | None = None,
+    batch: int = EvalConfig.batch,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> RefineResult:
+    """Refine a calibrated detector without labels: the same layers and ranges with less noise, at no cost when it runs.
+
+    Args:
+        detector: From :func:`calibrate`; not changed.
+        data: Gives the calibration images; every fourth takes no part and judges.
+        steps: ``"bias"``: the bias of least squared error after the activation, channel by channel.
+        count: How many images.
+        seed: Chooses them.
+        imgsz: Image size in pixels; None takes the detector's own.
+        batch: Images per forward where the noise is measured.
+        device: Where it runs.
+        progress: Told of every finished layer.
+
+    Returns:
+        The keys that `yoloqat calibrate --refine` adds to its results, and the refined ``detector``.
+
+    Raises:
+        CalibrationError: There are too few images.
+        ConfigError: A step is unknown, or a setting does not fit the detector.
+        DataError: There are too few images to choose from, or one does not decode.
+        ModelError: The detector is not calibrated, or was refined or fine-tuned before.
+    """
+    check_refinable(detector)
+    refined = copy.deepcopy(detector)
+    size = detector.imgsz if imgsz is None else imgsz
+    with _scratch(device, progress) as run:
+        records = data.calibration(count, seed=seed)
+        results = refine_detector(refined, records, steps=steps, imgsz=size, batch=batch, run=run)
+    return RefineResult(results, (tables.refine_table(results),), refined)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

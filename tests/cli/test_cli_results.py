@@ -117,6 +117,21 @@ def test_calibrate(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     assert scored["results"]["map50_95"] == found["map_qfloat"]
 
 
+def test_calibrate_and_refine_without_labels(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
+    options = ("--calib-images", 8, "--calib-images-dir", tiny_data.train, "--refine", "bias", "--no-eval")
+    ran = cli("calibrate", tiny_model, *options)
+    found = checked(ran, "calibrate", {"refine", "refine_layers", "refine_skipped", "refine_images", "refine_seconds"})
+    assert [row["step"] for row in found["refine"]] == ["none", "bias"]
+    assert ran.result["config"]["refine"] == ["bias"]
+    assert "held out of the refinement" in " ".join(ran.out.split())
+
+
+def test_calibrate_refuses_to_refine_on_few_images(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
+    ran = cli("calibrate", tiny_model, "--data", tiny_data.yaml, *CALIBRATION, "--refine", "bias")
+    told = "there are 4 images to refine on; expected at least 8: every 4th judges; take more with --calib-images"
+    assert (ran.code, told in ran.err, "collect" in ran.err) == (2, True, False)
+
+
 def test_calibrate_without_scoring(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
     ran = cli("calibrate", tiny_model, "--data", tiny_data.yaml, *CALIBRATION, "--no-eval")
     found = checked(ran, "calibrate", {"map_float", "map_swapped", "map_qfloat", "quantized_layers", "method"})

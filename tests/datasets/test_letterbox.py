@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yoloqat.datasets import letterbox
-from yoloqat.datasets.letterbox import PADDING
+from yoloqat.datasets.letterbox import PADDING, centre_crop
 from yoloqat.errors import ConfigError
 
 SIDES = st.integers(1, 90)
@@ -54,6 +54,20 @@ def test_boxes_are_clipped_to_the_image_and_the_argument_is_left_alone():
     assert mapped.tolist() == [[0, 0, 8, 4]]
     assert mapped.dtype == np.float32
     assert boxes[0, 0] == -5
+
+
+def test_a_crop_is_the_largest_part_around_the_centre_with_the_proportions_of_the_canvas():
+    image = np.arange(6 * 12, dtype=np.uint8).reshape(6, 12, 1)
+    assert centre_crop(image, (32, 32))[..., 0].tolist() == image[:, 3:9, 0].tolist()
+    assert centre_crop(image, (32, 64))[..., 0].tolist() == image[..., 0].tolist()
+    assert centre_crop(image, (64, 256))[..., 0].tolist() == image[1:4, :, 0].tolist()
+
+
+@given(SIDES, SIDES, st.integers(8, 64))
+def test_a_crop_fills_a_square_without_padding(height, width, imgsz):
+    _, geometry = letterbox(centre_crop(image_of(height, width), (imgsz, imgsz)), imgsz)
+    assert geometry.padding == (0, 0)
+    assert geometry.original == (min(height, width),) * 2
 
 
 def test_the_size_is_checked():

@@ -3,8 +3,8 @@
 Writes DIR/model.safetensors. With the validation split of --data the noise d of the calibrated model is measured, and the mAP
 of three models: float, swapped (quantizers without calibrated ranges) and QFloat (calibrated). With --images DIR alone, which
 needs no labels, one half of the images calibrates and the other measures d. With --curve DIR/curve.png shows how ranges, d and
-mAP settle with the number of calibration images. Statistics that an earlier run collected of the same model, images and
-settings are found and reused.
+mAP settle with the number of calibration images. --refine bias corrects biases afterwards, judged by the noise on calibration
+images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.curve import save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.refine import NONE, STEPS
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.tables import curve_table, per_layer_table, scores_table
+from yoloqat.pipeline.tables import curve_table, per_layer_table, refine_table, scores_table
 from yoloqat.results import Table, counted
 
 CHECKPOINT, CURVE = "model.safetensors", "curve.png"
@@ -44,6 +45,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
+    parser.add_argument(
+        "--refine",
+        default=NONE,
+        choices=(NONE, *STEPS),
+        help="afterwards correct biases by the error after each activation; no labels needed (default: %(default)s)",
+    )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)
     options.add_evaluation(parser)
@@ -54,6 +61,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     method = MethodSpec.parse(args.method)
+    steps = () if args.refine == NONE else (args.refine,)
     package = nvidia_package() if args.backend == BACKENDS[1] else None
     counts = None if args.curve is None else _counts(args.curve)
     quant = options.quant_config(args)
@@ -77,11 +85,13 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     curve = None
     if counts is not None:
         curve = settling_curve(ptq, method, counts, config, run=run, dataset=dataset, compared=compared)
-    results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package, compared=compared)
+    results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package, compared=compared, refine=steps)
     save_checkpoint(detector, run.out / CHECKPOINT)
     if compared:
         title = f"{args.model.name}, {counted(len(ptq.layers), 'layer')} quantized by {method}"
         tables.append(scores_table(title, results))
+    if steps:
+        tables.append(refine_table(results))
     if "per_layer" in results:
         tables.append(per_layer_table(results["per_layer"]))
     if curve is not None:
@@ -92,7 +102,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     settings = {"evaluation": to_dict(config), "quantization": to_dict(quant), "calibration": to_dict(calibration)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     lines = export.lines_after(args, detector, run.out / CHECKPOINT)
-    return Outcome(settings, results, inputs, tables, files, lines)
+    return Outcome({**settings, "refine": list(steps)}, results, inputs, tables, files, lines)
 
 
 def _counts(text: str) -> list[int]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from yoloqat.config.checks import check_int
 from yoloqat.config.sizes import ImageSize, checked_imgsz, sides, square_side
 from yoloqat.datasets.images import decode
-from yoloqat.datasets.letterbox import Letterboxed, letterbox
+from yoloqat.datasets.letterbox import Letterboxed, centre_crop, letterbox
 from yoloqat.datasets.records import ImageRecord
 from yoloqat.errors import DataError
 
@@ -36,12 +36,14 @@ class BatchPlan:
         imgsz: Long side of a letterboxed image in pixels.
         shape: (height, width) of the canvas in pixels.
         channels: Of the images that the detector takes.
+        cropped: Each image is cut to the proportions of the canvas, which it then fills without padding.
     """
 
     records: tuple[ImageRecord, ...]
     imgsz: int
     shape: tuple[int, int]
     channels: int = 3
+    cropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def plan_batches(
     rect: bool = False,
     stride: int = 32,
     channels: int = 3,
+    cropped: bool = False,
 ) -> list[BatchPlan]:
     """Divide images into batches.
 
@@ -78,6 +81,7 @@ def plan_batches(
             strides and with the margin that Ultralytics adds; else that of ``imgsz``.
         stride: The detector's largest stride in pixels.
         channels: Of the images that the detector takes.
+        cropped: Cut each image to the proportions of the canvas instead of padding it.
 
     Raises:
         ConfigError: ``imgsz`` or ``batch`` is out of range, or ``rect`` is asked of a size that is no square.
@@ -92,7 +96,9 @@ def plan_batches(
         shapes = [_rectangle(group, side, stride) for group in groups]
     else:
         shapes = [canvas] * len(groups)
-    return [BatchPlan(group, max(canvas), shape, channels) for group, shape in zip(groups, shapes, strict=True)]
+    return [
+        BatchPlan(group, max(canvas), shape, channels, cropped) for group, shape in zip(groups, shapes, strict=True)
+    ]
 
 
 def _rectangle(group: tuple[ImageRecord, ...], imgsz: int, stride: int) -> tuple[int, int]:
@@ -111,6 +117,8 @@ def _prepared(record: ImageRecord, plan: BatchPlan) -> tuple[NDArray[np.uint8], 
             expected=f"{record.width} x {record.height} as its annotations say",
             hint="take the images that the annotations were made for",
         )
+    if plan.cropped:
+        image = centre_crop(image, plan.shape)
     return letterbox(image, plan.imgsz, shape=plan.shape)
 
 

@@ -70,6 +70,20 @@ def _fit_long_side(image: NDArray[np.uint8], imgsz: int) -> NDArray[np.uint8]:
     return _resize(image, min(math.ceil(height * ratio), imgsz), min(math.ceil(width * ratio), imgsz))
 
 
+def centre_crop(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the largest part around the centre of an image that has the proportions of a canvas, so that it needs no padding.
+
+    Args:
+        image: A decoded image, shape (height, width, channels).
+        shape: (height, width) of the canvas in pixels.
+    """
+    height, width = image.shape[:2]
+    ratio = min(height / shape[0], width / shape[1])
+    rows, columns = max(round(shape[0] * ratio), 1), max(round(shape[1] * ratio), 1)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
+
+
 def letterbox(
     image: NDArray[np.uint8], imgsz: int, *, shape: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], Letterboxed]:

@@ -14,6 +14,7 @@ from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.fidelity import float_reference, noise_results
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.refine import check_image_count, refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import dynamic_amax, quantization_disabled
 
@@ -27,6 +28,7 @@ def calibrate(
     dataset: DetectionDataset | None = None,
     package: ModuleType | None = None,
     compared: Sequence[ImageRecord] = (),
+    refine: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Calibrate the swapped detector by one method, and measure what that costs where there is a data set.
 
@@ -38,15 +40,18 @@ def calibrate(
         dataset: The validation images, or None to measure nothing.
         package: NVIDIA's package where its modules are to calibrate.
         compared: Images to measure the noise on; none measures none.
+        refine: The steps of :func:`yoloqat.pipeline.refine.refine_detector` that follow; none by default.
 
     Returns:
         The keys of the result of ``calibrate``; without a data set the maps are None, without ``compared`` the noise is.
 
     Raises:
         ConfigError: NVIDIA's package has no such method.
-        CalibrationError: A layer's input holds NaN or Inf, or a quantizer is not reached.
+        CalibrationError: A layer's input holds NaN or Inf, a quantizer is not reached, or there are too few images to refine on.
     """
     check_scoring(ptq.detector.info, dataset, config)
+    if refine:
+        check_image_count(ptq.config.images)
     result: dict[str, Any] = {"method": str(method), "quantized_layers": len(ptq.layers), "layers": ptq.layers}
     key: dict[str, Any] = {}
     if package is None:
@@ -62,18 +67,23 @@ def calibrate(
         key = {"backend": backend}
     result |= {"map_float": None, "map_swapped": None, "map_qfloat": None}
     reference = float_reference(ptq, compared, config, run=run)
+    floating = swapped = None
+    if dataset is not None:
+        module, predictor = ptq.detector.module, ptq.predictor
+        weights = {"weights": ptq.detector.source.sha256}
+        with quantization_disabled(module):
+            floating = run.evaluate(predictor, dataset, config, label="float", model_key=weights)
+        with dynamic_amax(module):
+            swapped = run.evaluate(
+                predictor, dataset, config, label="swapped", model_key=ptq.model_key("dynamic") | key
+            )
+    result |= _refined(ptq, refine, run)  # what follows has other biases than the float model
     found = None if reference is None else reference.compare(ptq.predictor, progress=run.labelled(str(method)))
     result |= noise_results(found) | {"fidelity_images": len(compared)}
-    if dataset is None:
+    if dataset is None or floating is None or swapped is None:
         return result
-    module, predictor = ptq.detector.module, ptq.predictor
-    weights = {"weights": ptq.detector.source.sha256}
-    with quantization_disabled(module):
-        floating = run.evaluate(predictor, dataset, config, label="float", model_key=weights)
-    with dynamic_amax(module):
-        swapped = run.evaluate(predictor, dataset, config, label="swapped", model_key=ptq.model_key("dynamic") | key)
-    model_key = ptq.model_key(str(method)) | key
-    calibrated = run.evaluate(predictor, dataset, config, label=str(method), model_key=model_key)
+    model_key = ptq.model_key(str(method)) | key | ({"refine": list(refine)} if refine else {})
+    calibrated = run.evaluate(ptq.predictor, dataset, config, label=str(method), model_key=model_key)
     drop = Baseline(floating.matches).drop(calibrated.matches)
     return result | {
         "map_float": floating.metrics.map50_95,
@@ -81,6 +91,12 @@ def calibrate(
         "map_qfloat": calibrated.metrics.map50_95,
         **drop_results(drop),
     }
+
+
+def _refined(ptq: Ptq, steps: Sequence[str], run: Run) -> dict[str, Any]:
+    if not steps:
+        return {}
+    return refine_detector(ptq.detector, ptq.records, steps=steps, imgsz=ptq.imgsz, batch=ptq.batch, run=run)
 
 
 def _by_package(package: ModuleType, ptq: Ptq, method: MethodSpec, run: Run) -> float:

@@ -48,7 +48,7 @@ def float_detector(detector: Detector, path: Path | None = None) -> Detector:
     """Return the float detector that a quantized one was made from.
 
     Without a path it is the checkpoint itself with its quantizers switched off, which calibration leaves the same; for one
-    that was fine-tuned before it is the file that the checkpoint names.
+    that was refined or fine-tuned before it is the file that the checkpoint names.
 
     Args:
         detector: Quantized.
@@ -57,8 +57,8 @@ def float_detector(detector: Detector, path: Path | None = None) -> Detector:
     Raises:
         ModelError: The file is missing, quantized, or not the one that the detector was made from.
     """
-    fine_tuned = detector.quantization is not None and "finetune" in detector.quantization.calibration
-    if path is None and not fine_tuned:
+    made = {} if detector.quantization is None else detector.quantization.calibration
+    if path is None and not {"finetune", "refine"} & made.keys():
         teacher = replace(detector, module=copy.deepcopy(detector.module), quantization=None)
         for _, quantizer in quantizers(teacher.module):
             quantizer.disable()

@@ -231,6 +231,22 @@ def noise(results: Mapping[str, Any], name: str = "d") -> str:
     )
 
 
+def refine_table(results: dict[str, Any]) -> Table:
+    """Return the noise before and after every step of a refinement.
+
+    Args:
+        results: With the keys of :func:`yoloqat.pipeline.refine.refine_detector`.
+    """
+    rows = []
+    for row in results["refine"]:
+        change = "-" if row["d_change"] is None else f"{signed(row['d_change'])} {interval(row['d_change_ci95'])}"
+        rows.append((row["step"], noise_cell(row), change, "yes" if row["accepted"] else "no"))
+    caption = (
+        f"d on {counted(results['refine_held_out'], 'calibration image')} held out of the refinement; lower is better"
+    )
+    return Table("refinement", ("step", "d", "change, 95 % interval", "kept"), tuple(rows), caption)
+
+
 def curve_table(curve: Sequence[dict[str, Any]]) -> Table:
     """Return how ranges, noise and mAP settle with the number of calibration images, as far as they were measured.
 
