@@ -21,7 +21,10 @@ def commands():
 
 
 def numeric(parser):
-    return [action for action in parser._actions if action.type in (int, float) or action.dest == "imgsz"]
+    known = (
+        action for action in parser._actions if action.help != argparse.SUPPRESS
+    )  # former names are told as the new
+    return [action for action in known if action.type in (int, float) or action.dest == "imgsz"]
 
 
 CASES = [

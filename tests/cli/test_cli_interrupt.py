@@ -74,7 +74,7 @@ def test_an_interrupted_comparison_is_resumed_by_the_line_it_prints(
         patched.undo()
     monkeypatch.undo()
     kept = [name for name in ran.files if name.endswith(".npz")]
-    assert len(kept) == 2  # float, max; the statistics were found beside
+    assert len(kept) == 4  # scores of float and max, noise of max and percentile-99; the statistics were found beside
     stamps = {name: (ran.directory / name).stat().st_mtime_ns for name in kept}
     forget = Run.forget_parts
     seen: list[bool] = []

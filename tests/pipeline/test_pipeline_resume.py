@@ -50,7 +50,8 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(
     resumed = compare_methods(ptq, dataset, METHODS, CONFIG, run=make_run())
     assert without_seconds(resumed) == without_seconds(whole)
     assert forwards.collecting == 0
-    assert forwards.others == 2 * BATCHES - kept_batches  # the rest of the third evaluation and the whole fourth
+    # the float model's outputs, the rest of the third evaluation, and the noise and the evaluation of the fourth
+    assert forwards.others == 4 * BATCHES - kept_batches
 
 
 def test_parts_stay_until_they_are_forgotten(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
@@ -59,12 +60,12 @@ def test_parts_stay_until_they_are_forgotten(make_run: MakeRun, make_ptq: MakePt
     ptq = make_ptq(run)
     forwards = Forwards(ptq)
     compare_methods(ptq, dataset, METHODS, CONFIG, run=run)
-    assert (forwards.collecting, forwards.others) == (0, 0)
+    assert (forwards.collecting, forwards.others) == (0, BATCHES), "the float model's outputs are not kept"
     run.forget_parts()
     assert [path.name.partition("-")[0] for path in run.out.iterdir()] == ["histograms"]  # a result, no part
     run.forget_parts()
     compare_methods(ptq, dataset, [METHODS[0]], CONFIG, run=run)
-    assert forwards.others == 2 * BATCHES
+    assert forwards.others == BATCHES + 4 * BATCHES
 
 
 def rerun(ptq: Ptq, dataset: DetectionDataset, config: EvalConfig, run: Run) -> tuple[int, int]:
@@ -81,7 +82,10 @@ def finished(make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset) ->
     return run
 
 
-ALL = 4 * BATCHES
+SCORED, NOISE = 4 * BATCHES, 4 * BATCHES
+"""Of the float model and three methods."""
+
+ALL = SCORED + NOISE
 
 
 def test_other_weights_reuse_nothing(
@@ -121,7 +125,10 @@ def test_other_layers_reuse_the_float_model_alone(finished: Run, make_ptq: MakeP
 
 def test_other_annotations_reuse_statistics_alone(finished: Run, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
     annotations = {**dataset.annotations, "annotations": dataset.annotations["annotations"][1:]}
-    assert rerun(make_ptq(finished), replace(dataset, annotations=annotations), CONFIG, finished) == (0, ALL)
+    assert rerun(make_ptq(finished), replace(dataset, annotations=annotations), CONFIG, finished) == (
+        0,
+        SCORED + BATCHES,
+    )
 
 
 def test_another_thread_count_reuses_statistics_alone(
@@ -134,7 +141,7 @@ def test_another_thread_count_reuses_statistics_alone(
 def test_damaged_parts_are_made_again(finished: Run, make_ptq: MakePtq, dataset: DetectionDataset) -> None:
     parts = [path for path in finished.out.rglob("*") if path.is_file()]
     assert len([path for path in parts if path.name.startswith("histograms-")]) == 1
-    assert len(parts) == 1 + 4 * 2
+    assert len(parts) == 1 + 4 * 2 + 3  # detections in two chunks, and the noise of three methods
     for path in parts:
         path.write_bytes(path.read_bytes()[:-30])
     assert rerun(make_ptq(finished), dataset, CONFIG, finished) == (2, ALL)

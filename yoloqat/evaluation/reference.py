@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ class Fidelity:
     def load(cls, path: Path, image_ids: Sequence[int]) -> Fidelity | None:
         """Return what :meth:`save` kept, or None where it is missing, unreadable or of other images than ``image_ids``."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 measures = dict(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
