@@ -74,6 +74,20 @@ def _scratch(device: str, progress: Progress) -> Iterator[Run]:
         yield Run(Path(folder), torch_device(device), threads, progress)
 
 
+@contextmanager
+def _saved(detector: Detector, device: str, progress: Progress) -> Iterator[tuple[Path, Run]]:
+    """Give the checkpoint of a calibrated detector and a run, as scans take them.
+
+    Raises:
+        ModelError: The detector is not quantized.
+    """
+    check_quantized(detector, Path(detector.source.path))
+    with _scratch(device, progress) as run:
+        checkpoint = run.out / "model.safetensors"
+        save_checkpoint(detector, checkpoint)
+        yield checkpoint, run
+
+
 @checked_arguments
 def load(path: str | Path) -> Detector:
     """Load a detector that runs in torch.
@@ -398,10 +412,7 @@ def rank_sensitivity(
         CalibrationError: A quantizer has no range.
         YoloqatError: As :func:`evaluate`.
     """
-    check_quantized(detector, Path(detector.source.path))
-    with _scratch(device, progress) as run:
-        checkpoint = run.out / "model.safetensors"
-        save_checkpoint(detector, checkpoint)
+    with _saved(detector, device, progress) as (checkpoint, run):
         results = run_scan(
             checkpoint,
             data.validation,
@@ -445,11 +456,8 @@ def noise_budget(
         DataError: There are too few images.
         ModelError: The detector is not quantized.
     """
-    check_quantized(detector, Path(detector.source.path))
     options = options or ScanOptions()
-    with _scratch(device, progress) as run:
-        checkpoint = run.out / "model.safetensors"
-        save_checkpoint(detector, checkpoint)
+    with _saved(detector, device, progress) as (checkpoint, run):
         results = run_noise_budget(
             checkpoint,
             data.comparison(options.fidelity_images),

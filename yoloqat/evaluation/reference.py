@@ -18,7 +18,7 @@ from yoloqat.config import EvalConfig
 from yoloqat.datasets import Batch, DetectionDataset, ImageRecord, plan_batches, read_batches
 from yoloqat.errors import DataError
 from yoloqat.evaluation.detections import Detections
-from yoloqat.evaluation.fidelity import BELIEVED, BOX, NOISE, SHIFT, Mean, Measures, around, mean, measure
+from yoloqat.evaluation.fidelity import BELIEVED, NOISE, SHIFT, Mean, Measures, around, mean, measure
 from yoloqat.evaluation.interval import Resampling, bootstrap
 from yoloqat.evaluation.matching import Matches
 from yoloqat.evaluation.scoring import check_fit, filled, score, suppressed
@@ -228,6 +228,3 @@ def _labels(images: Sequence[ImageRecord], detections: Detections, names: dict[i
         "categories": [{"id": index, "name": name} for index, name in names.items()],
     }
     return DetectionDataset(tuple(images), names, content, "the float model's detections", by_index=True)
-
-
-__all__ = ["BOX", "FIDELITY_MAP", "NOISE", "SHIFT", "Fidelity", "Mean", "Reference", "mean"]

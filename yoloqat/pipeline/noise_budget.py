@@ -72,10 +72,10 @@ def measure_noise(study: Study, scan: NoiseScan, *, first: int, run: Run) -> Noi
     parts: list[Mapping[str, Sequence[float]]] = []
     sizes = [len(plan.records) for plan in scan.batches]
     settled = False
-    for batch, size in enumerate(sizes):
+    for batch in range(len(sizes)):
         parts.append(_kept(study, scan, batch, None, run, total=len(sizes)))
         seen = sum(sizes[: batch + 1])
-        if seen >= min(FEWEST, sum(sizes)) and batch + 1 < len(sizes) and size:
+        if seen >= min(FEWEST, sum(sizes)) and batch + 1 < len(sizes):
             values = scan.budget(parts)
             settled = order_is_settled(np.stack([values.values[item.name] for item in scan.items]), first)
             if settled:

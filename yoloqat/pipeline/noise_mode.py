@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yoloqat.config import EvalConfig, to_dict
+from yoloqat.config import EvalConfig
 from yoloqat.config.checks import check_int
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import load_detector, torch_threads
@@ -23,8 +23,17 @@ from yoloqat.pipeline.noise_budget import (
     measure_noise,
 )
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.sensitivity import IGNORE, STUDY, TABLE, ScanOptions, model_title, run_scan, write_items
-from yoloqat.provenance import digest, environment, file_sha256, write_text
+from yoloqat.pipeline.sensitivity import (
+    IGNORE,
+    STUDY,
+    TABLE,
+    ScanOptions,
+    model_title,
+    run_scan,
+    study_inputs,
+    write_items,
+)
+from yoloqat.provenance import digest, file_sha256, write_text
 from yoloqat.quant import state_digest
 from yoloqat.results import counted, number
 from yoloqat.sensitivity.items import Item
@@ -74,7 +83,8 @@ def run_noise_budget(
     noise = NoiseScan(detector, images, config=config, scan=scan, device=run.device, memory=options.memory)
     with torch_threads(run.threads):
         weights = state_digest(detector.module)
-        study = Study(run.out / STUDY, _inputs(weights, images, config, scan, run))
+        shown = digest([file_sha256(record.path) for record in images])
+        study = Study(run.out / STUDY, study_inputs(weights, config, scan, run, images=shown))
         try:
             budget = measure_noise(study, noise, first=options.top, run=run)
             order = by_share(budget)
@@ -119,20 +129,6 @@ def check_map_top(map_top: int, dataset: DetectionDataset | None) -> None:
             expected="labels to measure mAP on",
             hint="name a data set, or leave out `map_top`",
         )
-
-
-def _inputs(
-    weights: str, images: Sequence[ImageRecord], config: EvalConfig, scan: ScanConfig, run: Run
-) -> dict[str, Any]:
-    """Return all that the results depend on."""
-    known = environment(device=str(run.device), threads=run.threads)
-    return {
-        "model": weights,
-        "images": digest([file_sha256(record.path) for record in images]),
-        "evaluation": to_dict(config),
-        "scan": to_dict(scan),
-        **{name: known[name] for name in ("threads", "device", "processor", "yoloqat", "packages")},
-    }
 
 
 def _scored(

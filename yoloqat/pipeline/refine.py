@@ -21,8 +21,8 @@ from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.detectors.predictor import forward_parts
 from yoloqat.errors import CalibrationError, ModelError
-from yoloqat.evaluation.fidelity import NOISE, Mean
-from yoloqat.evaluation.reference import Fidelity, Reference, mean
+from yoloqat.evaluation.fidelity import NOISE, Mean, mean
+from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.run import Run, records_key
 from yoloqat.provenance import atomic_path
 from yoloqat.quant import quantization_disabled, state_digest

@@ -141,7 +141,7 @@ def run_scan(
     warn_of_names(dataset, scanner.detector.info.names)
     with torch_threads(run.threads):  # importing Ultralytics may have changed it
         before = state_digest(scanner.detector.module)
-        inputs = _inputs(scanner, dataset, run, weights=before)
+        inputs = study_inputs(before, scanner.config, scanner.scan, run, data=dataset_hash(dataset))
         study = Study(job.study, inputs)
         try:
             job = replace(job, inputs=inputs)
@@ -276,14 +276,22 @@ def float_order(ranking: Sequence[RankedItem], budget: NoiseBudget) -> list[Item
     return [entry.item for entry in sorted(order, key=lambda entry: entry.interval[1] < 0)]
 
 
-def _inputs(scanner: Scanner, dataset: DetectionDataset, run: Run, *, weights: str) -> dict[str, Any]:
-    """Return all that the results depend on."""
+def study_inputs(weights: str, config: EvalConfig, scan: ScanConfig, run: Run, **data: str) -> dict[str, Any]:
+    """Return all that the results of a study depend on.
+
+    Args:
+        weights: Digest of the model's state.
+        config: How the images are run and scored.
+        scan: What is switched, and what is measured.
+        run: Device and threads.
+        data: Digests of the images, and of their labels where they are used.
+    """
     known = environment(device=str(run.device), threads=run.threads)
     return {
         "model": weights,
-        "data": dataset_hash(dataset),
-        "evaluation": to_dict(scanner.config),
-        "scan": to_dict(scanner.scan),
+        **data,
+        "evaluation": to_dict(config),
+        "scan": to_dict(scan),
         **{name: known[name] for name in ("threads", "device", "processor", "yoloqat", "packages")},
     }
 

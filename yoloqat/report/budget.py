@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -83,10 +84,7 @@ def draw_budget(bars: Sequence[Bar], curve: CurveLine, path: Path, *, title: str
         figure.savefig(temporary, dpi=130)
 
 
-def _line_up(axes: object, curve: CurveLine) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)  # noqa: S101 - tells the type checker
+def _line_up(axes: Axes, curve: CurveLine) -> None:
     axes.plot(curve.items, curve.d, color=_BAR, label="noise d (lower is better)")
     if curve.measured:
         counts, values, lows, highs = zip(*curve.measured, strict=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from yoloqat.report.charts import spreads
-from yoloqat.report.figures import count, drop_note, few, measure, percent, short_names, value
+from yoloqat.report.figures import drop_note, few, measure, percent, short_names, value
 from yoloqat.report.parts import Block, Fact, Results, Section, Stage
-from yoloqat.results import Table, number, signed
+from yoloqat.results import Table, counted, number, signed
 
 _INT8 = re.compile(r"int8|\b[iu]8\b", re.IGNORECASE)
 _FLOAT = re.compile(r"float|half|\bb?f(p)?(16|32|64)\b|\btf32\b", re.IGNORECASE)
@@ -36,7 +36,7 @@ def map_section(results: Results) -> Section | None:
         facts.append(Fact("reformats", str(len(reformats) if isinstance(reformats, list) else reformats)))
     left_out = len(layers) - len(heavy)
     text = "From input to output. Each block is a layer, wider the larger its share of its row's multiply-adds."
-    notes = (f"{count(left_out, 'layer')} without multiply-adds are in the table alone.",) if left_out else ()
+    notes = (f"{counted(left_out, 'layer')} without multiply-adds are in the table alone.",) if left_out else ()
     table = _layer_table(layers)
     return Section("INT8 map", text, tuple(facts), stages=tuple(_stages(heavy)), folded=(table,), notes=notes)
 
@@ -105,7 +105,7 @@ def _layer_table(layers: Sequence[Results]) -> Table:
         kind = str(layer.get("type") or layer.get("operator") or "-")
         rows.append((layer_name(layer), kind, precision, reason, "-" if macs is None else f"{macs / 1e6:.2f}", *time))
     columns = ("layer", "type", "precision", "why float", "M multiply-adds", *(("ms",) if with_time else ()))
-    return Table(f"all {count(len(rows), 'layer')}", columns, tuple(rows), left=(1, 2, 3))
+    return Table(f"all {counted(len(rows), 'layer')}", columns, tuple(rows), left=(1, 2, 3))
 
 
 def bench_section(results: Results) -> Section | None:
@@ -136,7 +136,7 @@ def bench_section(results: Results) -> Section | None:
     columns = ("model", "engine", "precision", "batch", "p50 ms", "p95 ms", "p99 ms", "images/s", "speed-up", "spread")
     table = Table("latencies", columns, tuple(rows), left=(1, 2))
     machine = results.get("machine") or {}
-    text = f"{machine['processor']}, {count(machine['threads'], 'thread')}, {machine['device']}." if machine else ""
+    text = f"{machine['processor']}, {counted(machine['threads'], 'thread')}, {machine['device']}." if machine else ""
     charts = (spreads("Latency: median, 95th and 99th percentile", bars, axis="ms"),) if bars else ()
     return Section("Latency", text, charts=charts, tables=(table,))
 

@@ -62,11 +62,6 @@ def percent(found: float | None, digits: int = 1) -> str:
     return "-" if found is None else f"{100 * found:.{digits}f} %"
 
 
-def count(found: int, noun: str) -> str:
-    """Return e.g. ``1 layer`` or ``2 layers``."""
-    return f"{found} {noun}{'' if found == 1 else 's'}"
-
-
 def few(names: Any) -> str:
     """Return the first names of a list, and how many more there are; a dash where there is no list."""
     if not isinstance(names, list | tuple):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from yoloqat.report.charts import Point, Span, bars, line, shares
-from yoloqat.report.figures import between, bounds, count, expected, few, layer_count, measure, measured, percent, value
+from yoloqat.report.figures import between, bounds, expected, few, layer_count, measure, measured, percent, value
 from yoloqat.report.parts import Chart, Fact, Results, Section
-from yoloqat.results import Table, number, signed
+from yoloqat.results import Table, counted, number, signed
 
 
 def budget_section(results: Results) -> Section | None:
@@ -24,7 +24,7 @@ def budget_section(results: Results) -> Section | None:
     table = Table("noise that is left", *_curve_rows(curve))
     return Section(
         "Noise budget",
-        "d is the noise of the quantized model against its float twin: how far its class probabilities move, before NMS.",
+        "d is the noise of the quantized model against the float model: how far its class probabilities move, before NMS.",
         tuple(_budget_facts(results, parts)),
         tuple(charts),
         folded=(table,) if table.rows else (),
@@ -34,7 +34,7 @@ def budget_section(results: Results) -> Section | None:
 
 def _budget_facts(results: Results, parts: Sequence[tuple[str, float]]) -> Iterator[Fact]:
     images = results.get("images")
-    where = f"on {count(images, 'image')}" if isinstance(images, int) else ""
+    where = f"on {counted(images, 'image')}" if isinstance(images, int) else ""
     if value(results, "d") is not None:
         interval = bounds(results, "d_ci95")
         ends = f"95 % interval [{measure(interval[0])}, {measure(interval[1])}]" if interval else ""
@@ -59,7 +59,7 @@ def _chosen(results: Results) -> tuple[str, ...]:
     if not isinstance(layers, list):
         return ()
     reason = str(results.get("ignore_reason") or "no reason told")
-    return (f"ignore.txt leaves {count(len(layers), 'layer')} float ({few(layers) or 'none'}): {reason}.",)
+    return (f"ignore.txt leaves {counted(len(layers), 'layer')} float ({few(layers) or 'none'}): {reason}.",)
 
 
 def _curve_rows(curve: Sequence[Results]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -180,7 +180,7 @@ def _items_table(items: Sequence[Results]) -> Table:
                 plain = f"[{measure(interval[0])}, {measure(interval[1])}]" if interval else "-"
                 cells.append(plain if key == "d" else between(interval))
         rows.append((*cells, few(_quantizers(item))))
-    return Table(f"all {count(len(items), 'item')}", tuple(columns), tuple(rows), left=(len(columns) - 1,))
+    return Table(f"all {counted(len(items), 'item')}", tuple(columns), tuple(rows), left=(len(columns) - 1,))
 
 
 def _quantizers(item: Results) -> list[str] | None:

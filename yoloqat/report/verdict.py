@@ -8,7 +8,6 @@ from yoloqat.report.figures import (
     between,
     bounds,
     chosen_method,
-    count,
     drop_sentence,
     expected,
     layer_count,
@@ -19,17 +18,17 @@ from yoloqat.report.figures import (
     value,
 )
 from yoloqat.report.parts import Results
-from yoloqat.results import number
+from yoloqat.results import counted, number
 
 
 def _eval(results: Results, model: str) -> str:
-    images = count(int(value(results, "images") or 0), "image")
+    images = counted(int(value(results, "images") or 0), "image")
     noise = f"; against its float model its noise d is {measure(value(results, 'd'))}" if "d" in results else ""
     return f"{model} scores {number(value(results, 'map50_95'))} mAP50-95 on {images}{noise}."
 
 
 def _calibrate(results: Results, model: str) -> str:
-    head = f"{model}, {count(int(results['quantized_layers']), 'layer')} quantized by {results['method']}"
+    head = f"{model}, {counted(int(results['quantized_layers']), 'layer')} quantized by {results['method']}"
     if value(results, "map_qfloat") is not None:
         return f"{head}: {drop_sentence(results)}."
     noise = value(results, "d")
@@ -41,7 +40,7 @@ def _compare(results: Results, model: str) -> str:
     best, tied = chosen_method(results), len(results.get("tied") or ())
     if best is None:
         return f"{results.get('best')} is best."
-    others = f"; {count(tied, 'other method')} cannot be told apart from it" if tied else "; no other is as good"
+    others = f"; {counted(tied, 'other method')} cannot be told apart from it" if tied else "; no other is as good"
     if value(best, "drop") is None:  # without labels
         drop = expected(best)
         rule = f"; as a rule a drop of {drop}" if drop else ""
@@ -61,12 +60,12 @@ def _sensitivity(results: Results, model: str) -> str:
     if items and value(items[0], "share") is not None:
         noisiest = max(items, key=lambda item: value(item, "share") or 0.0)
         told.append(
-            f"{noisiest['name']} causes {percent(value(noisiest, 'share'), 0)} of it, the most of {count(len(items), 'item')}"
+            f"{noisiest['name']} causes {percent(value(noisiest, 'share'), 0)} of it, the most of {counted(len(items), 'item')}"
         )
     if summary:
-        decided = f"{summary['differ_from_zero']} of {count(int(summary['items']), 'item')} differ from zero in mAP"
+        decided = f"{summary['differ_from_zero']} of {counted(int(summary['items']), 'item')} differ from zero in mAP"
         images = results.get("evaluated_images")
-        told.append(decided + (f" on {count(int(images), 'image')}" if images else ""))
+        told.append(decided + (f" on {counted(int(images), 'image')}" if images else ""))
     effects = [(effect, str(item["name"])) for item in items if (effect := value(item, "effect")) is not None]
     if summary and effects:  # items that are tied with zero stand by their share
         effect, name = max(effects, key=lambda found: found[0])
@@ -76,7 +75,7 @@ def _sensitivity(results: Results, model: str) -> str:
 
 def _set(results: Results, model: str) -> str:
     layers = layer_count(results.get("float_layers"))
-    head = model if layers is None else f"{model} with {count(layers, 'layer')} left float"
+    head = model if layers is None else f"{model} with {counted(layers, 'layer')} left float"
     tail = f"; it takes {measure(value(results, 'latency_ms'))} ms" if value(results, "latency_ms") is not None else ""
     return f"{head}: {drop_sentence(results)}{tail}."
 
@@ -93,7 +92,7 @@ def _finetune(results: Results, model: str) -> str:
 
 def _export(results: Results, model: str) -> str:
     lint = results.get("lint") or {}
-    found = f"{count(int(lint.get('errors', 0)), 'error')} and {count(int(lint.get('warnings', 0)), 'warning')}"
+    found = f"{counted(int(lint.get('errors', 0)), 'error')} and {counted(int(lint.get('warnings', 0)), 'warning')}"
     steps = value(results, "node_max_steps")
     parity = "" if steps is None else f", and its nodes differ from the model by at most {steps:g} steps"
     quantized = (
@@ -120,13 +119,15 @@ def _bench(results: Results, model: str) -> str:
     head = f"{names[fastest]} takes {times[fastest]:.2f} ms"
     if fastest == 0:
         return (
-            f"{head}, alone in the run." if len(items) == 1 else f"{head}, the fastest of {count(len(items), 'model')}."
+            f"{head}, alone in the run."
+            if len(items) == 1
+            else f"{head}, the fastest of {counted(len(items), 'model')}."
         )
     return f"{head}, {times[0] / times[fastest]:.2f} times as fast as {names[0]}."
 
 
 def _lint(results: Results, model: str) -> str:
-    parts = [count(int(results.get(name, 0)), name[:-1]) for name in ("errors", "warnings", "notes")]
+    parts = [counted(int(results.get(name, 0)), name[:-1]) for name in ("errors", "warnings", "notes")]
     return f"The lint of {model} finds {parts[0]}, {parts[1]} and {parts[2]}."
 
 
@@ -158,7 +159,7 @@ def _diff(results: Results, model: str) -> str:
 
 def _report(results: Results, model: str) -> str:
     del model
-    return f"{count(len(results['reports']), 'result')} in one page."
+    return f"{counted(len(results['reports']), 'result')} in one page."
 
 
 _SENTENCES: dict[str, Callable[[Results, str], str]] = {

@@ -11,15 +11,15 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import ImageRecord, plan_batches, read_batches
+from yoloqat.datasets import ImageRecord, read_batches
 from yoloqat.detectors import Detector
-from yoloqat.detectors.predictor import forward_parts
 from yoloqat.errors import DataError
 from yoloqat.evaluation.fidelity import Mean, mean, noise_only
 from yoloqat.evaluation.interval import LEVEL, Resampling
@@ -28,6 +28,7 @@ from yoloqat.quant.graph import Traced, trace
 from yoloqat.sensitivity.edges import OFF, Edge, Switch, active_edges
 from yoloqat.sensitivity.items import Item, make_items
 from yoloqat.sensitivity.replay import Replay
+from yoloqat.sensitivity.scanner import plan_scan
 from yoloqat.sensitivity.settings import QUANTIZER, ScanConfig
 
 Values = NDArray[np.float64]
@@ -83,7 +84,13 @@ class NoiseBudget:
 
     def shares(self) -> dict[str, Mean]:
         """Return each item's share of the sum of the squares of all items' noises. They add up to 1."""
-        return _shares(self.items, self._of(self.items))
+        return self._item_shares
+
+    @cached_property
+    def _item_shares(self) -> dict[str, Mean]:
+        return _shares(
+            self.items, self._of(self.items)
+        )  # with a bootstrap, which a curve must not repeat at each point
 
     def quantizer_shares(self) -> dict[str, Mean]:
         """Return each quantizer's share of the sum of the squares of all quantizers' noises."""
@@ -95,9 +102,13 @@ class NoiseBudget:
 
     def left(self, names: Sequence[str]) -> float:
         """Return the noise that is predicted where some items are float: measured whole times what the others' squares leave."""
-        shares, whole = self.shares(), self.d(WHOLE).value
-        rest = sum(share.value for name, share in shares.items() if name not in set(names))
-        return whole * math.sqrt(rest)
+        gone = set(names)
+        rest = sum(share.value for name, share in self.shares().items() if name not in gone)
+        return self._whole.value * math.sqrt(rest)
+
+    @cached_property
+    def _whole(self) -> Mean:
+        return self.d(WHOLE)
 
     def _of(self, items: Sequence[Item], prefix: str = "") -> Values:
         return np.stack([self.values[prefix + item.name] for item in items])
@@ -207,12 +218,7 @@ class NoiseScan:
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._traced: dict[tuple[int, ...], Traced] = {}
         self._replays: dict[tuple[int, ...], Replay] = {}  # a whole and a last, smaller batch
-        plans = plan_batches(images, config.imgsz, config.batch, channels=self.info.channels)
-        self.batches = [
-            replace(plan, records=plan.records[part])
-            for plan in plans
-            for part in forward_parts((len(plan.records), plan.channels, *plan.shape), device)
-        ]
+        self.batches = plan_scan(images, replace(config, rect=False), info=self.info, device=device)
         self._single = self._named(self.items, self.quantizers)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, plan_batches, read_batches
+from yoloqat.datasets import Batch, BatchPlan, DetectionDataset, ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.detectors.predictor import forward_parts
 from yoloqat.errors import DataError
@@ -111,11 +111,11 @@ _SHAPES = 4
 
 
 def plan_scan(
-    dataset: DetectionDataset, config: EvalConfig, *, info: ModelInfo, device: torch.device
+    images: Sequence[ImageRecord], config: EvalConfig, *, info: ModelInfo, device: torch.device
 ) -> list[BatchPlan]:
     """Divide the images into what goes through the module together, exactly as an evaluation does."""
     plans = plan_batches(
-        dataset.images, config.imgsz, config.batch, rect=config.rect, stride=info.stride, channels=info.channels
+        images, config.imgsz, config.batch, rect=config.rect, stride=info.stride, channels=info.channels
     )
     return [
         replace(plan, records=plan.records[part])
@@ -170,7 +170,7 @@ class Scanner:
                 hint="choose another with `metric`, or name other annotations",
             )
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
-        self.batches = plan_scan(dataset, config, info=detector.info, device=device)
+        self.batches = plan_scan(dataset.images, config, info=detector.info, device=device)
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
 
