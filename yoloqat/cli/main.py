@@ -82,7 +82,9 @@ def _near(name: str, known: Iterable[str]) -> str | None:
 
 def _overview() -> _Parser:
     """Return the parser that knows the commands by name alone."""
-    parser = _Parser(prog="yoloqat", description="INT8 for YOLO detectors, every claim a measured COCO mAP.")
+    parser = _Parser(
+        prog="yoloqat", description="INT8 for YOLO detectors, every step measured in COCO mAP and in noise."
+    )
     parser.add_argument("--version", action="version", version=f"yoloqat {metadata.version('yoloqat')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for entry in COMMANDS.values():
