@@ -12,4 +12,4 @@ bash scripts/setup.sh dev
 NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 # two processes of one thread each: small tensors gain nothing from threads, which would only wait for each other
 export OMP_NUM_THREADS=1
-exec .venv/bin/python -m pytest -n 2 --dist worksteal "$@"
+exec .venv/bin/python -m pytest -n 2 "$@"

@@ -6,6 +6,7 @@ import copy
 import functools
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from tiny_detector import NAMES, TinyData, make_data, make_module, save_module
+from torch.export import decomp_utils, exported_program
 from torch.onnx._internal.exporter._registration import ONNXRegistry
+from traced_once import never_known, shared_traces
 
 from yoloqat.cli import main
 from yoloqat.detectors import torch_threads
@@ -26,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Look for no garbage while half a million objects of imported modules are made, which live to the end."""
     gc.disable()
+    # compiled once for all worker processes and all that they start, also where the environment says otherwise
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -35,10 +41,33 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file's tests to one worker, which then makes the file's fixtures alone, unless `--dist` says otherwise."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let them be freed, as some libraries check at the end."""
     gc.unfreeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_listed_once() -> Iterator[None]:
+    """List the operators that torch.export may keep whole once: every export walks over all, half a tiny module's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (exported_program, "_collect_all_valid_cia_ops"),
+            (decomp_utils, "_collect_all_valid_cia_ops"),
+            (decomp_utils, "_collect_all_valid_cia_ops_for_aten_namespace"),
+        ):
+            patch.setattr(module, name, functools.cache(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +82,20 @@ def translations_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(from_torchlib))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traces() -> Iterator[None]:
+    """Trace a module once per state of it."""
+    with shared_traces():
+        yield
+
+
+@pytest.fixture
+def traced_anew() -> Iterator[None]:
+    """Every trace is made, for a test that a second one is like the first."""
+    with never_known():
         yield
 
 

@@ -126,7 +126,12 @@ def test_a_batch_that_no_data_fills_is_refused_rather_than_passed(
 
 
 def test_an_interrupted_verification_goes_on_with_the_file_exported_again(
-    make_run: MakeRun, tiny_checkpoint: Path, tiny_onnx: Path, few: DetectionDataset, tmp_path: Path
+    traced_anew: None,
+    make_run: MakeRun,
+    tiny_checkpoint: Path,
+    tiny_onnx: Path,
+    few: DetectionDataset,
+    tmp_path: Path,
 ) -> None:
     whole = verify_export(load_checkpoint(tiny_checkpoint), tiny_onnx, few, ONE, run=make_run("whole"), batch=1)
 
