@@ -261,7 +261,8 @@ def test_the_files_of_a_line_are_hashed_once(
 def test_a_scan_goes_on_with_another_budget(
     cli: Cli, tiny_checkpoint: Path, tiny_data: TinyData, tmp_path: Path
 ) -> None:
-    scan = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, "--batch", 1, "--top", 3)
+    few = ("--granularity", "block", "--batch", 2)
+    scan = ("sensitivity", tiny_checkpoint, "--data", tiny_data.yaml, *few, "--top", 3)
     out = tmp_path / "scan"
     assert cli(*scan, "--budget", 0.4, out=out).code == 0
     ran = cli(*scan, "--budget", 0.5, out=out)
