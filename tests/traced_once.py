@@ -28,22 +28,29 @@ Trace = Callable[..., Any]
 
 
 class _Pickler(pickle.Pickler):
-    """Writes a tensor as its values, which its own pickle mixes with addresses."""
+    """Writes a tensor as its values, which its own pickle mixes with addresses, or without them."""
+
+    def __init__(self, stream: io.BytesIO, without_values: set[int]) -> None:
+        super().__init__(stream)
+        self._without_values = without_values
 
     def persistent_id(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return None
-        flat = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        return (type(value), value.shape, value.stride(), value.dtype, value.device.type, value.requires_grad, flat)
+        kind = (type(value), value.shape, value.stride(), value.dtype, value.device.type, value.requires_grad)
+        if id(value) in self._without_values:
+            return kind
+        return (*kind, value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
-def _state(module: nn.Module, example: torch.Tensor, options: dict[str, Any]) -> bytes | None:
-    """Return all that a trace depends on; None where that cannot be told."""
+def _state(module: nn.Module, example: torch.Tensor, options: dict[str, Any], *, weights: bool) -> bytes | None:
+    """Return all that a trace depends on, the values of parameters and buffers if asked; None where that cannot be told."""
     forwards = [id(type(part).forward) for part in module.modules()]  # a test may have planted another
     seen = (forwards, example.shape, example.stride(), example.dtype, example.device.type, sorted(options.items()))
     stream = io.BytesIO()
+    own = {id(value) for value in module.state_dict(keep_vars=True).values()}
     try:
-        _Pickler(stream).dump((module, seen))
+        _Pickler(stream, set() if weights else own).dump((module, seen))
     except (
         Exception
     ):  # a class or function without a name at the top of a file; pickle lets through what its parts raise
@@ -52,28 +59,33 @@ def _state(module: nn.Module, example: torch.Tensor, options: dict[str, Any]) ->
 
 
 def traced_once(
-    make: Trace, copied: Callable[[Any], Any], around: Callable[[nn.Module], AbstractContextManager[None]]
+    make: Trace,
+    copied: Callable[[Any], Any],
+    around: Callable[[nn.Module], AbstractContextManager[None]],
+    *,
+    weights: bool,
 ) -> Trace:
     """Return ``make`` with a memory of what it made.
 
     Args:
         make: Traces a module at an example, with options.
         copied: Makes a copy of a trace for a caller that may change it.
-        around: Context of the forward that leaves a module as a trace leaves it.
+        around: Context of the forward before a trace.
+        weights: Whether a trace holds the values of the module's parameters and buffers.
     """
     known: dict[bytes, Any] = {}
 
     def once(module: nn.Module, example: torch.Tensor, **options: Any) -> Any:
-        state = None if module.training else _state(module, example, options)
-        if state in known and state is not None:
-            with torch.no_grad(), around(module):
-                module(example)
-            return copied(known[state])
-        found = make(module, example, **options)
-        if state is not None:
-            known[state] = found
-            return copied(found)
-        return found
+        if module.training:
+            return make(module, example, **options)
+        with torch.no_grad(), around(module):
+            module(example)  # as before every trace: a head keeps its anchors
+        state = _state(module, example, options, weights=weights)
+        if state is None:
+            return make(module, example, **options)
+        if state not in known:
+            known[state] = make(module, example, **options)
+        return copied(known[state])
 
     return once
 
@@ -87,14 +99,16 @@ def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
 @contextmanager
 def shared_traces() -> Iterator[None]:
     """Let yoloqat's modules share traces for as long as the context lasts."""
-    once = traced_once(trace, lambda found: found, quantizer_placeholders)
+    once = traced_once(trace, lambda found: found, quantizer_placeholders, weights=False)
     users = [
         name for name, user in sys.modules.items() if name.startswith("yoloqat.") and vars(user).get("trace") is trace
     ]
     with pytest.MonkeyPatch.context() as patch:
         for name in users:
             patch.setattr(sys.modules[name], "trace", once)
-        patch.setattr(qdq, "trace_onnx", traced_once(qdq.trace_onnx, _copied, lambda _module: nullcontext()))
+        patch.setattr(
+            qdq, "trace_onnx", traced_once(qdq.trace_onnx, _copied, lambda _module: nullcontext(), weights=True)
+        )
         yield
 
 
@@ -102,5 +116,5 @@ def shared_traces() -> Iterator[None]:
 def never_known() -> Iterator[None]:
     """Let every module be traced whenever it is asked for, as without :func:`shared_traces`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[__name__], "_state", lambda *_: None)
+        patch.setattr(sys.modules[__name__], "_state", lambda *_, **__: None)
         yield

@@ -82,6 +82,9 @@ def main() -> None:
     lines, found, *allowed = sys.argv[1:]
     refused: list[str] = []
     sys.addaudithook(hook([Path(folder) for folder in (*allowed, Path(lines).parent / "few")], refused))
+    sys.path.append(str(Path(__file__).parents[1]))
+    from traced_once import shared_traces
+
     from yoloqat.cli import main as yoloqat
     from yoloqat.pipeline import demo
 
@@ -92,15 +95,16 @@ def main() -> None:
     demo.BENCH_ROUNDS, demo.CALIBRATION_IMAGES, demo.DEFAULT_METHODS = 2, 4, demo.HARD_METHODS
 
     results = []
-    for line in json.loads(Path(lines).read_text()):
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                code = yoloqat(line)
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        results.append({"line": line, "code": code, "err": err.getvalue(), "refused": refused[:]})
-        refused.clear()
+    with shared_traces():
+        for line in json.loads(Path(lines).read_text()):
+            out, err = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    code = yoloqat(line)
+                except SystemExit as stop:
+                    code = int(stop.code or 0)
+            results.append({"line": line, "code": code, "err": err.getvalue(), "refused": refused[:]})
+            refused.clear()
     Path(found).write_text(json.dumps(results))
 
 
