@@ -1,5 +1,21 @@
 """A model of how TensorRT fuses the layers of a QDQ file: predictions from the file alone, each by a rule with a source."""
 
+from yoloqat.linting.fusion.gpus import DEFAULT_GPU, GPUS, Gpu
 from yoloqat.linting.fusion.model import FLOAT, HALF, INT8, Kind, PredictedLayer
+from yoloqat.linting.fusion.predict import predict_layers
+from yoloqat.linting.fusion.rules import FUSION_RULES, Basis, FusionRule
 
-__all__ = ["FLOAT", "HALF", "INT8", "Kind", "PredictedLayer"]
+__all__ = [
+    "DEFAULT_GPU",
+    "FLOAT",
+    "FUSION_RULES",
+    "GPUS",
+    "HALF",
+    "INT8",
+    "Basis",
+    "FusionRule",
+    "Gpu",
+    "Kind",
+    "PredictedLayer",
+    "predict_layers",
+]
