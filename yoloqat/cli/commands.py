@@ -45,6 +45,11 @@ COMMANDS = {
         ("export", "export", "Export a calibrated model to QDQ ONNX."),
         ("lint", "lint", "Find what is wrong with a QDQ ONNX file, without a GPU."),
         ("build", "build", "Build an INT8 engine from a QDQ ONNX file."),
+        (
+            "engine-report",
+            "engine_report",
+            "Show what a given engine really does: the precision and time of its layers, and what costs time.",
+        ),
         ("bench", "bench", "Time several models in one run, interleaved."),
         ("report", "report", "Join the results of several directories into one page."),
         ("data", "data", "Fetch a data set from its own server: the official COCO files."),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from yoloqat.report.charts import spreads
+from yoloqat.report.charts import Span, bars, spreads
 from yoloqat.report.figures import drop_note, few, measure, percent, short_names, value
 from yoloqat.report.parts import Block, Fact, Results, Section, Stage
 from yoloqat.results import Table, counted, number, signed
@@ -151,6 +151,8 @@ def lint_section(results: Results) -> Section | None:
     if not isinstance(counts, dict):
         return None
     findings = results.get("findings") or results.get("lint_findings") or []
+    if any("ms" in finding for finding in findings):  # of an engine
+        return _losses_section(findings)
     facts = tuple(
         Fact(f"{severity}s", str(counts[f"{severity}s"])) for severity in _SEVERITIES if f"{severity}s" in counts
     )
@@ -168,6 +170,25 @@ def lint_section(results: Results) -> Section | None:
     table = Table("findings", ("severity", "rule", "what", "what to do", "nodes"), rows, left=(1, 2, 3, 4))
     text = "" if rows else "Nothing was found."
     return Section("Lint", text, facts, tables=(table,) if rows else ())
+
+
+def _losses_section(findings: Sequence[Results]) -> Section:
+    """Return what costs an engine time, the dearest first."""
+    rows = tuple(
+        (
+            str(finding.get("rule", "-")),
+            number(value(finding, "ms"), 4),
+            str(finding.get("message", "")),
+            str(finding.get("hint") or ""),
+            few(finding.get("nodes")),
+        )
+        for finding in findings
+    )
+    timed = [(str(finding.get("rule")), value(finding, "ms") or 0.0) for finding in findings if value(finding, "ms")]
+    spans = [Span(f"{rule} {index + 1}", ms) for index, (rule, ms) in enumerate(timed)]
+    charts = (bars("What costs time", spans, axis="ms"),) if spans else ()
+    table = Table("in the table's order", ("what", "ms", "where", "what to do", "nodes"), rows, left=(2, 3, 4))
+    return Section("Losses", "Copies, quantizers and float layers, the dearest first.", charts=charts, tables=(table,))
 
 
 def parity_section(results: Results) -> Section | None:

@@ -108,6 +108,17 @@ def _build(results: Results, model: str) -> str:
     return f"{head}; {drop_sentence(results)}." if value(results, "drop") is not None else f"{head}."
 
 
+def _engine_report(results: Results, model: str) -> str:
+    del model
+    layers, ms = counted(len(results["layers"]), "layer"), value(results, "ms")
+    costs = [finding for finding in results["findings"] if finding["severity"] == "warning"]
+    lost = sum(value(finding, "ms") or 0.0 for finding in costs)
+    took = "" if ms is None else f" in {measure(ms)} ms"
+    share = f", with {percent(lost / ms)} of the time" if ms and lost else ""
+    found = f"{counted(len(costs), 'place')} to save time{share}" if costs else "nothing found that costs time"
+    return f"{layers} run{took}, {results['int8_layers']} of them in INT8; {found}."
+
+
 def _bench(results: Results, model: str) -> str:
     del model
     items = [item for item in results["items"] if value(item["latency_ms"], "p50")]
@@ -172,6 +183,7 @@ _SENTENCES: dict[str, Callable[[Results, str], str]] = {
     "finetune": _finetune,
     "export": _export,
     "build": _build,
+    "engine-report": _engine_report,
     "bench": _bench,
     "lint": _lint,
     "inspect": _inspect,

@@ -1,0 +1,68 @@
+"""TensorRT's layer information and profile as JSON, of 8.6, 10 and 11.
+
+Source: `IEngineInspector` of TensorRT and `trtexec --exportLayerInfo`, `--exportProfile`. Built without detailed verbosity each
+layer is a plain name; with it an object with ``Name``, ``LayerType``, ``Inputs``, ``Outputs``, ``TacticName`` and, from 10 on,
+``Metadata``, the ONNX nodes that it computes. A tensor's type lies in ``Format/Datatype`` up to 10, beside the format or alone,
+and in ``DataType`` (of older 11: ``Datatype``) in 11. A profile is a list of ``name`` and ``averageMs``, from 8.5 on with
+``medianMs``, after one entry with the ``count`` of runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yoloqat.engines.reading.layer import UNKNOWN, Layer, Tensor, nodes_of, type_of
+
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1e\x1f,\s]|$)")
+_TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType")
+
+
+def metadata_nodes(metadata: str) -> tuple[str, ...]:
+    """Return the ONNX nodes that a layer's ``Metadata`` names."""
+    return tuple(dict.fromkeys(_ONNX_LAYER.findall(metadata)))
+
+
+def json_layer(entry: Any) -> Layer:
+    """Return a layer from its entry in ``Layers``, an object or a plain name."""
+    if not isinstance(entry, Mapping):
+        return Layer(str(entry), nodes=nodes_of(str(entry)))
+    name, kind, tactic = (str(entry.get(key, "")) for key in ("Name", "LayerType", "TacticName"))
+    if "Convolution" in str(entry.get("ParameterType", "")) and "conv" not in kind.lower():
+        kind = f"{kind} {entry['ParameterType']}"
+    weights = entry.get("Weights")
+    return Layer(
+        name,
+        kind or UNKNOWN,
+        _tensors(entry.get("Inputs")),
+        _tensors(entry.get("Outputs")),
+        metadata_nodes(str(entry.get("Metadata", ""))) or nodes_of(name),
+        tactic,
+        type_of(str(weights.get("Type", ""))) if isinstance(weights, Mapping) else UNKNOWN,
+    )
+
+
+def _tensors(entries: Any) -> tuple[Tensor, ...]:
+    return tuple(_tensor(entry) for entry in entries) if isinstance(entries, list) else ()
+
+
+def _tensor(entry: Any) -> Tensor:
+    if not isinstance(entry, Mapping):
+        return Tensor(str(entry))
+    text = next((str(entry[key]) for key in _TYPE_KEYS if key in entry), "")
+    laid = str(entry.get("Format") or entry.get("Format/Datatype") or "")
+    return Tensor(str(entry.get("Name", "")), type_of(text), laid)
+
+
+def json_times(entries: Sequence[Any]) -> list[tuple[str, float]]:
+    """Return name and milliseconds of each layer of a profile, in order; the median where it is told.
+
+    Raises:
+        ValueError: A time is no number.
+    """
+    found = []
+    for entry in entries:
+        if isinstance(entry, Mapping) and "name" in entry:
+            found.append((str(entry["name"]), float(entry.get("medianMs", entry.get("averageMs", "none")))))
+    return found
