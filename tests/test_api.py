@@ -31,6 +31,7 @@ NAMES = [
     "calibrate",
     "collect_statistics",
     "compare_methods",
+    "diff",
     "evaluate",
     "export_onnx",
     "fidelity",
