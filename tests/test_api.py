@@ -40,6 +40,7 @@ NAMES = [
     "load",
     "noise_budget",
     "paired_difference",
+    "predict",
     "rank_sensitivity",
     "refine",
 ]

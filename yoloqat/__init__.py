@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         load,
         noise_budget,
         paired_difference,
+        predict,
         rank_sensitivity,
         refine,
     )
@@ -53,6 +54,7 @@ __all__ = [
     "load",
     "noise_budget",
     "paired_difference",
+    "predict",
     "rank_sensitivity",
     "refine",
 ]

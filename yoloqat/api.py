@@ -16,7 +16,7 @@ from pathlib import Path
 from yoloqat.calibration import Statistics
 from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig
 from yoloqat.config.arguments import checked_arguments
-from yoloqat.config.detecting import DiffConfig
+from yoloqat.config.detecting import DiffConfig, PredictConfig
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.config.sizes import ImageSize, square_side
 from yoloqat.datasets import ImageRecord
@@ -41,6 +41,7 @@ from yoloqat.pipeline.finetune import finetune as _finetune
 from yoloqat.pipeline.finetune_trainers import Places, trainer_for
 from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
+from yoloqat.pipeline.predict import Predictions, predict_source
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
 from yoloqat.pipeline.run import Run
@@ -65,6 +66,7 @@ __all__ = [
     "load",
     "noise_budget",
     "paired_difference",
+    "predict",
     "rank_sensitivity",
     "refine",
 ]
@@ -365,6 +367,44 @@ def diff(
         first, second = (open_model(model if isinstance(model, Detector) else Path(model), run) for model in (a, b))
         scoring = scoring or EvalConfig(imgsz=common_size(first, second))
         return diff_models(first, second, records, scoring, config or DiffConfig(), run=run)
+
+
+@checked_arguments
+def predict(
+    model: Detector | str | Path,
+    source: str | Path,
+    *,
+    config: PredictConfig | None = None,
+    imgsz: ImageSize | None = None,
+    pictures: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Predictions:
+    """Run any model on images or a video.
+
+    Args:
+        model: A detector, which is not changed, or the file of any model.
+        source: An image, a directory of images, or a video.
+        config: Confidence, NMS and batch; None takes the defaults.
+        imgsz: Image size in pixels; None takes the model's own.
+        pictures: Directory in which ``pictures`` is made, with every image drawn; None draws nothing.
+        device: Where it runs.
+        progress: Told of every finished batch.
+
+    Returns:
+        The results of ``yoloqat predict``.
+
+    Raises:
+        ConfigError: The image size or batch does not fit the model.
+        DataError: The source is missing or does not decode.
+        ModelError: The file cannot be loaded, or the model's outputs are unfit.
+        OutputError: A picture cannot be written.
+    """
+    with _scratch(device, progress) as run:
+        opened = open_model(model if isinstance(model, Detector) else Path(model), run)
+        scoring = (config or PredictConfig()).scoring(opened.imgsz if imgsz is None else imgsz)
+        folder = None if pictures is None else Path(pictures)
+        return predict_source(opened, Path(source), scoring, run=run, pictures=folder)
 
 
 @checked_arguments

@@ -25,6 +25,8 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "nms_iou": (0, 1),
         "nms_conf": (0, 1),
         "conf": (0, 1),
+        "iou": (0, 1),
+        "max_det": (1, 30_000),
         "moved": (0, 1),
         "pictures": (0, 1000),
         "calib_images": (1, _COUNT),

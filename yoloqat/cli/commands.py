@@ -34,6 +34,7 @@ COMMANDS = {
         ("demo", "demo", "The whole way, offline, on a small detector that yoloqat brings along."),
         ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
         ("eval", "evaluate", "Score a model by COCO mAP, and by how far it is from the float model."),
+        ("predict", "predict", "Run any model on images or a video, and draw what it sees."),
         (
             "diff",
             "diff",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yoloqat.config.checks import check_fraction, check_int
+from yoloqat.config.evaluation import EvalConfig
+from yoloqat.config.sizes import ImageSize
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,7 @@ class PredictConfig:
         check_fraction("iou", self.iou)
         check_int("max_det", self.max_det, 1)
         check_int("batch", self.batch, 1)
+
+    def scoring(self, imgsz: ImageSize) -> EvalConfig:
+        """Return the settings of a forward and its NMS at an image size."""
+        return EvalConfig(imgsz=imgsz, batch=self.batch, conf=self.conf, nms_iou=self.iou, max_det=self.max_det)

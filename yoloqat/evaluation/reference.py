@@ -153,7 +153,7 @@ class Reference:
         rows: list[NDArray[np.float32]] = []
         ids: list[int] = []
         for batch in self.batches():
-            raw = _raw(predictor, batch)
+            raw = raw_outputs(predictor, batch)
             self._outputs.append(raw)
             if detections:
                 rows += suppressed(raw[0], batch, self.info, config)
@@ -189,7 +189,7 @@ class Reference:
         rows: list[NDArray[np.float32]] = []
         done = 0
         for batch, floating in zip(self.batches(), self._outputs, strict=True):
-            raw = _raw(predictor, batch)
+            raw = raw_outputs(predictor, batch)
             if self._labels is not None:
                 rows += suppressed(raw[0], batch, predictor.info, self.config)
             parts.append(measure(floating, raw, self.info, end2end=predictor.info.end2end))
@@ -205,7 +205,7 @@ class Reference:
         return Fidelity(measures, self.image_ids, found.matches, found.metrics.map50_95, detections)
 
 
-def _raw(predictor: Predictor, batch: Batch) -> RawOutputs:
+def raw_outputs(predictor: Predictor, batch: Batch) -> RawOutputs:
     """Return the raw outputs of a batch, which a model of a smaller fixed batch takes in several calls."""
     fixed = predictor.info.batch
     parts: list[RawOutputs] = []

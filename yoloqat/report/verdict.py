@@ -161,6 +161,11 @@ def _diff(results: Results, model: str) -> str:
     return f"{head}; {told}."
 
 
+def _predict(results: Results, model: str) -> str:
+    images = counted(int(results["images"]), "image")
+    return f"{model} sees {counted(int(results['objects']), 'object')} on {images}."
+
+
 def _report(results: Results, model: str) -> str:
     del model
     return f"{counted(len(results['reports']), 'result')} in one page."
@@ -181,6 +186,7 @@ _SENTENCES: dict[str, Callable[[Results, str], str]] = {
     "inspect": _inspect,
     "demo": _demo,
     "diff": _diff,
+    "predict": _predict,
     "report": _report,
 }
 
