@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from PIL import Image
+
 FORMER = Path(__file__).parents[1] / "golden" / "former" / "results"
 COMMANDS = sorted(path.stem for path in FORMER.glob("*.json"))
 EVIL = ("</script><script>alert(1)</script>", "model." + "a_very_long_name." * 12 + "conv", "<b>&\"'x")
@@ -151,3 +153,11 @@ def diff():
     results |= {"changes_by_class": [{"class": "person", **group}], "changes_by_size": [{"size": "small", **group}]}
     results["score_quantiles"] = [{"quantile": 0.5, "float": 0.4, "quantized": 0.3, "shift": -0.1}]
     return former("eval") | {"command": "diff", "results": results}
+
+
+def write_tiles(folder):
+    """Write the pictures of :func:`diff` into a directory, 480 pixels wide."""
+    (folder / "pictures").mkdir()
+    for entry in diff()["results"]["pictures"]:
+        for tile in entry["tiles"]:
+            Image.new("RGB", (480, 320), (90, 120, 150)).save(folder / tile)

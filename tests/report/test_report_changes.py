@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from made_results import EVIL, diff
-from PIL import Image
+from made_results import EVIL, diff, write_tiles
 
 from yoloqat.pipeline.diff_files import COLOURS
 from yoloqat.report.changes import changes_section
@@ -17,12 +15,7 @@ from yoloqat.report.verdict import verdict
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "pictures").mkdir()
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "WEBP")
-    for number in (1, 2):
-        for side in ("float", "quantized"):
-            (tmp_path / "pictures" / f"0{number}_a_{side}.webp").write_bytes(buffer.getvalue())
+    write_tiles(tmp_path)
     return tmp_path
 
 
@@ -49,10 +42,14 @@ def test_a_page_holds_the_pictures_that_are_there_and_no_other_file(folder):
     assert page(result, folder=folder).count("data:image/webp;base64,") == 0
 
 
-def test_what_is_too_large_for_a_page_is_left_out(folder, monkeypatch):
+def test_the_pictures_of_all_results_share_the_room_of_a_page(folder, monkeypatch):
     size = (folder / "pictures" / "01_a_float.webp").stat().st_size
-    monkeypatch.setattr("yoloqat.report.changes._ROOM", 3 * size)
-    assert len(changes_section(diff()["results"], folder).pictures) == 1
+    assert len(changes_section(diff()["results"], folder, 3 * size).pictures) == 1
+    parts = [diff() | {"directory": str(folder)} for _ in range(2)]
+    whole = diff() | {"command": "report", "results": {"reports": parts}}
+    assert page(whole).count("data:image/webp") == 8
+    monkeypatch.setattr("yoloqat.report.page.ROOM", 4 * size)
+    assert page(whole).count("data:image/webp") == 4
 
 
 def test_names_are_escaped(folder):

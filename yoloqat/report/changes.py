@@ -15,8 +15,10 @@ from yoloqat.results import Table, number, signed
 
 _KINDS = ("lost", "fell", "gained", "rose", "relabelled", "moved")
 _TILE = re.compile(r"pictures/[0-9A-Za-z_-]+\.webp")
-_LARGEST, _ROOM = 1 << 18, 1_400_000
-"""Bytes of one picture in a page, and of all together."""
+ROOM = 1_400_000
+"""Bytes of all pictures of a page."""
+_LARGEST = 1 << 18
+"""Bytes of one."""
 _BARS = 20
 _LEGEND = (
     ("red", "lost, or the score fell below the threshold"),
@@ -27,12 +29,13 @@ _LEGEND = (
 )
 
 
-def changes_section(results: Results, folder: Path | None) -> Section | None:
+def changes_section(results: Results, folder: Path | None, room: int = ROOM) -> Section | None:
     """Return the gallery, the threshold to use, and what changes most, by class and size.
 
     Args:
         results: Of `diff`.
         folder: The directory of the results, which holds the pictures; None shows none.
+        room: Bytes that its pictures may take.
     """
     if "changes_by_image" not in results or "changes" not in results:
         return None
@@ -79,7 +82,7 @@ def changes_section(results: Results, folder: Path | None) -> Section | None:
         f"{advice[:1].upper()}{advice[1:]}.",
         facts,
         charts=() if chart is None else (chart,),
-        pictures=_pictures(results, folder),
+        pictures=_pictures(results, folder, room),
         legend=_LEGEND,
         tables=tuple(shown),
         folded=whole,
@@ -114,10 +117,10 @@ def _cells(key: str, rows: Sequence[Results]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _pictures(results: Results, folder: Path | None) -> tuple[Picture, ...]:
+def _pictures(results: Results, folder: Path | None, room: int) -> tuple[Picture, ...]:
     """Return the pictures that lie beside the result, as far as there is room for them in a page."""
     rows = {row["image"]: row for row in results["changes_by_image"]}
-    found, room = [], _ROOM
+    found = []
     for entry in results.get("pictures") or ():
         row, contents = rows[entry["image"]], [_read(folder, name) for name in entry["tiles"]]
         size = sum(len(content or b"") for content in contents)

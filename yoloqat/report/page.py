@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from yoloqat.provenance import write_text
 from yoloqat.report.accuracy import classes_section, frontier_section, methods_section, scores_section, training_section
-from yoloqat.report.changes import changes_section
+from yoloqat.report.changes import ROOM, changes_section
 from yoloqat.report.engine import bench_section, lint_section, map_section, parity_section
 from yoloqat.report.noise import budget_section, items_section, refinement_section
 from yoloqat.report.parts import Report, Results, Section
@@ -74,8 +74,10 @@ def page(result: Mapping[str, Any], *, folder: Path | None = None) -> str:
     parts = own["reports"] if result["command"] == "report" else [result]
     places = [str(part.get("directory", "")) for part in parts]
     folders = [Path(place) if place else folder for place in places]
+    room = ROOM // max(1, sum("pictures" in part["results"] for part in parts))
     reports = [
-        report_of(part, place=place, folder=where) for part, place, where in zip(parts, places, folders, strict=True)
+        report_of(part, place=place, folder=where, room=room)
+        for part, place, where in zip(parts, places, folders, strict=True)
     ]
     summary = summary_section(parts) if result["command"] == "report" else None
     head = report_of(result, place="") if summary else reports[0]
@@ -84,13 +86,14 @@ def page(result: Mapping[str, Any], *, folder: Path | None = None) -> str:
     return str(_template().render(head=head, summary=summary, reports=reports, plots=plots))
 
 
-def report_of(result: Mapping[str, Any], *, place: str, folder: Path | None = None) -> Report:
+def report_of(result: Mapping[str, Any], *, place: str, folder: Path | None = None, room: int = ROOM) -> Report:
     """Return the parts of the report of one result; a part whose keys are not as documented says so in its place.
 
     Args:
         result: What ``result.json`` holds.
         place: The directory, as it is called, or nothing.
         folder: The directory, which holds the pictures; None shows none.
+        room: Bytes that the pictures may take.
     """
     command, results = str(result["command"]), result["results"]
     model = model_name(result)
@@ -100,7 +103,7 @@ def report_of(result: Mapping[str, Any], *, place: str, folder: Path | None = No
     except _WRONG as error:
         found = f"The results of `yoloqat {command}` are not as documented ({_reason(error)})."
     title = f"{command} of {label}" if label else command
-    sections = () if command == "report" else tuple(_sections(command, results, model, folder))
+    sections = () if command == "report" else tuple(_sections(command, results, model, folder, room))
     warnings = results.get("warnings")  # of a lint their number
     told = tuple(map(str, warnings)) if isinstance(warnings, list) else ()
     return Report(title, place, found, told, sections, tuple(_about(result)))
@@ -113,11 +116,11 @@ def model_name(result: Mapping[str, Any]) -> str:
     return str(model.get("path", "")) if isinstance(model, dict) else ""
 
 
-def _sections(command: str, results: Results, model: str, folder: Path | None) -> Iterator[Section]:
+def _sections(command: str, results: Results, model: str, folder: Path | None, room: int) -> Iterator[Section]:
     """Yield the parts that the keys of a result allow, in the order they are read."""
     if command != "compare":
         yield from _made("Accuracy", lambda: scores_section(command, results, model))
-    yield from _made("What changed on the images", lambda: changes_section(results, folder))
+    yield from _made("What changed on the images", lambda: changes_section(results, folder, room))
     if "careless" in results:  # of demo
         yield from _made(_CARELESS, lambda: methods_section({"methods": results["careless"]}, title=_CARELESS))
     nested = [results[key] for key in _NESTED if isinstance(results.get(key), dict)]
