@@ -31,6 +31,7 @@ NAMES = [
     "calibrate",
     "collect_statistics",
     "compare_methods",
+    "diff",
     "evaluate",
     "export_onnx",
     "fidelity",
@@ -39,6 +40,7 @@ NAMES = [
     "load",
     "noise_budget",
     "paired_difference",
+    "predict",
     "rank_sensitivity",
     "refine",
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         calibrate,
         collect_statistics,
         compare_methods,
+        diff,
         evaluate,
         export_onnx,
         fidelity,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         load,
         noise_budget,
         paired_difference,
+        predict,
         rank_sensitivity,
         refine,
     )
@@ -43,6 +45,7 @@ __all__ = [
     "calibrate",
     "collect_statistics",
     "compare_methods",
+    "diff",
     "evaluate",
     "export_onnx",
     "fidelity",
@@ -51,6 +54,7 @@ __all__ = [
     "load",
     "noise_budget",
     "paired_difference",
+    "predict",
     "rank_sensitivity",
     "refine",
 ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from yoloqat.calibration import Statistics
 from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig
 from yoloqat.config.arguments import checked_arguments
+from yoloqat.config.detecting import DiffConfig, PredictConfig
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.config.sizes import ImageSize, square_side
 from yoloqat.datasets import ImageRecord
@@ -31,6 +32,7 @@ from yoloqat.pipeline import tables
 from yoloqat.pipeline.bench import BenchConfig, BenchResult, bench_models
 from yoloqat.pipeline.compare import compare_methods as _compare_methods
 from yoloqat.pipeline.data import Dataset
+from yoloqat.pipeline.diff import DiffResult, diff_models
 from yoloqat.pipeline.engine import BuildConfig, BuildResult, build_and_score, unnamed_images
 from yoloqat.pipeline.export_check import ExportResult, export_and_check
 from yoloqat.pipeline.fidelity import fidelity_to
@@ -39,6 +41,7 @@ from yoloqat.pipeline.finetune import finetune as _finetune
 from yoloqat.pipeline.finetune_trainers import Places, trainer_for
 from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
+from yoloqat.pipeline.predict import Predictions, predict_source
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
 from yoloqat.pipeline.run import Run
@@ -54,6 +57,7 @@ __all__ = [
     "calibrate",
     "collect_statistics",
     "compare_methods",
+    "diff",
     "evaluate",
     "export_onnx",
     "fidelity",
@@ -62,6 +66,7 @@ __all__ = [
     "load",
     "noise_budget",
     "paired_difference",
+    "predict",
     "rank_sensitivity",
     "refine",
 ]
@@ -313,14 +318,93 @@ def fidelity(
         DataError: There are too few images, or one does not decode.
         ModelError: A file cannot be loaded, or the classes, the tasks or the outputs of the two differ.
     """
-    if isinstance(images, str | Path):
-        images = Dataset.from_images(images)
-    records = images.comparison() if isinstance(images, Dataset) else images
+    records = _compared(images)
     with _scratch(device, progress) as run:
         models = [open_model(model if isinstance(model, Detector) else Path(model), run) for model in (a, b)]
         config = config or EvalConfig(imgsz=common_size(*models))
         first, second = (model.predictor for model in models)
         return fidelity_to(first, second, records, config, run=run, names=(models[0].name, models[1].name))
+
+
+def _compared(images: Dataset | str | Path | Sequence[ImageRecord]) -> Sequence[ImageRecord]:
+    """Return the images that two models are compared on, as :func:`fidelity` takes them."""
+    if isinstance(images, str | Path):
+        images = Dataset.from_images(images)
+    return images.comparison() if isinstance(images, Dataset) else images
+
+
+@checked_arguments
+def diff(
+    a: Detector | str | Path,
+    b: Detector | str | Path,
+    images: Dataset | str | Path | Sequence[ImageRecord],
+    *,
+    config: DiffConfig | None = None,
+    scoring: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> DiffResult:
+    """Find what changes in the boxes of a model against those of the float model, and the threshold that suits it.
+
+    Args:
+        a: The float model, a detector or the file of any model. Not changed.
+        b: The model that is compared with it, of the same classes, in whatever runtime. Not changed.
+        images: As in :func:`fidelity`; they need no labels.
+        config: The threshold that the models work at, and when a box has moved; None takes the defaults.
+        scoring: Image size, batch and NMS settings; None takes the defaults at the size that a model is fixed to, else at that
+            of ``a``.
+        device: Where they run.
+        progress: Told of every finished batch.
+
+    Returns:
+        The results of ``yoloqat diff``; ``.save(directory)`` draws what changes most and writes all boxes for FiftyOne.
+
+    Raises:
+        YoloqatError: As :func:`fidelity`.
+    """
+    records = _compared(images)
+    with _scratch(device, progress) as run:
+        first, second = (open_model(model if isinstance(model, Detector) else Path(model), run) for model in (a, b))
+        scoring = scoring or EvalConfig(imgsz=common_size(first, second))
+        return diff_models(first, second, records, scoring, config or DiffConfig(), run=run)
+
+
+@checked_arguments
+def predict(
+    model: Detector | str | Path,
+    source: str | Path,
+    *,
+    config: PredictConfig | None = None,
+    imgsz: ImageSize | None = None,
+    pictures: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Predictions:
+    """Run any model on images or a video.
+
+    Args:
+        model: A detector, which is not changed, or the file of any model.
+        source: An image, a directory of images, or a video.
+        config: Confidence, NMS and batch; None takes the defaults.
+        imgsz: Image size in pixels; None takes the model's own.
+        pictures: Directory in which ``pictures`` is made, with every image drawn; None draws nothing.
+        device: Where it runs.
+        progress: Told of every finished batch.
+
+    Returns:
+        The results of ``yoloqat predict``.
+
+    Raises:
+        ConfigError: The image size or batch does not fit the model.
+        DataError: The source is missing or does not decode.
+        ModelError: The file cannot be loaded, or the model's outputs are unfit.
+        OutputError: A picture cannot be written.
+    """
+    with _scratch(device, progress) as run:
+        opened = open_model(model if isinstance(model, Detector) else Path(model), run)
+        scoring = (config or PredictConfig()).scoring(opened.imgsz if imgsz is None else imgsz)
+        folder = None if pictures is None else Path(pictures)
+        return predict_source(opened, Path(source), scoring, run=run, pictures=folder)
 
 
 @checked_arguments

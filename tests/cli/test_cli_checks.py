@@ -42,7 +42,12 @@ def test_every_numeric_option_of_every_command_has_a_range():
 
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_absurd_numbers_are_one_line_before_any_work(name, capsys, tmp_path):
-    positional = {"data": ["coco-val2017"], "demo": []}.get(name, [str(tmp_path / "missing.pt")])
+    positional = {
+        "data": ["coco-val2017"],
+        "demo": [],
+        "diff": ["float.pt", "missing.pt"],
+        "predict": ["m.pt", "x.jpg"],
+    }.get(name, [str(tmp_path / "missing.pt")])
     for command, option, dest, kind in CASES:
         if command != name:
             continue
@@ -110,9 +115,11 @@ def test_absurd_percentiles_are_one_line(cli, tiny_model, tiny_data, method):
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_paths_that_cannot_be_looked_for_are_one_line(name, capsys):
     too_long = "x" * 5000
-    positional = {"data": ["coco-val2017"], "demo": []}.get(name, ["m.pt"])
+    positional = {"data": ["coco-val2017"], "demo": [], "diff": ["float.pt", "m.pt"], "predict": ["x.pt", "m.pt"]}.get(
+        name, ["m.pt"]
+    )
     lines = [[name, *positional, f"{option}={too_long}"] for option in paths(commands()[name])]
-    for line in [*lines, *([[name, too_long]] if positional == ["m.pt"] else [])]:
+    for line in [*lines, *([[name, *positional[:-1], too_long]] if positional[-1:] == ["m.pt"] else [])]:
         with pytest.raises(SystemExit) as stop:
             main(line)
         told = capsys.readouterr().err

@@ -74,6 +74,8 @@ def test_no_command_runs_a_program_connects_or_writes_elsewhere(
         ["eval", onnx, *data],
         ["demo", "--imgsz", 64],
         ["bench", engine, onnx, "--rounds", 2, "--warmup", 1],
+        ["diff", tiny_model, engine, *data, "--conf", 0.02],
+        ["predict", engine, tiny_data.images],
     ]
     names = [f"{line[0]}-{index}" for index, line in enumerate(lines)]
     places = {"calibrate-2": "calibrate", "export-8": "export", "build-10": "build"}

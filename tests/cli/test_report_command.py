@@ -48,7 +48,7 @@ def test_a_page_that_cannot_be_drawn_loses_no_result_and_leaves_none_of_before(
     before = cli("lint", tiny_onnx)
     assert "report.html" in before.files
 
-    def fail(result: object) -> str:
+    def fail(result: object, **_: object) -> str:
         raise RuntimeError("no template")
 
     monkeypatch.setattr("yoloqat.report.page.page", fail)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from PIL import Image
+
 FORMER = Path(__file__).parents[1] / "golden" / "former" / "results"
 COMMANDS = sorted(path.stem for path in FORMER.glob("*.json"))
 EVIL = ("</script><script>alert(1)</script>", "model." + "a_very_long_name." * 12 + "conv", "<b>&\"'x")
@@ -99,6 +101,7 @@ def joined():
     parts = {name: former(name) for name in COMMANDS}
     parts |= {"noise": noise(63), "one": noise(1), "many": noise(300, names=EVIL), "search": search(), "demo": demo()}
     parts |= {"fidelity": fidelity(), "budget": budget(), "unlabelled": unlabelled()}
+    parts |= {"diff": diff()}
     reports = [{"directory": f"runs/{name}", **part} for name, part in parts.items()]
     return former("lint") | {"command": "report", "results": {"reports": reports}}
 
@@ -115,3 +118,46 @@ def fidelity():
     result["results"]["methods"][1] |= {"drop_ci95": None, "drop_ci95_reason": "of one image"}
     result["results"]["epochs"] = [{"epoch": 1, "map50_95": 0.5, "d": 0.02, "loss": 4.0}]
     return result
+
+
+def diff():
+    """Return a comparison of the boxes of two models on two images, with the pictures that a directory may hold."""
+    kinds = {"lost": 2, "fell": 34, "gained": 0, "rose": 14, "relabelled": 0, "moved": 3}
+    nothing = dict.fromkeys(kinds, 0)
+    rows = []
+    for name, disagreement, details in (
+        ("a", 1.5, [("lost", "person", None, 0.9, None), ("relabelled", "cat", "dog", 0.4, 0.6)]),
+        ("b", 0.3, [("rose", "person", "person", 0.1, 0.4)]),
+    ):
+        keys = ("kind", "class_float", "class_quantized", "score_float", "score_quantized")
+        told = [dict(zip(keys, change, strict=True)) for change in details]
+        rows.append(
+            {
+                "image": f"/x/{name}.jpg",
+                "d": 0.1,
+                "disagreement": disagreement,
+                "boxes_float": 3,
+                **nothing,
+                "details": told,
+            }
+        )
+    threshold = {"conf": 0.25, "advised": 0.19, "change": True, "equal_boxes_conf": 0.19}
+    threshold |= {"equal_boxes_conf_ci95": [0.15, 0.24], "advice": "set the threshold to 0.19"}
+    group = {"boxes_float": 3, "disagreement": 1.2, **nothing}
+    pictures = [
+        {"image": f"/x/{name}.jpg", "tiles": [f"pictures/0{at}_a_{side}.webp" for side in ("float", "quantized")]}
+        for at, name in ((1, "a"), (2, "b"))
+    ]
+    results = {"d": 0.61, "d_ci95": [0.5, 0.7], "fidelity_map": 0.78, "boxes_float": 95, "boxes_quantized": 73}
+    results |= {"changes": kinds, "threshold": threshold, "changes_by_image": rows, "pictures": pictures}
+    results |= {"changes_by_class": [{"class": "person", **group}], "changes_by_size": [{"size": "small", **group}]}
+    results["score_quantiles"] = [{"quantile": 0.5, "float": 0.4, "quantized": 0.3, "shift": -0.1}]
+    return former("eval") | {"command": "diff", "results": results}
+
+
+def write_tiles(folder):
+    """Write the pictures of :func:`diff` into a directory, 480 pixels wide."""
+    (folder / "pictures").mkdir()
+    for entry in diff()["results"]["pictures"]:
+        for tile in entry["tiles"]:
+            Image.new("RGB", (480, 320), (90, 120, 150)).save(folder / tile)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from made_results import EVIL, former, joined, noise
+from made_results import EVIL, diff, former, joined, noise, write_tiles
 
 from yoloqat.report.page import page
 
@@ -20,6 +20,7 @@ PAGES = {
     "joined": joined(),
     "many": noise(300, names=EVIL),
     "lint": former("lint"),
+    "diff": diff(),
 }
 FIRST = """<script>
 const errors = [];
@@ -42,6 +43,7 @@ function seen() {
   }
   return {
     name: NAME, errors, orders, plots: plots.length, drawn: drawn.length,
+    pictures: [...document.images].filter((image) => image.naturalWidth === 480 && image.width > 200).length,
     cut: [...document.querySelectorAll(".plot svg")].filter((svg) => !fits(svg)).length,
     width: document.scrollingElement.scrollWidth, window: innerWidth, ground: body.backgroundColor, ink: body.color,
     label: document.querySelector(".plot svg text")?.getAttribute("fill"),
@@ -74,9 +76,10 @@ def browser():
 def looked(request, browser, tmp_path_factory):
     """What a browser finds on every page at every width, by name and width; and what it logs."""
     folder = tmp_path_factory.mktemp(request.param)
+    write_tiles(folder)
     frames = []
     for name, result in PAGES.items():
-        text = page(result).replace("<head>", "<head>" + FIRST, 1)
+        text = page(result, folder=folder).replace("<head>", "<head>" + FIRST, 1)
         before, end, after = text.rpartition("</body>")  # the library holds the word too
         text = before + LAST.replace("NAME", json.dumps(name)) + end + after
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -114,6 +117,11 @@ def test_nothing_is_wider_than_the_window(looked):
     _, seen, _ = looked
     assert {key: entry["width"] for key, entry in seen.items() if entry["width"] > entry["window"]} == {}
     assert {key: entry["cut"] for key, entry in seen.items() if entry["cut"]} == {}
+
+
+def test_every_picture_is_shown(looked):
+    _, seen, _ = looked
+    assert [seen["diff", width]["pictures"] for width in WIDTHS] == [4] * 3
 
 
 def test_every_plot_is_drawn(looked):

@@ -34,6 +34,12 @@ COMMANDS = {
         ("demo", "demo", "The whole way, offline, on a small detector that yoloqat brings along."),
         ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
         ("eval", "evaluate", "Score a model by COCO mAP, and by how far it is from the float model."),
+        ("predict", "predict", "Run any model on images or a video, and draw what it sees."),
+        (
+            "diff",
+            "diff",
+            "Show on which images a quantized model and its float model disagree, and what it does to their boxes.",
+        ),
         ("calibrate", "calibrate", "Calibrate a model by one method and save it."),
         ("compare", "compare", "Compare calibration methods by noise and by COCO mAP."),
         (

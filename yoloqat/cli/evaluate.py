@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import options
+from yoloqat.cli import diff, options
 from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.next_line import next_line
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.errors import ConfigError
@@ -108,7 +109,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     if reference is not None:
         parts.append(_compared(args, run, (model, reference), images, config))
     results = {name: value for found, _ in parts for name, value in found.items()}
-    return Outcome({"evaluation": to_dict(config)}, results, inputs, [table for _, tables in parts for table in tables])
+    tables = [table for _, tables in parts for table in tables]
+    lines = [] if args.reference is None else [next_line(args, diff.COMMAND, args.reference, args.model)]
+    return Outcome({"evaluation": to_dict(config)}, results, inputs, tables, next=lines)
 
 
 COMMAND = Command("eval", __doc__ or "", _arguments, _run)

@@ -53,6 +53,17 @@ class Letterboxed:
         mapped: NDArray[np.float32] = np.clip((boxes - offset) / gain, np.float32(0.0), limit)
         return mapped
 
+    def points_to_original(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map points from the canvas to the image file, also those outside of it.
+
+        Args:
+            points: x, y in canvas pixels, shape (..., 2), float32.
+        """
+        (gain_y, gain_x), (top, left) = self.gain, self.padding
+        offset, gain = np.array([left, top], dtype=np.float32), np.array([gain_x, gain_y], dtype=np.float32)
+        mapped: NDArray[np.float32] = (points - offset) / gain
+        return mapped
+
 
 def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     if image.shape[:2] == (height, width):

@@ -44,6 +44,11 @@ class Detections:
         """The image id of every detection, shape (detections,), int64."""
         return np.repeat(self.images, self.counts)
 
+    def by_image(self) -> list[NDArray[np.float32]]:
+        """Return the array that :meth:`of_images` takes of each image: (detections, 6) of x1, y1, x2, y2, score, class."""
+        rows = np.concatenate((self.boxes, self.scores[:, None], self.classes[:, None].astype(np.float32)), axis=1)
+        return np.split(rows, np.cumsum(self.counts)[:-1]) if len(self.counts) else []
+
     @classmethod
     def of_images(cls, image_ids: Sequence[int], rows: Sequence[NDArray[np.float32]]) -> Detections:
         """Make them from one array (detections, 6) of x1, y1, x2, y2, score, class per image."""

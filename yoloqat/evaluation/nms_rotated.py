@@ -14,7 +14,14 @@ MAX_CANDIDATES = 3000
 
 
 def rotated_nms(
-    raw: Raw, *, classes: int, conf: float = 0.001, iou: float = 0.7, max_det: int = 300, end2end: bool = False
+    raw: Raw,
+    *,
+    classes: int,
+    conf: float = 0.001,
+    iou: float = 0.7,
+    max_det: int = 300,
+    end2end: bool = False,
+    extra: bool = False,
 ) -> list[NDArray[np.float32]]:
     """Turn raw outputs of a rotated-box model into detections with upright boxes around the rotated ones.
 
@@ -29,9 +36,11 @@ def rotated_nms(
         iou: Of two boxes of one class that overlap more than this, the less confident one is dropped.
         max_det: Detections kept per image.
         end2end: The head does its own NMS.
+        extra: Return the rotated boxes too.
 
     Returns:
-        Per image a float32 array (detections, 6) of x1, y1, x2, y2, score, class, by falling score.
+        Per image a float32 array (detections, 6) of x1, y1, x2, y2, score, class, by falling score; with ``extra``
+        (detections, 11), which end in centre x, centre y, width, height, angle.
     """
     tensor = torch.as_tensor(np.array(raw) if isinstance(raw, np.ndarray) else raw).float()
     with torch.inference_mode():
@@ -39,7 +48,11 @@ def rotated_nms(
             rows = [image[image[:, 4] > conf][:max_det] for image in tensor]
         else:
             rows = [_after_nms(image, classes, conf, iou)[:max_det] for image in tensor]
-        return [torch.cat((upright(row[:, :4], row[:, 6]), row[:, 4:6]), dim=1).cpu().numpy() for row in rows]
+        found = []
+        for row in rows:
+            rotated = [row[:, :4], row[:, 6:7]] if extra else []
+            found.append(torch.cat((upright(row[:, :4], row[:, 6]), row[:, 4:6], *rotated), dim=1).cpu().numpy())
+        return found
 
 
 def upright(boxes: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:

@@ -40,12 +40,14 @@ class Fidelity:
         matches: The model's detections against the float model's above :data:`~yoloqat.evaluation.fidelity.BELIEVED`, for
             fidelity mAP; None where that was not asked for, or where the float model detects nothing.
         fidelity_map: mAP50-95 of these; None where there is none.
+        detections: The model's detections; None where fidelity mAP was not asked for.
     """
 
     measures: Measures
     image_ids: tuple[int, ...]
     matches: Matches | None = None
     fidelity_map: float | None = None
+    detections: Detections | None = None
 
     @property
     def d(self) -> Mean:
@@ -123,6 +125,9 @@ class Reference:
         detections: Whether fidelity mAP is measured too, which needs NMS.
         progress: Told of every finished batch.
 
+    Attributes:
+        detections: The float model's; None where none were asked for.
+
     Raises:
         ConfigError: The image size does not fit the model.
         DataError: There is no image, or one does not decode.
@@ -148,14 +153,15 @@ class Reference:
         rows: list[NDArray[np.float32]] = []
         ids: list[int] = []
         for batch in self.batches():
-            raw = _raw(predictor, batch)
+            raw = raw_outputs(predictor, batch)
             self._outputs.append(raw)
             if detections:
                 rows += suppressed(raw[0], batch, self.info, config)
             ids += [record.image_id for record in batch.records]
             progress("fidelity", len(ids), len(images))
         self.image_ids = tuple(ids)
-        self._labels = _labels(self.images, Detections.of_images(ids, rows), self.info.names) if detections else None
+        self.detections = Detections.of_images(ids, rows) if detections else None
+        self._labels = None if self.detections is None else _labels(self.images, self.detections, self.info.names)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of letterboxed images."""
@@ -183,20 +189,23 @@ class Reference:
         rows: list[NDArray[np.float32]] = []
         done = 0
         for batch, floating in zip(self.batches(), self._outputs, strict=True):
-            raw = _raw(predictor, batch)
+            raw = raw_outputs(predictor, batch)
             if self._labels is not None:
                 rows += suppressed(raw[0], batch, predictor.info, self.config)
             parts.append(measure(floating, raw, self.info, end2end=predictor.info.end2end))
             done += len(batch.records)
             progress("fidelity", done, len(self.images))
         measures = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if self._labels is None or not self._labels.annotations["annotations"]:
+        if self._labels is None:
             return Fidelity(measures, self.image_ids)
-        found = score(self._labels, Detections.of_images(self.image_ids, rows), predictor.info.names)
-        return Fidelity(measures, self.image_ids, found.matches, found.metrics.map50_95)
+        detections = Detections.of_images(self.image_ids, rows)
+        if not self._labels.annotations["annotations"]:
+            return Fidelity(measures, self.image_ids, detections=detections)
+        found = score(self._labels, detections, predictor.info.names)
+        return Fidelity(measures, self.image_ids, found.matches, found.metrics.map50_95, detections)
 
 
-def _raw(predictor: Predictor, batch: Batch) -> RawOutputs:
+def raw_outputs(predictor: Predictor, batch: Batch) -> RawOutputs:
     """Return the raw outputs of a batch, which a model of a smaller fixed batch takes in several calls."""
     fixed = predictor.info.batch
     parts: list[RawOutputs] = []

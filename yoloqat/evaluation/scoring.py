@@ -211,7 +211,7 @@ def _run(predictor: Predictor, plans: list[BatchPlan], config: EvalConfig) -> It
 
 
 def suppressed(
-    raw: NDArray[np.float32], batch: Batch, info: ModelInfo, config: EvalConfig
+    raw: NDArray[np.float32], batch: Batch, info: ModelInfo, config: EvalConfig, *, extra: bool = False
 ) -> list[NDArray[np.float32]]:
     """Turn the raw output of a batch into the detections of each of its images.
 
@@ -220,9 +220,11 @@ def suppressed(
         batch: Where the images lie on their canvases.
         info: The model's classes and head.
         config: NMS settings.
+        extra: Return what the task adds too, as it is on the canvas.
 
     Returns:
-        Per image x1, y1, x2, y2 in pixels of the image file, score, class; shape (detections, 6), float32.
+        Per image x1, y1, x2, y2 in pixels of the image file, score, class; shape (detections, 6), float32, or with ``extra``
+        (detections, 6 + extra).
 
     Raises:
         ModelError: The output has an unfit shape, holds NaN or infinity, or names a class that the model has not.
@@ -230,7 +232,13 @@ def suppressed(
     check_raw(raw, info, batch)
     suppress = rotated_nms if info.task == "obb" else non_max_suppression
     kept = suppress(
-        raw, classes=info.classes, conf=config.conf, iou=config.nms_iou, max_det=config.max_det, end2end=info.end2end
+        raw,
+        classes=info.classes,
+        conf=config.conf,
+        iou=config.nms_iou,
+        max_det=config.max_det,
+        end2end=info.end2end,
+        extra=extra,
     )
     _check_classes(kept, info)
     for detections, geometry in zip(kept, batch.geometries, strict=True):

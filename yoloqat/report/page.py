@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from yoloqat.provenance import write_text
 from yoloqat.report.accuracy import classes_section, frontier_section, methods_section, scores_section, training_section
+from yoloqat.report.changes import ROOM, changes_section
 from yoloqat.report.engine import bench_section, lint_section, map_section, parity_section
 from yoloqat.report.noise import budget_section, items_section, refinement_section
 from yoloqat.report.parts import Report, Results, Section
@@ -53,14 +54,15 @@ def write_report(result: Mapping[str, Any], path: Path) -> None:
         OutputError: The file cannot be written.
         KeyError: The result is none of yoloqat.
     """
-    write_text(path, page(result))
+    write_text(path, page(result, folder=path.parent))
 
 
-def page(result: Mapping[str, Any]) -> str:
+def page(result: Mapping[str, Any], *, folder: Path | None = None) -> str:
     """Return the page of a result as HTML.
 
     Args:
         result: What ``result.json`` holds.
+        folder: The directory of the result, which holds its pictures; None shows none, unless a result of several tells it.
 
     Returns:
         The text of one file without a reference to another: style, script and data are inside.
@@ -70,7 +72,13 @@ def page(result: Mapping[str, Any]) -> str:
     """
     own = result["results"]
     parts = own["reports"] if result["command"] == "report" else [result]
-    reports = [report_of(part, place=str(part.get("directory", ""))) for part in parts]
+    places = [str(part.get("directory", "")) for part in parts]
+    folders = [Path(place) if place else folder for place in places]
+    room = ROOM // max(1, sum("pictures" in part["results"] for part in parts))
+    reports = [
+        report_of(part, place=place, folder=where, room=room)
+        for part, place, where in zip(parts, places, folders, strict=True)
+    ]
     summary = summary_section(parts) if result["command"] == "report" else None
     head = report_of(result, place="") if summary else reports[0]
     sections = [section for report in reports for section in report.sections] + ([summary] if summary else [])
@@ -78,12 +86,14 @@ def page(result: Mapping[str, Any]) -> str:
     return str(_template().render(head=head, summary=summary, reports=reports, plots=plots))
 
 
-def report_of(result: Mapping[str, Any], *, place: str) -> Report:
+def report_of(result: Mapping[str, Any], *, place: str, folder: Path | None = None, room: int = ROOM) -> Report:
     """Return the parts of the report of one result; a part whose keys are not as documented says so in its place.
 
     Args:
         result: What ``result.json`` holds.
-        place: The directory, or nothing.
+        place: The directory, as it is called, or nothing.
+        folder: The directory, which holds the pictures; None shows none.
+        room: Bytes that the pictures may take.
     """
     command, results = str(result["command"]), result["results"]
     model = model_name(result)
@@ -93,7 +103,7 @@ def report_of(result: Mapping[str, Any], *, place: str) -> Report:
     except _WRONG as error:
         found = f"The results of `yoloqat {command}` are not as documented ({_reason(error)})."
     title = f"{command} of {label}" if label else command
-    sections = () if command == "report" else tuple(_sections(command, results, model))
+    sections = () if command == "report" else tuple(_sections(command, results, model, folder, room))
     warnings = results.get("warnings")  # of a lint their number
     told = tuple(map(str, warnings)) if isinstance(warnings, list) else ()
     return Report(title, place, found, told, sections, tuple(_about(result)))
@@ -106,10 +116,11 @@ def model_name(result: Mapping[str, Any]) -> str:
     return str(model.get("path", "")) if isinstance(model, dict) else ""
 
 
-def _sections(command: str, results: Results, model: str) -> Iterator[Section]:
+def _sections(command: str, results: Results, model: str, folder: Path | None, room: int) -> Iterator[Section]:
     """Yield the parts that the keys of a result allow, in the order they are read."""
     if command != "compare":
         yield from _made("Accuracy", lambda: scores_section(command, results, model))
+    yield from _made("What changed on the images", lambda: changes_section(results, folder, room))
     if "careless" in results:  # of demo
         yield from _made(_CARELESS, lambda: methods_section({"methods": results["careless"]}, title=_CARELESS))
     nested = [results[key] for key in _NESTED if isinstance(results.get(key), dict)]

@@ -75,6 +75,21 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Pictures of one image, side by side.
+
+    Attributes:
+        title: The image.
+        about: What is seen there.
+        tiles: Of each the heading, the picture as a ``data:`` address, and what is seen for those who do not see it.
+    """
+
+    title: str
+    about: str
+    tiles: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of a report.
 
@@ -84,6 +99,8 @@ class Section:
         facts: Numbers to see at once.
         charts: Plots.
         stages: The map of the network, from input to output.
+        pictures: The gallery.
+        legend: Colour and meaning of what is drawn in the gallery.
         tables: Shown below the plots.
         folded: Tables behind a click.
         notes: Lines of text below all.
@@ -94,6 +111,8 @@ class Section:
     facts: tuple[Fact, ...] = ()
     charts: tuple[Chart, ...] = ()
     stages: tuple[Stage, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
     folded: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()

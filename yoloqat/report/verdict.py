@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from yoloqat.report.figures import (
-    between,
-    bounds,
     chosen_method,
     drop_sentence,
     expected,
@@ -164,8 +162,19 @@ def _demo(results: Results, model: str) -> str:
 
 def _diff(results: Results, model: str) -> str:
     noise = value(results, "d")
-    interval = f" {between(bounds(results, 'd_ci95'))}" if bounds(results, "d_ci95") else ""
-    return f"{model}: d = {measure(noise)}{interval}." if noise is not None else f"{model} was compared."
+    told = f"d = {measured(results)}" if noise is not None else "it was compared"
+    counts = results.get("changes")
+    if not isinstance(counts, dict):
+        return f"{model}: {told}."
+    gone, new = counts["lost"] + counts["fell"], counts["gained"] + counts["rose"]
+    conf = results["threshold"]["conf"]
+    head = f"Of {results['boxes_float']} boxes that the float model has above {conf:g}, {model} loses {gone} and adds {new}"
+    return f"{head}; {told}."
+
+
+def _predict(results: Results, model: str) -> str:
+    images = counted(int(results["images"]), "image")
+    return f"{model} sees {counted(int(results['objects']), 'object')} on {images}."
 
 
 def _report(results: Results, model: str) -> str:
@@ -189,6 +198,7 @@ _SENTENCES: dict[str, Callable[[Results, str], str]] = {
     "inspect": _inspect,
     "demo": _demo,
     "diff": _diff,
+    "predict": _predict,
     "report": _report,
 }
 
