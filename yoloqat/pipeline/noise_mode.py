@@ -14,10 +14,10 @@ from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.noise_budget import (
+    BUDGET_CHART,
     budget_results,
     by_share,
     complete_budget,
-    draw,
     ignore_list,
     item_noise,
     measure_noise,
@@ -35,6 +35,7 @@ from yoloqat.pipeline.sensitivity import (
 )
 from yoloqat.provenance import digest, file_sha256, write_text
 from yoloqat.quant import state_digest
+from yoloqat.report.plots import budget_plot
 from yoloqat.results import counted, number
 from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.noise import OTHERS, NoiseScan
@@ -112,7 +113,7 @@ def run_noise_budget(
     write_text(run.out / IGNORE, ignore_list(measured))
     figures = f"d {number(results['d'], 3)} of the whole, {number(results['d_predicted'], 3)} predicted"
     told = f"{model_title(detector, config)}, {counted(budget.images, 'image')}"
-    draw(measured, run.out, f"{told}: {figures}; larger is worse")
+    budget_plot(results, title=f"{told}: {figures}; larger is worse").save(run.out / BUDGET_CHART)
     return results
 
 
