@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloqat.calibration.cache import statistics_of
+from yoloqat.calibration.explain import histograms
+from yoloqat.detectors import Detector
+from yoloqat.errors import CalibrationError
 from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import NOISE, mean
 from yoloqat.pipeline.run import Run
@@ -232,6 +238,19 @@ def budget_results(measured: MeasuredBudget, map_float: float | None = None) -> 
         "ignore": measured.ignored,
         "ignore_reason": measured.reason,
     }
+
+
+def budget_histograms(detector: Detector, checkpoint: Path) -> dict[str, Any]:
+    """Return the key ``histograms`` of a noise budget: those of the weights, and of the activations where the statistics lie.
+
+    Args:
+        detector: Calibrated.
+        checkpoint: Its file, beside which the statistics of its calibration are looked for.
+    """
+    statistics = None
+    with suppress(CalibrationError):
+        statistics = statistics_of(detector, checkpoint)
+    return {"histograms": histograms(detector, statistics)}
 
 
 def _known(value: float) -> float | None:

@@ -15,6 +15,7 @@ from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.noise_budget import (
     BUDGET_CHART,
+    budget_histograms,
     budget_results,
     by_share,
     complete_budget,
@@ -106,6 +107,7 @@ def run_noise_budget(
         **budget_results(measured, map_float),
         **({} if scored is None else {"baseline": scored["baseline"], "evaluated_images": scored["evaluated_images"]}),
         "items": items,
+        **budget_histograms(detector, checkpoint),
         "state_hash": weights,
         "seconds": time.perf_counter() - start,
     }

@@ -25,6 +25,7 @@ from yoloqat.detectors import Detector, torch_threads
 from yoloqat.errors import CheckFailedError
 from yoloqat.pipeline.noise_budget import (
     BUDGET_CHART,
+    budget_histograms,
     budget_results,
     complete_budget,
     ignore_list,
@@ -193,6 +194,7 @@ def run_scan(
             if budget is not None and noise_scan is not None:
                 model = model_title(scanner.detector, config)
                 results |= _with_budget(results, study, noise_scan, budget, ranking, options, run, model)
+                results |= budget_histograms(scanner.detector, checkpoint)
             results["timing"] = _timing(study, ranking, intervals=known.seconds, shares=shares)
         finally:
             study.close()
