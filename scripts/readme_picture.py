@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.provenance import write_json
-from yoloqat.report.bars import Bar
-from yoloqat.report.budget import CurveLine, draw_budget
+from yoloqat.report.plots import budget_plot
 
 RECORD = Path(__file__).resolve().parents[1] / "docs" / "images" / "noise_budget.json"
 PROVENANCE = ("yoloqat", "python", "processor", "cores", "device", "threads", "seed", "packages")
@@ -55,20 +54,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
     """Write the picture of a record as a PNG."""
     results, imgsz = record["results"], record["config"]["evaluation"]["imgsz"]
     model = Path(record["provenance"]["command_line"].split()[2]).stem
-    bars = [Bar(item["name"], item["share"], *item["share_ci95"]) for item in results["items"]]
-    curve = results["curve"]
-    line = CurveLine(
-        [point["items"] for point in curve],
-        [point["d_estimated"] for point in curve],
-        [point["int8_mac_share"] for point in curve],
-        [(point["items"], point["d"], *point["d_ci95"]) for point in curve if "d" in point],
-        next(point["items"] for point in curve if point["float_layers"] >= len(results["ignore"])),
-    )
     low, high = results["d_ci95"]
     title = (
         f"{model}, INT8, {imgsz} px: noise d {results['d']:.3f} [{low:.3f}, {high:.3f}] on {results['images']} images"
     )
-    draw_budget(bars, line, path, title=f"{title}; its layers alone, and what is left as the first of them stay float")
+    title += "; its layers alone, and what is left as the first of them stay float"
+    budget_plot(results, title=title).save(path)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

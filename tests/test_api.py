@@ -115,6 +115,7 @@ def test_a_calibrated_copy_is_made_and_saved(
     assert yq.paired_difference(first, second).to_dict() == {"difference": 0.0, "ci95": [0.0, 0.0]}
     assert repr(first).splitlines()[2].split() == ["mAP50-95", f"{first.metrics.map50_95:.4f}"]
     assert "<table>" in first._repr_html_()
+    assert first.plot().axes[0].get_xlabel() == "AP50-95"
 
 
 def test_nothing_that_goes_in_is_changed(
@@ -126,13 +127,16 @@ def test_nothing_that_goes_in_is_changed(
     compared = yq.compare_methods(detector, statistics, data, methods=["max", "mse", "max"], device="cpu")
     assert [row["method"] for row in compared["methods"]] == ["max", "mse"]
     assert "float" in repr(compared)
+    assert len(compared.plot().axes) == 2, "noise and drop"
     ranked = yq.rank_sensitivity(calibrated, data, scan=ScanConfig(granularity="block"), device="cpu")
     assert {item["images"] for item in ranked["items"]} == {len(data.validation.images)}
+    assert "effect on map50_95" in ranked.plot().axes[0].get_xlabel()
     blocks = ScanConfig(granularity="block")
     budget = yq.noise_budget(calibrated, data, scan=blocks, options=ScanOptions(fidelity_images=4), device="cpu")
     assert budget["mode"] == "noise"
     assert sum(item["share"] for item in budget["items"]) == pytest.approx(1.0)
     assert "noise budget" in repr(budget)
+    assert "share of the squared noise" in budget.plot().axes[0].get_xlabel()
     exported = yq.export_onnx(calibrated, tmp_path / "model.onnx", data=data)
     assert (exported.failed, exported["node_max_steps"] <= 1) == (None, True)
     assert (state_digest(detector.module), state_digest(calibrated.module)) == before
@@ -202,6 +206,7 @@ def test_fine_tuning_gives_the_best_detector(calibrated: Detector, data: yq.Data
     assert found.detector.quantization is not None
     assert "best epoch" in repr(found)
     assert len(found["epochs"]) == 1
+    assert list(found.plot().axes[0].lines[0].get_xdata()) == [0, 1]
     assert state_digest(calibrated.module) == before
 
 
@@ -255,6 +260,9 @@ def test_an_engine_is_built_linted_and_timed(
     assert [item["engine"] for item in timed["items"]] == ["torch", "onnxruntime", "openvino"]
     assert timed["items"][0]["speedup"] == 1.0
     assert "speed-up" in repr(timed)
+    assert len(timed.plot().axes[0].patches) == 3
+    with pytest.raises(ConfigError, match="a Result with errors, warnings, notes has no picture"):
+        found.plot()
 
 
 def test_ranges_for_onnx_runtime_come_from_the_data(tiny_onnx: Path, data: yq.Dataset, tmp_path: Path) -> None:

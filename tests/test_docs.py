@@ -50,6 +50,9 @@ def lines(block: str) -> Iterator[list[str]]:
             words = shlex.split(line.removeprefix("$ "), comments=True)
         except ValueError:  # text with an apostrophe, no command
             continue
+        if words[:2] == ["docker", "run"]:  # the image's entry point is yoloqat
+            image = next(index for index, word in enumerate(words) if word.startswith("yoloqat:"))
+            words = ["yoloqat", *words[image + 1 :]]
         yield words[2:] if words[:2] == ["python", "-m"] else words
 
 
@@ -147,5 +150,9 @@ def test_every_page_is_reached_from_the_readme_and_the_site() -> None:
     pages = {page.name for page in (ROOT / "docs").glob("*.md")}
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert pages == set(re.findall(r"[\w-]+\.md", site))
-    linked = set(re.findall(r"\(docs/([\w-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    linked: set[str] = set()
+    found = set(re.findall(r"\(docs/([\w-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    while found - linked:  # from the README, or from a page that is
+        linked |= found
+        found = {name for page in linked for name in re.findall(r"\(([\w-]+\.md)", (ROOT / "docs" / page).read_text())}
     assert pages - {"index.md"} <= linked

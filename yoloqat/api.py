@@ -47,6 +47,7 @@ from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
+from yoloqat.report import plots
 from yoloqat.results import Result, counted
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
@@ -282,13 +283,14 @@ def evaluate(
     """
     with _scratch(device, progress) as run:
         opened = open_model(model if isinstance(model, Detector) else Path(model), run)
-        return run.evaluate(
+        found = run.evaluate(
             opened.predictor,
             data.validation,
             config or EvalConfig(imgsz=opened.imgsz),
             label=opened.name,
             model_key=opened.key,
         )
+    return replace(found, drawn_by=plots.classes_plot)
 
 
 @checked_arguments
@@ -464,7 +466,7 @@ def compare_methods(
         results = _compare_methods(ptq, dataset, specs, config, run=run, images=images, seed=seed)
     bits = (quant or statistics.quant).activations.bits
     title = f"{Path(detector.source.path).name}, {len(ptq.layers)} layers at {bits} bits"
-    return Result(results, tables.comparison_tables(title, results))
+    return Result(results, tables.comparison_tables(title, results), drawn_by=plots.methods_plot)
 
 
 @checked_arguments
@@ -505,7 +507,8 @@ def rank_sensitivity(
             options=options or ScanOptions(),
             run=run,
         ).results
-    return Result(results, (tables.ranking_table(Path(detector.source.path).name, results),))
+    table = tables.ranking_table(Path(detector.source.path).name, results)
+    return Result(results, (table,), drawn_by=plots.effects_plot)
 
 
 @checked_arguments
@@ -550,7 +553,8 @@ def noise_budget(
             options=options,
             run=run,
         )
-    return Result(results, (tables.noise_table(Path(detector.source.path).name, results),))
+    table = tables.noise_table(Path(detector.source.path).name, results)
+    return Result(results, (table,), drawn_by=plots.budget_plot)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -666,7 +670,8 @@ def finetune(
             inputs={"checkpoint": detector.source.sha256, "images": trainer.images_key()},
         )
         best = load_checkpoint(run.out / BEST)
-    return FinetuneResult(results, (tables.training_table(Path(detector.source.path).name, results),), best)
+    table = tables.training_table(Path(detector.source.path).name, results)
+    return FinetuneResult(results, (table,), best, drawn_by=plots.training_plot)
 
 
 @checked_arguments
@@ -812,4 +817,4 @@ def bench(
     """
     named = [model if isinstance(model, Detector) else Path(model) for model in models]
     with _scratch(device, progress) as run:
-        return bench_models(named, config or BenchConfig(), run=run)
+        return replace(bench_models(named, config or BenchConfig(), run=run), drawn_by=plots.latency_plot)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from yoloqat.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def counted(number: int, thing: str) -> str:
@@ -65,8 +70,37 @@ class Table:
         return f"<div><p><b>{escape(self.title)}</b></p><table><thead>{head}</thead><tbody>{body}</tbody></table>{caption}</div>"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plotted:
+    """What can be drawn.
+
+    Attributes:
+        drawn_by: Draws the keys that ``to_dict`` returns; None where there is nothing to see.
+    """
+
+    drawn_by: Callable[[dict[str, Any]], Figure] | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found, JSON-able."""
+        raise NotImplementedError
+
+    def plot(self) -> Figure:
+        """Return the picture of what was found: a matplotlib figure, which a notebook shows and ``savefig`` saves.
+
+        Raises:
+            ConfigError: There is nothing to see.
+        """
+        if self.drawn_by is None:
+            raise ConfigError(
+                f"a {type(self).__name__} with {', '.join(list(self.to_dict())[:3])} has no picture",
+                expected="the result of compare_methods, noise_budget, rank_sensitivity, finetune, evaluate or bench",
+                hint="print it for its tables",
+            )
+        return self.drawn_by(self.to_dict())
+
+
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(Plotted):
     """What a stage found: the keys of its ``result.json``, and the tables that show them.
 
     Attributes:

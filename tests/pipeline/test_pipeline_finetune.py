@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from forwards import CONFIG
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import Detector, load_detector
 from yoloqat.errors import DataError
-from yoloqat.finetuning import SupervisionConfig
+from yoloqat.finetuning import CheckpointManager, SupervisionConfig, TrainingState
 from yoloqat.pipeline.finetune import Judge, Scoring, finetune, float_detector
+from yoloqat.pipeline.loggers import NoLogger
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import state_digest
 
@@ -68,3 +70,23 @@ def test_epochs_that_nothing_judges_are_refused(
             config=SupervisionConfig(),
             inputs={},
         )
+
+
+def test_every_epoch_is_noted_as_soon_as_it_is_scored(
+    make_run: MakeRun, calibrated: Detector, dataset: DetectionDataset
+) -> None:
+    noted: list[tuple[str, int | None]] = []
+
+    class Noting(NoLogger):
+        def scalar(self, name: str, value: float, step: int | None = None) -> None:
+            noted.append((name, step))
+
+    def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:
+        assert noted == [("epochs/d", 0)]
+        checkpoints.score(calibrated, 1, {}, loss=0.5, seconds=0.1)
+        assert noted[1:] == [("epochs/d", 1), ("epochs/loss", 1)]
+
+    run = replace(make_run(), logger=Noting())
+    scoring = Scoring(None, CONFIG, run, dataset.images)
+    finetune(calibrated, float_detector(calibrated), train, scoring, config=SupervisionConfig(), inputs={})
+    assert len(noted) == 3, "none twice"

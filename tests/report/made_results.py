@@ -56,6 +56,28 @@ def budget():
     return result
 
 
+def with_histograms(result):
+    """Return a noise budget whose first four items know the histograms of their quantizers, one of them shared."""
+    results = result["results"]
+    locations = [name for item in results["items"][:4] for name in item["quantizers"]]
+    shares = [0.9, 0.09, 0.0, 0.0099, 0.0001]
+    made = [
+        {
+            "quantizers": [name],
+            "unit": "step" if "weight" in name else "value",
+            "end": 8.0,
+            "shares": shares,
+            "clip": 4.0,
+        }
+        for name in locations[1:]
+    ]
+    shared = made[-2]["quantizers"] + locations[:1]  # the input of the last and that of the first
+    made[-2] |= {"quantizers": shared, "end": 1.0, "clip": 1.5}
+    d = [{"name": locations[1], "d": 0.01, "share": 0.2}, {"name": shared[0], "d": 0.02, "share": 0.4}]
+    results |= {"histograms": made, "quantizers": d}
+    return result
+
+
 def unlabelled():
     """Return a comparison without labels: noise alone, and the drop to expect."""
     result = fidelity()
@@ -100,7 +122,7 @@ def joined():
     """Return one page's worth of every kind of result."""
     parts = {name: former(name) for name in COMMANDS}
     parts |= {"noise": noise(63), "one": noise(1), "many": noise(300, names=EVIL), "search": search(), "demo": demo()}
-    parts |= {"fidelity": fidelity(), "budget": budget(), "unlabelled": unlabelled()}
+    parts |= {"fidelity": fidelity(), "budget": with_histograms(budget()), "unlabelled": unlabelled()}
     parts |= {"diff": diff()}
     reports = [{"directory": f"runs/{name}", **part} for name, part in parts.items()]
     return former("lint") | {"command": "report", "results": {"reports": reports}}

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from made_results import EVIL, diff, former, joined, noise, write_tiles
+from made_results import EVIL, diff, former, joined, noise, with_histograms, write_tiles
 
 from yoloqat.report.page import page
 
@@ -18,7 +18,7 @@ WIDTHS = (390, 1280, 1920)
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PAGES = {
     "joined": joined(),
-    "many": noise(300, names=EVIL),
+    "many": with_histograms(noise(300, names=EVIL)),
     "lint": former("lint"),
     "diff": diff(),
 }
@@ -41,8 +41,20 @@ function seen() {
     items.querySelectorAll("thead button")[3].click();
     orders.push(shares());
   }
+  const pointed = [...document.querySelectorAll(".plot")].find((plot) => /each item/.test(plot.ariaLabel));
+  const bar = pointed?.querySelector(".mark-rect path"), box = bar?.getBoundingClientRect();
+  const place = box && { bubbles: true, clientX: box.left + 2, clientY: box.top + 2 };
+  for (const kind of ["pointerover", "pointermove"]) bar?.dispatchEvent(new PointerEvent(kind, place));
+  const tip = document.getElementById("vg-tooltip-element");
+  const heads = items ? [...items.querySelectorAll("button.more")] : [];
+  const details = () => items.querySelectorAll("tr.detail").length;
+  const opened = heads.map((head) => [head.click(), details(), items.querySelectorAll(".quantizer").length].slice(1));
+  if (heads.length) heads[0].click();
+  const left = items && details();
+  if (heads.length) items.querySelector("thead button").click();
+  const hovered = { tip: tip?.innerText, bars: tip?.querySelectorAll("rect").length, left, opened, after: items && details() };
   return {
-    name: NAME, errors, orders, plots: plots.length, drawn: drawn.length,
+    name: NAME, hovered, errors, orders, plots: plots.length, labels: plots.map((plot) => plot.ariaLabel), drawn: drawn.length,
     pictures: [...document.images].filter((image) => image.naturalWidth === 480 && image.width > 200).length,
     cut: [...document.querySelectorAll(".plot svg")].filter((svg) => !fits(svg)).length,
     width: document.scrollingElement.scrollWidth, window: innerWidth, ground: body.backgroundColor, ink: body.color,
@@ -128,6 +140,7 @@ def test_every_plot_is_drawn(looked):
     _, seen, _ = looked
     plots = {name: page(result).count('<div class="plot"') for name, result in PAGES.items()}
     assert {key: entry["drawn"] for key, entry in seen.items()} == {key: plots[key[0]] for key in seen}
+    assert all(re.match(r".+: .*\d", label) for entry in seen.values() for label in entry["labels"]), "not Vega's own"
     assert (plots["joined"] > 30, plots["many"], plots["lint"]) == (True, 3, 0)
 
 
@@ -148,3 +161,15 @@ def test_a_click_sorts_a_table_by_a_column(looked):
     assert falling == sorted(falling, reverse=True)
     assert rising == sorted(rising)
     assert falling != rising
+
+
+def test_a_bar_that_is_pointed_at_and_a_name_that_is_clicked_show_histograms_with_clip_lines(looked):
+    _, seen, _ = looked
+    for width in WIDTHS:
+        found = seen["many", width]["hovered"]
+        assert EVIL[0] in found["tip"], "its name, as text"
+        assert "range ends at 1.5" in found["tip"], "of the quantizer that it shares"
+        assert found["bars"] == 2 * 4, "two histograms of four bins that are not empty"
+        assert found["opened"] == [[1, 2], [2, 4], [3, 6], [4, 8]]
+        assert (found["left"], found["after"]) == (3, 0), "a second click closes one, sorting all"
+    assert seen["lint", 390]["hovered"]["opened"] == []

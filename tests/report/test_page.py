@@ -51,7 +51,7 @@ class Read(HTMLParser):
             self.text.append(data)
         elif self.tags[-1][0] == "script":
             self.scripts[-1] += data
-            if self.tags[-1][1].get("type") == "application/json":
+            if self.tags[-1][1] == {"type": "application/json"}:
                 self.specs.append(data)
 
 

@@ -29,16 +29,16 @@ def test_the_clip_line_is_where_the_range_ends_and_columns_stand_side_by_side(tm
     shares = [0.9, 0.09, 0.009, 0.001]
     places = []
     for clip in (1.0, 3.0):
-        draw_quantizers({"a": facts(clip, shares)}, tmp_path / "x.png")
+        draw_quantizers({"a": facts(clip, shares)}).save(tmp_path / "x.png")
         places.append(red_column(tmp_path / "x.png"))
     assert places[1] - places[0] > 0.3
     one = cv2.imread(str(tmp_path / "x.png")).shape
-    draw_quantizers({"a": facts(1.0, shares), "b": facts(2.0, shares)}, tmp_path / "x.png")
+    draw_quantizers({"a": facts(1.0, shares), "b": facts(2.0, shares)}).save(tmp_path / "x.png")
     assert cv2.imread(str(tmp_path / "x.png")).shape[1] == 2 * one[1]
 
 
 def test_an_empty_range_is_drawn(tmp_path):
-    draw_quantizers({"a": facts(0.0, [1.0, 0.0, 0.0, 0.0])}, tmp_path / "x.png")
+    draw_quantizers({"a": facts(0.0, [1.0, 0.0, 0.0, 0.0])}).save(tmp_path / "x.png")
     assert (tmp_path / "x.png").is_file()
 
 
@@ -46,4 +46,4 @@ def test_an_unfit_place_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" / "x.png"
     with pytest.raises(OutputError, match=re.escape(str(place))):
-        draw_quantizers({"a": facts(1.0, [0.5, 0.5, 0.0, 0.0])}, place)
+        draw_quantizers({"a": facts(1.0, [0.5, 0.5, 0.0, 0.0])}).save(place)

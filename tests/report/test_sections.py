@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from made_results import EVIL, budget, demo, fidelity, former, noise, search, unlabelled
+from made_results import EVIL, budget, demo, fidelity, former, noise, search, unlabelled, with_histograms
 
 from yoloqat.report.accuracy import classes_section, frontier_section, methods_section, scores_section, training_section
 from yoloqat.report.engine import bench_section, kind_of, lint_section, map_section, parity_section
@@ -343,3 +343,19 @@ def test_a_search_and_one_that_is_not_known_have_a_verdict_too():
     items = [{"artifact": "a", "latency_ms": {"p50": 2.0}}]
     assert verdict("bench", {"items": items}, "") == "a takes 2.00 ms, alone in the run."
     assert verdict("calibrate", {"quantized_layers": 1, "method": "max"}, "a.pt") == "a.pt, 1 layer quantized by max."
+
+
+def test_a_budget_knows_the_histograms_of_each_item_the_noisiest_first():
+    made = with_histograms(budget())
+    found = budget_section(made["results"]).histograms
+    first, last = (made["results"]["items"][index]["name"] for index in (0, 3))
+    names = [[found["quantizers"][index]["name"] for index in found["items"][name]] for name in (first, last)]
+    assert names == [["input", "weight"], ["input", "weight"]]
+    assert len(found["items"]) == 4
+    shared, weight = (found["quantizers"][index] for index in found["items"][first])
+    assert (shared["end"], shared["clip"]) == (1.0, 1.5)
+    assert shared["about"] == "values to 1, range ends at 1.5; d alone 0.02, 40.0 % of the noise"
+    assert weight["about"].startswith(
+        "values to 8, range ends at 4 steps of its channel; 1.000 % beyond it; d alone 0.01"
+    )
+    assert budget_section(budget()["results"]).histograms == {}

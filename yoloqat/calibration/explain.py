@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloqat.calibration.explain_tables import facts_tables
-from yoloqat.calibration.facts import QuantizerFacts, SharedTensor, Usage
+from yoloqat.calibration.facts import CompactHistogram, QuantizerFacts, SharedTensor, Usage
 from yoloqat.calibration.measure import (
     Grid,
     Values,
@@ -75,6 +75,44 @@ def explain(detector: Detector, statistics: Statistics | None, name: str) -> Exp
     ]
     results = {facts.name: facts.to_dict() | {"verdict": verdict(facts)} for facts in found}
     return Explanation(results, tuple(table for facts in found for table in facts_tables(facts, verdict(facts))))
+
+
+def histograms(detector: Detector, statistics: Statistics | None) -> list[dict[str, Any]]:
+    """Return a histogram of few bins of every quantizer that has a range, with the end of that range.
+
+    Args:
+        detector: A calibrated detector.
+        statistics: What was collected on it; None gives the weights alone.
+
+    Returns:
+        JSON-able: ``quantizers``, the locations that share one; ``unit``, ``"value"`` or ``"step"``; ``shares`` of the absolute
+        values in evenly spaced bins from 0 to ``end``; and ``clip``, where the range ends.
+    """
+    found = []
+    groups = () if detector.quantization is None else detector.quantization.placement.groups
+    for group in groups:
+        _, _, quantizer = locate_quantizer(detector.module, group.owner)
+        if statistics is not None and group.owner in statistics.histograms and quantizer.amax is not None:
+            values = histogram_values(statistics.histograms[group.owner])
+            own = compact(values, _grid(quantizer, group.owner), steps=False)
+            found.append(_compacted(list(dict.fromkeys((group.owner, *group.locations))), own))
+    for name, layer in quantized_layers(detector.module):
+        if layer._weight_quantizer.amax is not None:
+            location = f"{name}.{WEIGHT}"
+            values, grid, _ = _weight_usage(location, layer.weight, layer._weight_quantizer)
+            steps = layer._weight_quantizer.scheme.axis is not None
+            found.append(_compacted([location], compact(values, grid, steps=steps)))
+    return found
+
+
+def _compacted(quantizers: list[str], histogram: CompactHistogram) -> dict[str, Any]:
+    return {
+        "quantizers": quantizers,
+        "unit": histogram.unit,
+        "end": histogram.edges[-1],
+        "shares": list(histogram.shares),
+        "clip": histogram.clip,
+    }
 
 
 def quantizers_named(detector: Detector, name: str) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_log(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)
 

@@ -26,12 +26,13 @@ from yoloqat.results import counted
 
 @dataclass(frozen=True)
 class _Work:
-    """A command ready to run: what does it, on which device, by how many threads, and what tidies up once it is written."""
+    """A command ready to run: what does it, on which device, by how many threads, and what tidies up and notes it after."""
 
     run: Callable[[], Outcome]
     device: str
     threads: int
     written: Callable[[], None] = lambda: None
+    log: Callable[[Outcome, dict[str, Any]], None] = lambda _outcome, _results: None
 
 
 @contextmanager
@@ -43,18 +44,29 @@ def _prepared(
         return
     from yoloqat.cli import options
     from yoloqat.detectors import torch_device, torch_threads
+    from yoloqat.pipeline.loggers import log_result, opened_logger
     from yoloqat.pipeline.run import Run
 
-    with torch_threads(args.threads) as threads:
+    asked = getattr(args, "log", None)
+    settings = {} if asked is None else Settings.of(args, command).values
+    with torch_threads(args.threads) as threads, opened_logger(asked, out, command.name, settings) as logger:
         device = torch_device(args.device.split(",")[0] if command.devices else args.device)
-        run = Run(out, device, threads, progress)
+        run = Run(out, device, threads, progress, logger)
 
         def work() -> Outcome:
             outcome = command.run(args, run)
             results = outcome.results | options.skipped_count(args)
             return replace(outcome, results=results, notes=[*outcome.notes, *options.skipped_line(args)])
 
-        yield _Work(work, str(device), threads, run.forget_parts)
+        def log(outcome: Outcome, results: dict[str, Any]) -> None:
+            if asked is not None:
+                files = [out / name for name in (*outcome.files, RESULT)]
+                try:
+                    log_result(logger, command.name, results, outcome.tables, files)
+                except Exception as error:  # of any of three libraries; the result is written
+                    warn(f"the run is not whole in '{asked}': {type(error).__name__}: {error}")
+
+        yield _Work(work, str(device), threads, run.forget_parts, log)
 
 
 def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -103,6 +115,7 @@ def execute(command: Command | LightCommand, args: argparse.Namespace, argv: Seq
             }
             write_json(out / RESULT, result)
             outcome = replace(outcome, files=[*outcome.files, *_drawn(result, out)])
+            work.log(outcome, results)
         work.written()
     _show(outcome, result, args, out)
     if outcome.failed is not None:

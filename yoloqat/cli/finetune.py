@@ -33,6 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_log(parser)
     group = parser.add_argument_group("training")
     add_field(group, FinetuneConfig, "epochs", "passes over the images")
     group.add_argument(

@@ -18,7 +18,7 @@ from yoloqat.provenance import digest, file_sha256, scratch_directory
 
 RESULT, REPORT = "result.json", "report.html"
 SCHEMA = {"name": "yoloqat/result", "version": 1}
-_APART = ("help", "out", "json", "debug", "overwrite", "resume", "config", "quiet", "verbose")
+_APART = ("help", "out", "json", "debug", "overwrite", "resume", "config", "quiet", "verbose", "log")
 """Options that change no result."""
 _READ = ("data", "annotations", "float")
 """Options that name files whose content counts; so does that of every file without an option, the models."""

@@ -52,7 +52,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     settings = {"imgsz": imgsz, "quantization": to_dict(config)}
     inputs = {"model": options.model_input(detector)}
     if explained is not None:
-        draw_quantizers(explained.results, run.out / PLOT)
+        draw_quantizers(explained.results).save(run.out / PLOT)
         results = found | {"quantizer": explained.to_dict()}
         return Outcome(settings, results, inputs, explained.tables, [PLOT])
     share = found["quantized_macs"] / max(found["macs"], 1)

@@ -73,6 +73,16 @@ def add_fidelity(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that keeps the run in TensorBoard, MLflow or W&B."""
+    group = parser.add_argument_group("log")
+    group.add_argument(
+        "--log",
+        metavar="NAME[:DIR]",
+        help="also write the run for tensorboard, mlflow or wandb, offline (DIR: a directory of that name in --out)",
+    )
+
+
 def add_histograms(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names a file of statistics."""
     parser.add_argument(

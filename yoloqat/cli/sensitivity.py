@@ -98,6 +98,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_log(parser)
     options.add_calibration(parser)
     group = parser.add_argument_group("calibration of a .pt")
     group.add_argument(

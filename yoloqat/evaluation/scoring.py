@@ -32,11 +32,11 @@ from yoloqat.evaluation.nms_rotated import rotated_nms
 from yoloqat.evaluation.store import DetectionStore
 from yoloqat.predictor import Images, ModelInfo, Predictor
 from yoloqat.progress import Progress, silent
-from yoloqat.results import Table, number
+from yoloqat.results import Plotted, Table, number
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
+class Evaluation(Plotted):
     """What one evaluation found.
 
     Attributes:

@@ -68,6 +68,7 @@ class CheckpointManager:
         state_path: The file of the training state.
         evaluate: Gives the figures of a detector; it is also given the digest of its weights.
         tied: Tells whether the mAPs of two models, named by the digests of their weights, are not told apart.
+        told: Is given the row of every epoch as soon as it is scored.
 
     The best epoch is the one of the highest mAP; of epochs whose mAP ties with the highest it is the one of the lowest noise d,
     the earliest of equals. Without labels it is that of the lowest d.
@@ -79,8 +80,9 @@ class CheckpointManager:
         state_path: Path,
         evaluate: Callable[[Detector, str], Figures],
         tied: Callable[[str, str], bool] = _never,
+        told: Callable[[EpochRow], None] = lambda _row: None,
     ) -> None:
-        self._out, self.state_path, self._evaluate, self._tied = out, state_path, evaluate, tied
+        self._out, self.state_path, self._evaluate, self._tied, self._told = out, state_path, evaluate, tied, told
         self.rows: list[EpochRow] = []
         self._best = 0
 
@@ -167,6 +169,7 @@ class CheckpointManager:
         weights = state_digest(detector.module)
         row = self._row(epoch, detector, weights, loss, losses, seconds)
         self.rows.append(row)
+        self._told(row)
         save_checkpoint(detector, self._out / LAST)
         if self._beats(row):
             self._best = row.epoch

@@ -19,6 +19,7 @@ from yoloqat.evaluation.matching import Matches
 from yoloqat.evaluation.reference import Reference
 from yoloqat.finetuning import CheckpointManager, EpochRow, Figures, FinetuneConfig, SupervisionConfig, TrainingState
 from yoloqat.pipeline.fidelity import noise_results
+from yoloqat.pipeline.loggers import log_epochs
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.run import Run, records_key
@@ -221,10 +222,21 @@ def finetune(
     start = copy.deepcopy(detector)
     mark_finetuned(detector, config)
     judge = Judge(scoring, teacher)
-    checkpoints = CheckpointManager(run.out, path, judge.figures, judge.tied)
+    told: set[int] = set()
+
+    def tell(row: EpochRow) -> None:
+        if row.epoch not in told:
+            told.add(row.epoch)
+            log_epochs(run.logger, [vars(row)])
+
+    checkpoints = CheckpointManager(run.out, path, judge.figures, judge.tied, tell)
     state = checkpoints.start(detector)
+    for row in checkpoints.rows:
+        tell(row)
     if state is None or not state.values["finished"]:
         train(checkpoints, state)
+    for row in checkpoints.rows:  # of a process that trained for this one
+        tell(row)
     return _results(checkpoints, start, floating, scoring)
 
 

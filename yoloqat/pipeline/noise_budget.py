@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloqat.calibration.cache import statistics_of
+from yoloqat.calibration.explain import histograms
+from yoloqat.detectors import Detector
+from yoloqat.errors import CalibrationError
 from yoloqat.evaluation.expected_drop import expected_drop
-from yoloqat.evaluation.fidelity import NOISE, Mean, mean
+from yoloqat.evaluation.fidelity import NOISE, mean
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import digest
-from yoloqat.report.bars import Bar
-from yoloqat.report.budget import CurveLine, draw_budget
 from yoloqat.sensitivity.curve import MEASURED, CurvePoint, corrected, floatable, knee, mac_share, within
 from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.noise import (
@@ -237,6 +240,19 @@ def budget_results(measured: MeasuredBudget, map_float: float | None = None) -> 
     }
 
 
+def budget_histograms(detector: Detector, checkpoint: Path) -> dict[str, Any]:
+    """Return the key ``histograms`` of a noise budget: those of the weights, and of the activations where the statistics lie.
+
+    Args:
+        detector: Calibrated.
+        checkpoint: Its file, beside which the statistics of its calibration are looked for.
+    """
+    statistics = None
+    with suppress(CalibrationError):
+        statistics = statistics_of(detector, checkpoint)
+    return {"histograms": histograms(detector, statistics)}
+
+
 def _known(value: float) -> float | None:
     """Return a noise, or None where the float model saw nothing on any image."""
     return value if math.isfinite(value) else None
@@ -254,30 +270,6 @@ def by_share(budget: NoiseBudget) -> list[Item]:
     """Return the items by falling share."""
     shares = budget.shares()
     return sorted(budget.items, key=lambda item: (-np.nan_to_num(shares[item.name].value), item.name))
-
-
-def draw(measured: MeasuredBudget, out: Path, title: str) -> None:
-    """Write the picture of a budget.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    shares = measured.budget.shares()
-
-    def bar(item: Item) -> Bar:
-        share: Mean = shares[item.name]
-        ends = (share.low, share.high) if share.images > 1 else (share.value, share.value)
-        return Bar(item.name, share.value, *ends)
-
-    points = measured.curve
-    curve = CurveLine(
-        [point.items for point in points],
-        [point.d_estimated for point in points],
-        [point.int8_mac_share for point in points],
-        [(point.items, point.d.value, point.d.low, point.d.high) for point in points if point.d and point.d.images > 1],
-        len(measured.chosen),
-    )
-    draw_budget([bar(item) for item in by_share(measured.budget)], curve, out / BUDGET_CHART, title=title)
 
 
 def ignore_list(measured: MeasuredBudget) -> str:

@@ -14,10 +14,11 @@ from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.noise_budget import (
+    BUDGET_CHART,
+    budget_histograms,
     budget_results,
     by_share,
     complete_budget,
-    draw,
     ignore_list,
     item_noise,
     measure_noise,
@@ -35,6 +36,7 @@ from yoloqat.pipeline.sensitivity import (
 )
 from yoloqat.provenance import digest, file_sha256, write_text
 from yoloqat.quant import state_digest
+from yoloqat.report.plots import budget_plot
 from yoloqat.results import counted, number
 from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.noise import OTHERS, NoiseScan
@@ -105,6 +107,7 @@ def run_noise_budget(
         **budget_results(measured, map_float),
         **({} if scored is None else {"baseline": scored["baseline"], "evaluated_images": scored["evaluated_images"]}),
         "items": items,
+        **budget_histograms(detector, checkpoint),
         "state_hash": weights,
         "seconds": time.perf_counter() - start,
     }
@@ -112,7 +115,7 @@ def run_noise_budget(
     write_text(run.out / IGNORE, ignore_list(measured))
     figures = f"d {number(results['d'], 3)} of the whole, {number(results['d_predicted'], 3)} predicted"
     told = f"{model_title(detector, config)}, {counted(budget.images, 'image')}"
-    draw(measured, run.out, f"{told}: {figures}; larger is worse")
+    budget_plot(results, title=f"{told}: {figures}; larger is worse").save(run.out / BUDGET_CHART)
     return results
 
 

@@ -14,6 +14,7 @@ from yoloqat.config import EvalConfig, to_dict
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.evaluation import DetectionStore, Evaluation, evaluate
 from yoloqat.evaluation.reference import Fidelity, Reference
+from yoloqat.pipeline.loggers import NO_LOGGER, Logger
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import digest, environment, file_sha256
@@ -30,12 +31,14 @@ class Run:
         device: Where torch runs.
         threads: Threads inside one operator.
         progress: Who watches.
+        logger: What notes the run as it goes.
     """
 
     out: Path
     device: torch.device
     threads: int
     progress: Progress = silent
+    logger: Logger = NO_LOGGER
 
     def labelled(self, label: str) -> Progress:
         """Return a progress that names its steps after ``label``."""

@@ -23,12 +23,20 @@ from yoloqat.datasets import DetectionDataset, spread, warn_of_names
 from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.detectors import Detector, torch_threads
 from yoloqat.errors import CheckFailedError
-from yoloqat.pipeline.noise_budget import budget_results, complete_budget, draw, ignore_list, item_noise, measure_noise
+from yoloqat.pipeline.noise_budget import (
+    BUDGET_CHART,
+    budget_histograms,
+    budget_results,
+    complete_budget,
+    ignore_list,
+    item_noise,
+    measure_noise,
+)
 from yoloqat.pipeline.run import Run, dataset_hash
 from yoloqat.progress import Progress, note
 from yoloqat.provenance import environment, write_text
 from yoloqat.quant import state_digest
-from yoloqat.report.bars import Bar, draw_bars
+from yoloqat.report.plots import budget_plot, effects_plot
 from yoloqat.results import counted, number
 from yoloqat.sensitivity.adaptive import Budget
 from yoloqat.sensitivity.items import BASE, Item, item_is_finer
@@ -186,6 +194,7 @@ def run_scan(
             if budget is not None and noise_scan is not None:
                 model = model_title(scanner.detector, config)
                 results |= _with_budget(results, study, noise_scan, budget, ranking, options, run, model)
+                results |= budget_histograms(scanner.detector, checkpoint)
             results["timing"] = _timing(study, ranking, intervals=known.seconds, shares=shares)
         finally:
             study.close()
@@ -197,7 +206,7 @@ def run_scan(
             )
     results |= {"state_hash": before, "state_unchanged": True, "seconds": time.perf_counter() - start}
     if only is None:
-        _write(ranking, results, run.out, model_title(scanner.detector, config))
+        _write(results, run.out, model_title(scanner.detector, config))
     return ScanResult(results, ranking)
 
 
@@ -238,17 +247,18 @@ def _with_budget(
     quantized = results["quantized"]["map50_95"]
     figures = f"mAP {number(map_float)} float, {number(quantized)} quantized"
     title = f"{model}: noise budget on {counted(budget.images, 'image')}, {figures}; a larger share is worse"
-    draw(measured_budget, run.out, title)
     write_text(run.out / IGNORE, ignore_list(measured_budget))
     own = item_noise(budget)
     effects = [entry.estimate for entry in ranking]
     shares = [own[entry.item.name]["share"] or 0.0 for entry in ranking]
     proxies = results["summary"]["proxies"] | {"noise_share": rank_correlation(shares, effects)}
-    return {
+    found = {
         **budget_results(measured_budget, map_float),
         "items": [item | own[item["name"]] for item in results["items"]],
         "summary": results["summary"] | {"proxies": proxies},
     }
+    budget_plot(found, title=title).save(run.out / BUDGET_CHART)
+    return found
 
 
 def tied_by_share(ranking: Sequence[RankedItem], budget: NoiseBudget, *, first: int) -> list[RankedItem]:
@@ -419,15 +429,12 @@ def _timing(
     }
 
 
-def _write(ranking: Sequence[RankedItem], results: dict[str, Any], out: Path, model: str) -> None:
+def _write(results: dict[str, Any], out: Path, model: str) -> None:
     """Write the table and the chart of effects."""
     write_items(results["items"], out / TABLE)
-    bars = [Bar(entry.item.name, entry.estimate, *entry.interval) for entry in ranking]
     images = counted(results["evaluated_images"], "image")
     title = f"{model}: {results['mode']}, {results['granularity']}, {images}"
-    draw_bars(
-        bars, out / CHART, title=title, axis=f"effect on {results['metric']}, 95 % interval; a larger one is worse"
-    )
+    effects_plot(results, title=title).save(out / CHART)
 
 
 def write_items(items: Sequence[dict[str, Any]], path: Path) -> None:

@@ -1,16 +1,14 @@
-"""A bar chart of effects with their intervals, as a PNG."""
+"""A bar chart of values with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
-from yoloqat.provenance import atomic_path
+from yoloqat.report.picture import Picture
 
 MOST_BARS = 80
 """Bars that are still legible; the rest is left out and counted in the title."""
@@ -40,23 +38,23 @@ class Bar:
         return self.low > 0 or self.high < 0
 
 
-def draw_bars(bars: Sequence[Bar], path: Path, *, title: str, axis: str) -> None:
-    """Write a chart of horizontal bars, the first on top; bars whose interval holds zero are pale.
+def draw_bars(bars: Sequence[Bar], *, title: str, axis: str) -> Picture:
+    """Return a chart of horizontal bars, the first on top; bars whose interval holds zero are pale.
 
     Args:
         bars: In the order they are shown.
-        path: The ``.png`` file, written whole or not at all.
         title: Above the chart.
         axis: What the lengths are.
-
-    Raises:
-        OutputError: The file cannot be written.
     """
+    figure = Picture(9.0, 1.3 + 0.19 * max(min(len(bars), MOST_BARS), 3))
+    fill_bars(figure.add_subplot(), bars, title=title, axis=axis)
+    return figure
+
+
+def fill_bars(axes: Axes, bars: Sequence[Bar], *, title: str, axis: str) -> None:
+    """Draw horizontal bars as :func:`draw_bars` does, into a part of a figure."""
     shown = list(bars[:MOST_BARS])
     left_out = len(bars) - len(shown)
-    figure = Figure(figsize=(9.0, 1.3 + 0.19 * max(len(shown), 3)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     rows = range(len(shown))
     spread = np.array([[bar.value - bar.low for bar in shown], [bar.high - bar.value for bar in shown]])
     spread[~np.isfinite(spread)] = 0.0  # an interval without ends is not drawn
@@ -78,5 +76,3 @@ def draw_bars(bars: Sequence[Bar], path: Path, *, title: str, axis: str) -> None
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)

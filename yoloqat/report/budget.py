@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from yoloqat.provenance import atomic_path
 from yoloqat.report.bars import Bar
+from yoloqat.report.picture import Picture
 
 SHOWN = 24
 """Bars of their own; the rest is one bar."""
@@ -39,24 +36,19 @@ class CurveLine:
     knee: int
 
 
-def draw_budget(bars: Sequence[Bar], curve: CurveLine, path: Path, *, title: str) -> None:
-    """Write the picture of a noise budget.
+def draw_budget(bars: Sequence[Bar], curve: CurveLine, *, title: str) -> Picture:
+    """Return the picture of a noise budget.
 
     Args:
         bars: Share of each item by falling share, as fractions that add up to 1, with their intervals.
         curve: What remains when items are float.
-        path: The ``.png`` file, written whole or not at all.
         title: Model, images, float and quantized figures.
-
-    Raises:
-        OutputError: The file cannot be written.
     """
     shown, rest = list(bars[:SHOWN]), bars[SHOWN:]
     if rest:
         total = sum(bar.value for bar in rest)
         shown.append(Bar(f"{len(rest)} others together", total, total, total))
-    figure = Figure(figsize=(12.0, 1.6 + 0.22 * max(len(shown), 8)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(12.0, 1.6 + 0.22 * max(len(shown), 8))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     rows = range(len(shown))
     ends = [[max(bar.value - bar.low, 0.0) for bar in shown], [max(bar.high - bar.value, 0.0) for bar in shown]]
@@ -80,8 +72,7 @@ def draw_budget(bars: Sequence[Bar], curve: CurveLine, path: Path, *, title: str
         axes.spines["top"].set_visible(False)
     left.spines["right"].set_visible(False)
     left.tick_params(axis="y", length=0)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    return figure
 
 
 def _line_up(axes: Axes, curve: CurveLine) -> None:

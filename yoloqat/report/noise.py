@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from yoloqat.report.charts import Point, Span, bars, line, shares
 from yoloqat.report.figures import between, bounds, expected, few, layer_count, measure, measured, percent, value
+from yoloqat.report.histograms import histograms_of, quantizer_names
 from yoloqat.report.parts import Chart, Fact, Results, Section
 from yoloqat.results import Table, counted, number, signed
+
+_TELLS = "Point at a bar, or click an item's name in the table: the histograms of its quantizers with their clip lines."
 
 
 def budget_section(results: Results) -> Section | None:
@@ -28,7 +30,8 @@ def budget_section(results: Results) -> Section | None:
         tuple(_budget_facts(results, parts)),
         tuple(charts),
         folded=(table,) if table.rows else (),
-        notes=_chosen(results),
+        notes=(*_chosen(results), *([_TELLS] if results.get("histograms") else [])),
+        histograms=histograms_of(results),
     )
 
 
@@ -186,10 +189,7 @@ def _items_table(items: Sequence[Results]) -> Table:
 def _quantizers(item: Results) -> list[str] | None:
     """Return the quantizers of an item by what they quantize, inside the item, e.g. ``cv1.conv input``."""
     found = item.get("quantizers")
-    if not isinstance(found, list):
-        return None
-    inside = (str(name).removeprefix(f"{item['name']}.") for name in found)
-    return [re.sub(r"\.?_(\w+)_quantizer$", r" \1", name).strip() for name in inside]
+    return quantizer_names(item) if isinstance(found, list) else None
 
 
 def _cell(key: str, item: Results) -> str:

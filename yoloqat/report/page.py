@@ -166,7 +166,7 @@ def _template() -> Any:
     made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     made.globals |= {
         "style": _text("templates", "style.css"),
-        "script": _text("templates", "report.js"),
+        "script": _text("templates", "histogram.js") + _text("templates", "report.js"),
         "libraries": [_library(name) for name in _LIBRARIES],
         "licenses": _text("vendor", "LICENSES.txt"),
     }

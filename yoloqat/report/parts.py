@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from yoloqat.results import Table
@@ -104,6 +104,8 @@ class Section:
         tables: Shown below the plots.
         folded: Tables behind a click.
         notes: Lines of text below all.
+        histograms: Those of the quantizers of each item, shown where its bar is pointed at and where its name is clicked;
+            JSON-able, in the form that ``templates/histogram.js`` reads.
     """
 
     title: str
@@ -116,6 +118,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     folded: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
+    histograms: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

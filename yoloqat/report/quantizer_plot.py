@@ -1,18 +1,15 @@
-"""The histogram of a quantizer with its clip line, and the use of its integers, as a PNG."""
+"""The histogram of a quantizer with its clip line, and the use of its integers, as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from yoloqat.provenance import atomic_path
+from yoloqat.report.picture import Picture
 
 _BARS, _CLIP, _LINE = "#2563a6", "#c02f2f", "#333333"
 _LEAST = 1e-8
@@ -21,19 +18,14 @@ _WIDTH = 88
 """Characters in a line of the title."""
 
 
-def draw_quantizers(quantizers: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Write a chart with a column for each quantizer.
+def draw_quantizers(quantizers: Mapping[str, Mapping[str, Any]]) -> Picture:
+    """Return a chart with a column for each quantizer.
 
     Args:
         quantizers: The ``quantizer`` key of the results of ``inspect``: at least one.
-        path: The ``.png`` file, written whole or not at all.
-
-    Raises:
-        OutputError: The file cannot be written.
     """
     columns = len(quantizers)
-    figure = Figure(figsize=(6.6 * columns, 6.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(6.6 * columns, 6.4)
     axes = figure.subplots(2, columns, squeeze=False)
     for (name, facts), (upper, lower) in zip(quantizers.items(), axes.T, strict=True):
         _histogram(upper, facts)
@@ -41,8 +33,7 @@ def draw_quantizers(quantizers: Mapping[str, Mapping[str, Any]], path: Path) -> 
             f"{name}\n{fill(str(facts['verdict']), _WIDTH, break_on_hyphens=False)}", fontsize=8, loc="left"
         )
         _integers(lower, facts)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    return figure
 
 
 def _histogram(axes: Axes, facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -34,9 +33,14 @@
 
   async function draw(figure) {
     const plot = figure.querySelector(".plot");
-    const spec = JSON.parse(figure.querySelector("script").textContent);
+    // Vega labels the plot by its description, and "Vega visualization" where there is none
+    const spec = { description: plot.ariaLabel, ...JSON.parse(figure.querySelector("script").textContent) };
     const options = {
-      actions: false, renderer: "svg", config: look(plot.clientWidth), tooltip: { theme: dark.matches ? "dark" : "light" },
+      actions: false, renderer: "svg", config: look(plot.clientWidth),
+      tooltip: {
+        theme: dark.matches ? "dark" : "light",
+        formatTooltip: (value) => histograms.tooltip(plot, typeof value === "object" ? value : { value }),
+      },
     };
     try {
       await vegaEmbed(plot, spec, options);
@@ -58,6 +62,7 @@
   }
 
   function sortBy(table, column, ascending) {
+    histograms.close(table);
     const body = table.tBodies[0];
     const rows = Array.from(body.rows, (row) => ({ row, text: row.cells[column].textContent }));
     const words = table.tHead.rows[0].cells[column].classList.contains("words");
@@ -87,6 +92,7 @@
     });
   }
 
+  for (const table of document.querySelectorAll("figure.table table")) histograms.makeOpening(table);
   for (const table of document.querySelectorAll("table")) if (table.tBodies[0].rows.length > 2) makeSortable(table);
   dark.addEventListener("change", drawAll);
   drawAll();
