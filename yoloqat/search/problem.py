@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from yoloqat.config.checks import check_int
@@ -103,13 +103,20 @@ class Problem:
         known = frozenset(chosen)
         left = 1.0 - sum(self.choices[index].share for index in sorted(known))
         latency = self.latency_ms + sum(self.choices[index].float_ms for index in sorted(known))
-        latency += sum(
-            border.ms * (self._crossed(border, known) - self._crossed(border, frozenset())) for border in self.borders
-        )
+        latency += crossed(self.borders, known) - crossed(self.borders, ())
         layers = tuple(layer for index in sorted(known) for layer in self.choices[index].layers)
         return FloatSet(known, layers, self.d * math.sqrt(max(left, 0.0)), latency)
 
-    @staticmethod
-    def _crossed(border: Border, chosen: frozenset[int]) -> bool:
-        first, second = (end is None or end in chosen for end in (border.first, border.second))
-        return first != second
+
+def crossed(borders: Iterable[Border], chosen: Collection[int]) -> float:
+    """Return the milliseconds of the borders where one side is float and the other is not.
+
+    Args:
+        borders: Tensors between choices.
+        chosen: Indices of the choices that are float.
+    """
+    return sum(
+        border.ms
+        for border in borders
+        if (border.first is None or border.first in chosen) != (border.second is None or border.second in chosen)
+    )
