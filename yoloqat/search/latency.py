@@ -152,8 +152,8 @@ def halves(groups: Sequence[Sequence[str]], passing: Sequence[Flow]) -> tuple[li
     for index, others in between.items():
         pull = sum((1 if side[other] else -1) * count for other, count in others.items() if other in side)
         side[index] = 0 if pull > 0 else 1
-    first = [index for index, value in side.items() if value]
-    return first, [index for index, value in side.items() if not value]
+    chosen = [index for index, value in side.items() if value]
+    return chosen, [index for index in side if index not in chosen]
 
 
 def borders_of(groups: Sequence[Sequence[str]], passing: Sequence[Flow], border_ms: float) -> tuple[Border, ...]:
