@@ -4,7 +4,8 @@ Writes DIR/model.safetensors. With the validation split of --data the noise d of
 of three models: float, swapped (quantizers without calibrated ranges) and QFloat (calibrated). With --images DIR alone, which
 needs no labels, one half of the images calibrates and the other measures d. With --curve DIR/curve.png shows how ranges, d and
 mAP settle with the number of calibration images. --refine bias corrects biases afterwards, judged by the noise on calibration
-images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
+images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused. --recipe
+takes every option from a recipe.yaml and makes the same checkpoint again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.curve import save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.recipe import check_images, check_model
 from yoloqat.pipeline.refine import NONE, STEPS
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import curve_table, per_layer_table, refine_table, scores_table
@@ -41,6 +43,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="max, entropy, mse, percentile-99.9 or per-layer (default: %(default)s)",
     )
     options.add_histograms(parser)
+    options.add_recipe(parser)
     parser.add_argument("--curve", metavar="LIST", help="numbers of calibration images to show, e.g. 1,2,4,8,16,32,64")
     parser.add_argument(
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
@@ -60,17 +63,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    recipe = options.take_recipe(args)
     method = MethodSpec.parse(args.method)
-    steps = () if args.refine == NONE else (args.refine,)
+    steps = recipe.refine if recipe is not None else () if args.refine == NONE else (args.refine,)
     package = nvidia_package() if args.backend == BACKENDS[1] else None
     counts = None if args.curve is None else _counts(args.curve)
-    quant = options.quant_config(args)
-    calibration = options.calibration_config(args, method)
+    quant = options.quant_config(args) if recipe is None else recipe.quant
+    calibration = options.calibration_config(args, method) if recipe is None else recipe.calibration
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
+    records = options.calibration_records(args)
+    if recipe is not None:
+        check_model(recipe, detector)
     ptq = Ptq(
         detector,
-        options.calibration_records(args),
+        records,
         quant=quant,
         calibration=calibration,
         imgsz=config.imgsz,
@@ -78,6 +85,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         run=run,
         histograms=args.histograms,
     )
+    if recipe is not None:
+        check_images(recipe, ptq.records)
     dataset = None if args.no_eval else options.dataset(args)
     files = [CHECKPOINT]
     tables: list[Table] = []

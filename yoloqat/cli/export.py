@@ -22,6 +22,7 @@ from yoloqat.config.target import TARGETS
 from yoloqat.detectors import Detector, load_detector
 from yoloqat.pipeline.export import export_config
 from yoloqat.pipeline.export_check import export_and_check
+from yoloqat.pipeline.recipe import check_made_by
 from yoloqat.pipeline.run import Run
 
 ONNX = "model.onnx"
@@ -39,6 +40,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_field(parser, ExportConfig, "half", "FP16 where nothing is quantized; images and outputs FP32")
     add_field(parser, ExportConfig, "nms", "put NMS into the graph: 300 detections per image come out")
     add_field(parser, ExportConfig, "nms_conf", "with --nms, scores to exceed")
+    options.add_recipe(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
@@ -46,7 +48,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    recipe = options.take_recipe(args)
     detector = load_detector(args.model)
+    if recipe is not None:
+        check_made_by(recipe, detector)
     dataset = options.dataset(args)
     compared = options.offered_records(args, dataset)
     config = options.eval_config(args, detector.imgsz)

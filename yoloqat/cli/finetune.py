@@ -23,6 +23,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.finetuning import BEST, LAST, FinetuneConfig, LossWeights, SupervisionConfig, parse_rates
 from yoloqat.pipeline.finetune import Scoring, check_quantized, finetune, float_detector
 from yoloqat.pipeline.finetune_trainers import Places, Trainer, trainer_for, training_devices
+from yoloqat.pipeline.recipe import check_made_by
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import training_table
 from yoloqat.provenance import file_sha256
@@ -30,6 +31,7 @@ from yoloqat.provenance import file_sha256
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="CHECKPOINT", help="what `yoloqat calibrate` wrote")
+    options.add_recipe(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
@@ -158,9 +160,12 @@ def _trainer(
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    recipe = options.take_recipe(args)
     dataset = _dataset(args)
     compared = options.comparison_records(args, dataset)
     detector = load_detector(args.model)
+    if recipe is not None:
+        check_made_by(recipe, detector)
     check_quantized(detector, args.model)
     config = options.eval_config(args, detector.imgsz)
     trainer = _trainer(args, dataset, config, compared)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from yoloqat.cli.fields import add_field
-from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme, from_dict
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme, Recipe
 from yoloqat.config.calibration import SELECTIONS, WEIGHT_METHODS
 from yoloqat.config.sizes import ImageSize
 from yoloqat.config.target import ADDS, MERGES, TARGETS, target_named
@@ -17,6 +17,7 @@ from yoloqat.datasets.unlabelled import COMPARED, halves
 from yoloqat.detectors import Detector
 from yoloqat.detectors.detector import Quantization
 from yoloqat.errors import ConfigError
+from yoloqat.pipeline.recipe import calibration_of
 from yoloqat.provenance import digest
 
 LONGEST_PATTERNS = 1 << 20
@@ -145,6 +146,47 @@ def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -
     )
     add_field(group, QuantConfig, "attention", "quantize the matrix products of attention too")
     add_field(group, QuantConfig, "depthwise", "quantize depthwise convolutions too")
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a recipe."""
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        metavar="FILE",
+        help="recipe.yaml whose options are taken; none of them may be given otherwise",
+    )
+
+
+def take_recipe(args: argparse.Namespace) -> Recipe | None:
+    """Let the options of a command be those of the recipe that the line names, and return it; None where it names none.
+
+    Raises:
+        ConfigError: It cannot be read, or an option was given otherwise than the recipe says.
+    """
+    if args.recipe is None:
+        return None
+    recipe = Recipe.load(args.recipe)
+    values: dict[str, Any] = {"imgsz": recipe.imgsz}
+    if args.command == "calibrate":
+        values |= {"batch": recipe.batch, "refine": recipe.refine[0] if recipe.refine else None}
+        values |= quantization_options(recipe.quant) | calibration_options(recipe.calibration)
+    elif args.command == "finetune":
+        values |= recipe.training
+    else:
+        values |= {"target": recipe.quantization.target, **recipe.export}
+    for name, value in values.items():
+        if value is None or not hasattr(args, name):
+            continue
+        given, usual = getattr(args, name), args.parser.get_default(name)
+        if given not in (usual, value):
+            raise ConfigError(
+                f"{name} is {given!r} and the recipe '{args.recipe}' says {value!r:.200}",
+                expected="one of them",
+                hint=f"leave `{name}` or `recipe` out",
+            )
+        setattr(args, name, value)
+    return recipe
 
 
 def eval_config(args: argparse.Namespace, imgsz: ImageSize) -> EvalConfig:
@@ -313,16 +355,24 @@ def skipped_line(args: argparse.Namespace) -> list[str]:
 
 def calibrated_with(quantization: Quantization) -> dict[str, Any]:
     """Return the values of the options that a checkpoint was calibrated with, by name, as a parser would have them."""
-    config, made = quantization.config, quantization.calibration
-    known = {field.name for field in fields(CalibrationConfig)} | {"type", "version"}
-    calibration = from_dict(CalibrationConfig, {name: value for name, value in made.items() if name in known})
+    return quantization_options(quantization.config) | calibration_options(calibration_of(quantization.calibration))
+
+
+def calibration_options(config: CalibrationConfig) -> dict[str, Any]:
+    """Return the values of the options of a calibration by name, as a parser would have them."""
     return {
-        "method": str(calibration.method),
-        "calib_images": calibration.images,
-        "seed": calibration.seed,
-        "calib_select": calibration.select,
-        "sample": calibration.sample,
-        "weight_method": calibration.weight_method,
+        "method": str(config.method),
+        "calib_images": config.images,
+        "seed": config.seed,
+        "calib_select": config.select,
+        "sample": config.sample,
+        "weight_method": config.weight_method,
+    }
+
+
+def quantization_options(config: QuantConfig) -> dict[str, Any]:
+    """Return the values of the options of what is quantized by name, as a parser would have them."""
+    return {
         "ignore": list(config.ignore),
         "quantize_head": config.quantize_head,
         "bits": config.activations.bits,
