@@ -27,7 +27,8 @@ from yoloqat.evaluation.fidelity import BOX, NOISE
 from yoloqat.evaluation.interval import Resampling
 from yoloqat.evaluation.reference import Reference
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.refine import STEPS, refine_detector
+from yoloqat.pipeline.refine import refine_detector
+from yoloqat.pipeline.refine_steps import STEPS
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import quantization_disabled
 

@@ -40,7 +40,8 @@ from yoloqat.pipeline.finetune_trainers import Places, trainer_for
 from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
+from yoloqat.pipeline.refine import check_refinable, refine_detector
+from yoloqat.pipeline.refine_steps import STEPS
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
@@ -485,7 +486,7 @@ def refine(
     detector: Detector,
     data: Dataset,
     *,
-    steps: Sequence[str] = STEPS,
+    steps: Sequence[str] = tuple(STEPS),
     count: int = CalibrationConfig.images,
     seed: int = CalibrationConfig.seed,
     imgsz: ImageSize | None = None,

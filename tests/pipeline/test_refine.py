@@ -23,9 +23,9 @@ from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
+from yoloqat.pipeline.refine_steps import Kept, Task
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import state_digest
-from yoloqat.refining import BiasCorrection
+from yoloqat.quant import activation_quantizers, state_digest
 
 MakeRun = Callable[..., Run]
 FOUR_BITS = QuantConfig(
@@ -101,8 +101,8 @@ def test_the_same_again_and_after_an_interruption(
     expected = refined(first, records, run)
     (part,) = run.out.glob(".parts/*/bias.safetensors")
     loads = []
-    whole = refine._load
-    monkeypatch.setattr(refine, "_load", lambda path: loads.append(path) or whole(path))
+    whole = Kept.load
+    monkeypatch.setattr(Kept, "load", lambda kept: loads.append(kept.path) or whole(kept))
     found = refined(second, records, run)
     assert loads == [part]
     assert state_digest(second.module) == state_digest(first.module)
@@ -121,14 +121,16 @@ def test_a_damaged_part_is_made_anew(detector: Detector, records: tuple[ImageRec
 def test_a_step_that_harms_is_undone(
     detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def harm(module: torch.nn.Module, *args: object, **kwargs: object) -> BiasCorrection:
+    def harm(task: Task) -> dict[str, object]:
         with torch.no_grad():
-            for name, value in module.named_parameters():
+            for name, value in task.detector.module.named_parameters():
                 if name.endswith("conv.bias"):
                     value += 1.0
-        return BiasCorrection({}, {}, {})
+        for _, quantizer in activation_quantizers(task.detector.module):
+            quantizer.amax = quantizer.amax * 2
+        return {}
 
-    monkeypatch.setattr(refine, "correct_biases", harm)
+    monkeypatch.setattr(refine, "STEPS", {"bias": harm})
     before = state_digest(detector.module)
     found = refined(detector, records, make_run())
     assert [row["accepted"] for row in found["refine"]] == [True, False]

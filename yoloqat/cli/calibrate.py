@@ -22,7 +22,7 @@ from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.curve import save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.refine import NONE, STEPS
+from yoloqat.pipeline.refine_steps import ALL, NONE, STEPS, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import curve_table, per_layer_table, refine_table, scores_table
 from yoloqat.results import Table, counted
@@ -48,7 +48,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refine",
         default=NONE,
-        choices=(NONE, *STEPS),
+        choices=(NONE, *STEPS, ALL),
         help="afterwards correct biases by the error after each activation; no labels needed (default: %(default)s)",
     )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
@@ -61,7 +61,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     method = MethodSpec.parse(args.method)
-    steps = () if args.refine == NONE else (args.refine,)
+    steps = steps_of(args.refine)
     package = nvidia_package() if args.backend == BACKENDS[1] else None
     counts = None if args.curve is None else _counts(args.curve)
     quant = options.quant_config(args)
