@@ -20,7 +20,7 @@ from yoloqat.config import CalibrationConfig, MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
-from yoloqat.pipeline.curve import save_curve, settling_curve
+from yoloqat.pipeline.curve import doubling, save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine_steps import ALL, NONE, STEPS, steps_of
 from yoloqat.pipeline.run import Run
@@ -28,6 +28,7 @@ from yoloqat.pipeline.tables import curve_table, per_layer_table, refine_table, 
 from yoloqat.results import Table, counted
 
 CHECKPOINT, CURVE = "model.safetensors", "curve.png"
+AUTO = "auto"
 _DIGITS = 9
 """Of the largest number of images; Python refuses to read numbers of some thousands."""
 
@@ -41,7 +42,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="max, entropy, mse, percentile-99.9 or per-layer (default: %(default)s)",
     )
     options.add_histograms(parser)
-    parser.add_argument("--curve", metavar="LIST", help="numbers of calibration images to show, e.g. 1,2,4,8,16,32,64")
+    parser.add_argument(
+        "--curve",
+        metavar="LIST",
+        help=f"numbers of calibration images to show, e.g. 1,2,4,8,16,32,64; {AUTO} doubles them until the noise d settles",
+    )
     parser.add_argument(
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
@@ -63,7 +68,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     method = MethodSpec.parse(args.method)
     steps = steps_of(args.refine)
     package = nvidia_package() if args.backend == BACKENDS[1] else None
-    counts = None if args.curve is None else _counts(args.curve)
+    counts = None if args.curve in (None, AUTO) else _counts(args.curve)
     quant = options.quant_config(args)
     calibration = options.calibration_config(args, method)
     detector = load_detector(args.model)
@@ -83,8 +88,17 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     tables: list[Table] = []
     compared = () if args.no_eval else options.offered_records(args, dataset)
     curve = None
-    if counts is not None:
-        curve = settling_curve(ptq, method, counts, config, run=run, dataset=dataset, compared=compared)
+    if args.curve is not None:
+        curve = settling_curve(
+            ptq,
+            method,
+            doubling(len(ptq.records)) if counts is None else counts,
+            config,
+            run=run,
+            dataset=dataset,
+            compared=compared,
+            until_settled=counts is None,
+        )
     results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package, compared=compared, refine=steps)
     save_checkpoint(detector, run.out / CHECKPOINT)
     if compared:
@@ -109,7 +123,9 @@ def _counts(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() and len(part) <= _DIGITS for part in parts):
         raise ConfigError(
-            f"curve is {text[:120]!r}", expected="whole numbers with commas between", hint="write e.g. --curve 1,2,4,8"
+            f"curve is {text[:120]!r}",
+            expected="whole numbers with commas between",
+            hint=f"write e.g. --curve 1,2,4,8, or {AUTO}",
         )
     return [int(part) for part in parts]
 
