@@ -147,14 +147,18 @@ def test_learned_ranges_are_judged_recorded_and_kept_for_the_biases_that_follow(
     monkeypatch.setattr(refine_steps, "learn_ranges", partial(refine_steps.learn_ranges, steps=12))
     second, run = copy.deepcopy(detector), make_run()
     found = refined(detector, records, run, steps_of("all"))
-    assert [row["step"] for row in found["refine"]] == ["none", "ranges", "bias"]
-    assert found["refine"][2]["d"] < found["refine"][0]["d"]
+    assert [row["step"] for row in found["refine"]] == ["none", "bias", "ranges", "bias"]
+    assert found["refine"][-1]["d"] < found["refine"][0]["d"]
     ranges = {row["name"]: row["amax_after"] for row in found["refine_ranges"]}
-    kept = found["refine"][1]["accepted"]
+    kept = found["refine"][2]["accepted"]
     assert {
         name: float(quantizer.amax) == ranges[name] for name, quantizer in activation_quantizers(detector.module)
     } == dict.fromkeys(ranges, kept)
-    assert sorted(path.name for path in run.out.glob(".parts/*/*")) == ["bias.safetensors", "ranges.safetensors"]
+    assert sorted(path.name for path in run.out.glob(".parts/*/*")) == [
+        "bias.safetensors",
+        "bias.safetensors",
+        "ranges.safetensors",
+    ]
     again = refined(second, records, run, steps_of("all"))
     assert (again["refine"], state_digest(second.module)) == (found["refine"], state_digest(detector.module))
 
@@ -201,7 +205,7 @@ def test_too_few_images_are_refused(detector: Detector, records: tuple[ImageReco
 
 
 def test_an_unknown_step_is_refused(detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:
-    with pytest.raises(ConfigError, match="refine is 'magic'; expected one of ranges, bias"):
+    with pytest.raises(ConfigError, match="refine is 'magic'; expected one of bias, ranges"):
         refined(detector, records, make_run(), ("magic",))
 
 

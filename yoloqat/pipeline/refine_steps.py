@@ -158,10 +158,13 @@ NONE, ALL, BIAS, RANGES = "none", "all", "bias", "ranges"
 BATCH = 8
 """Images whose gradient moves the ranges together."""
 
-STEPS: Mapping[str, Step] = {RANGES: learn, BIAS: correct}
-"""By name, in the order of :data:`ALL`."""
+STEPS: Mapping[str, Step] = {BIAS: correct, RANGES: learn}
+"""By name."""
+
+EVERYTHING = (BIAS, RANGES, BIAS)
+"""What :data:`ALL` does: ranges are learned where biases are right already, and then want other biases."""
 
 
 def steps_of(name: str) -> tuple[str, ...]:
     """Return the steps that one word names: none, all, or one."""
-    return () if name == NONE else tuple(STEPS) if name == ALL else (name,)
+    return () if name == NONE else EVERYTHING if name == ALL else (name,)
