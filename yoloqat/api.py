@@ -43,7 +43,8 @@ from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.predict import Predictions, predict_source
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
+from yoloqat.pipeline.refine import check_refinable, refine_detector
+from yoloqat.pipeline.refine_steps import EVERYTHING
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
@@ -573,7 +574,7 @@ def refine(
     detector: Detector,
     data: Dataset,
     *,
-    steps: Sequence[str] = STEPS,
+    steps: Sequence[str] = EVERYTHING,
     count: int = CalibrationConfig.images,
     seed: int = CalibrationConfig.seed,
     imgsz: ImageSize | None = None,
@@ -586,7 +587,8 @@ def refine(
     Args:
         detector: From :func:`calibrate`; not changed.
         data: Gives the calibration images; every fourth takes no part and judges.
-        steps: ``"bias"``: the bias of least squared error after the activation, channel by channel.
+        steps: In this order, of ``"bias"``, the bias of least squared error after the activation, channel by channel, and
+            ``"ranges"``, all activation ranges moved together by the gradient of the noise.
         count: How many images.
         seed: Chooses them.
         imgsz: Image size in pixels; None takes the detector's own.

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from forwards import CONFIG, Forwards
 from matplotlib.figure import Figure
@@ -11,8 +12,10 @@ from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.errors import ConfigError, OutputError
+from yoloqat.evaluation.reference import Fidelity
+from yoloqat.pipeline import curve as curve_module
 from yoloqat.pipeline.calibrate import calibrate
-from yoloqat.pipeline.curve import amax_changes, draw_curve, save_curve, settling_curve
+from yoloqat.pipeline.curve import amax_changes, doubling, draw_curve, is_settled, save_curve, settling_curve
 from yoloqat.pipeline.fidelity import fidelity_to
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
@@ -58,6 +61,42 @@ def test_the_noise_needs_no_labels(make_run: MakeRun, make_ptq: MakePtq, dataset
 def test_without_a_data_set_only_the_ranges_are_looked_at(make_run: MakeRun, make_ptq: MakePtq) -> None:
     curve = settling_curve(make_ptq(make_run()), MethodSpec("mse"), [2, 4], CONFIG, run=make_run())
     assert [set(point) for point in curve] == [{"images", "amax_change", "amax_change_max"}] * 2
+
+
+def test_the_numbers_double_up_to_all() -> None:
+    assert doubling(5) == [5]
+    assert doubling(8) == [8]
+    assert doubling(40) == [8, 16, 32, 40]
+
+
+def test_the_curve_stops_where_the_noise_settles(
+    make_run: MakeRun, make_ptq: MakePtq, dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def settled(before: Fidelity, after: Fidelity) -> bool:
+        asked.append((before.d.value, after.d.value))
+        return True
+
+    monkeypatch.setattr(curve_module, "is_settled", settled)
+    ptq, counts, images = make_ptq(make_run()), [1, 2, 4], dataset.images[:2]
+    curve = settling_curve(ptq, MethodSpec("max"), counts, CONFIG, run=make_run(), compared=images, until_settled=True)
+    assert [point["images"] for point in curve] == [1, 2]
+    assert asked == [(curve[0]["d"], curve[1]["d"])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "settled"), [([-0.1, -0.2, -0.1], False), ([0.1, -0.1, 0.0], True), ([0.0], False)]
+)
+def test_settled_is_what_the_paired_interval_cannot_tell(changes: list[float], settled: bool) -> None:
+    ids = tuple(range(len(changes)))
+    before, after = ({"d": np.full(len(changes), 0.5) + change} for change in (0.0, np.array(changes)))
+    assert is_settled(Fidelity(before, ids), Fidelity(after, ids)) is settled
+
+
+def test_a_curve_that_stops_by_itself_needs_images(make_run: MakeRun, make_ptq: MakePtq) -> None:
+    with pytest.raises(ConfigError, match="the curve is to stop by itself and d is measured on 0 images"):
+        settling_curve(make_ptq(make_run()), MethodSpec("max"), [2, 4], CONFIG, run=make_run(), until_settled=True)
 
 
 @pytest.mark.parametrize("counts", [[0, 2], [2, 2], [3, 1], [5], []])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,15 @@ from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, 
 from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.evaluation import evaluate
-from yoloqat.pipeline import refine
+from yoloqat.evaluation.fidelity import noise_only
+from yoloqat.pipeline import refine, refine_steps
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
+from yoloqat.pipeline.refine_steps import Kept, Task, noise_loss, steps_of
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import state_digest
-from yoloqat.refining import BiasCorrection
+from yoloqat.quant import activation_quantizers, state_digest
 
 MakeRun = Callable[..., Run]
 FOUR_BITS = QuantConfig(
@@ -101,8 +103,8 @@ def test_the_same_again_and_after_an_interruption(
     expected = refined(first, records, run)
     (part,) = run.out.glob(".parts/*/bias.safetensors")
     loads = []
-    whole = refine._load
-    monkeypatch.setattr(refine, "_load", lambda path: loads.append(path) or whole(path))
+    whole = Kept.load
+    monkeypatch.setattr(Kept, "load", lambda kept: loads.append(kept.path) or whole(kept))
     found = refined(second, records, run)
     assert loads == [part]
     assert state_digest(second.module) == state_digest(first.module)
@@ -121,20 +123,55 @@ def test_a_damaged_part_is_made_anew(detector: Detector, records: tuple[ImageRec
 def test_a_step_that_harms_is_undone(
     detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def harm(module: torch.nn.Module, *args: object, **kwargs: object) -> BiasCorrection:
+    def harm(task: Task) -> dict[str, object]:
         with torch.no_grad():
-            for name, value in module.named_parameters():
+            for name, value in task.detector.module.named_parameters():
                 if name.endswith("conv.bias"):
                     value += 1.0
-        return BiasCorrection({}, {}, {})
+        for _, quantizer in activation_quantizers(task.detector.module):
+            quantizer.amax = quantizer.amax * 2
+        return {}
 
-    monkeypatch.setattr(refine, "correct_biases", harm)
+    monkeypatch.setattr(refine, "STEPS", {"bias": harm})
     before = state_digest(detector.module)
     found = refined(detector, records, make_run())
     assert [row["accepted"] for row in found["refine"]] == [True, False]
     assert found["refine"][1]["d_change_ci95"][0] > 0
     assert state_digest(detector.module) == before
     assert "refine" not in detector.quantization.calibration
+
+
+def test_learned_ranges_are_judged_recorded_and_kept_for_the_biases_that_follow(
+    detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refine_steps, "learn_ranges", partial(refine_steps.learn_ranges, steps=12))
+    second, run = copy.deepcopy(detector), make_run()
+    found = refined(detector, records, run, steps_of("all"))
+    assert [row["step"] for row in found["refine"]] == ["none", "bias", "ranges", "bias"]
+    assert found["refine"][-1]["d"] < found["refine"][0]["d"]
+    ranges = {row["name"]: row["amax_after"] for row in found["refine_ranges"]}
+    kept = found["refine"][2]["accepted"]
+    assert {
+        name: float(quantizer.amax) == ranges[name] for name, quantizer in activation_quantizers(detector.module)
+    } == dict.fromkeys(ranges, kept)
+    assert sorted(path.name for path in run.out.glob(".parts/*/*")) == [
+        "bias.safetensors",
+        "bias.safetensors",
+        "ranges.safetensors",
+    ]
+    again = refined(second, records, run, steps_of("all"))
+    assert (again["refine"], state_digest(second.module)) == (found["refine"], state_digest(detector.module))
+
+
+def test_what_ranges_lower_is_the_noise(tiny_model: Path) -> None:
+    info = load_detector(tiny_model).info
+    p, q = torch.rand(2, 3, 4 + info.classes, 50, generator=torch.Generator().manual_seed(0))
+    p[1, 4:] = 0.0  # nothing is seen there, so that it has no noise
+    expected = noise_only([p.numpy()], [q.numpy()], info)
+    assert noise_loss(info)(p, q).item() == pytest.approx(np.nanmean(expected), rel=1e-5)
+    scores = torch.tensor([[[0.0, 0, 9, 9, 0.8, 1], [0, 0, 9, 9, 0.2, 3]]])
+    other = scores + torch.tensor([0.0, 0, 0, 0, 0.1, 0])
+    assert noise_loss(replace(info, end2end=True))(scores, other).item() == pytest.approx(0.2)
 
 
 def test_float_and_swapped_are_scored_before_the_biases_move(
@@ -168,7 +205,7 @@ def test_too_few_images_are_refused(detector: Detector, records: tuple[ImageReco
 
 
 def test_an_unknown_step_is_refused(detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:
-    with pytest.raises(ConfigError, match="refine is 'magic'; expected one of bias"):
+    with pytest.raises(ConfigError, match="refine is 'magic'; expected one of bias, ranges"):
         refined(detector, records, make_run(), ("magic",))
 
 

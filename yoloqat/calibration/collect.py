@@ -12,7 +12,7 @@ from yoloqat.calibration.statistics import Statistics
 from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
-from yoloqat.errors import CalibrationError, ConfigError
+from yoloqat.errors import CalibrationError
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
 from yoloqat.quant import activation_quantizers, collecting
@@ -49,59 +49,6 @@ def collect_statistics(
         CalibrationError: A layer's input holds NaN or Inf; the layer and the images of the batch are named.
         DataError: An image does not decode.
     """
-    return collect_stages(
-        detector,
-        predictor,
-        records,
-        stages=[len(records)],
-        imgsz=imgsz,
-        batch=batch,
-        bins=bins,
-        sample=sample,
-        progress=progress,
-    )[-1]
-
-
-def collect_stages(
-    detector: Detector,
-    predictor: Predictor,
-    records: Sequence[ImageRecord],
-    *,
-    stages: Sequence[int],
-    imgsz: ImageSize,
-    batch: int,
-    bins: int = 8192,
-    sample: int = 1,
-    progress: Progress = silent,
-) -> list[Statistics]:
-    """Collect statistics of several growing prefixes of the images in one pass.
-
-    Args:
-        detector: As in :func:`collect_statistics`, like all that is not named here.
-        predictor: Runs that detector.
-        records: The calibration images.
-        stages: Rising numbers of images; no batch reaches across one of them.
-        imgsz: Side of the square letterbox in pixels, or (height, width) of another.
-        batch: Images per forward.
-        bins: Histogram bins per location.
-        sample: Distance between counted elements of large tensors.
-        progress: Called after every batch.
-
-    Returns:
-        One entry per stage, of all images up to it.
-
-    Raises:
-        ConfigError: The stages do not rise or reach beyond the images.
-        CalibrationError: A layer's input holds NaN or Inf.
-        DataError: An image does not decode.
-    """
-    starts = [0, *stages[:-1]]
-    if not stages or any(end <= start for start, end in zip(starts, stages, strict=True)) or stages[-1] > len(records):
-        raise ConfigError(
-            f"numbers of calibration images are {', '.join(map(str, stages))}",
-            expected=f"rising numbers from 1 to the {len(records)} images there are",
-            hint="name fewer, or calibrate on more images",
-        )
     sharing = _sharing(detector)
     calibrators: dict[str, HistogramCalibrator] = {}
     for name, quantizer in activation_quantizers(detector.module):
@@ -113,7 +60,6 @@ def collect_stages(
             calibrators[name] = HistogramCalibrator(bits, unsigned=unsigned, num_bins=bins, sample=sample)
         quantizer._calibrator = calibrators[name]
     shared = {name: each for name, each in calibrators.items() if isinstance(each, SharedCalibrator)}
-    found: list[Statistics] = []
     done, begun = 0, time.perf_counter()
 
     def begin(*_: object) -> None:
@@ -123,30 +69,26 @@ def collect_stages(
     try:
         with collecting(detector.module), ExitStack() as hooks:
             hooks.callback(detector.module.register_forward_pre_hook(begin).remove)
-            for start, end in zip(starts, stages, strict=True):
-                plans = plan_batches(
-                    records[start:end], imgsz, batch, stride=detector.info.stride, channels=detector.info.channels
-                )
-                for batch_ in read_batches(plans):
-                    try:
-                        predictor(batch_.images)
-                        _check(detector, calibrators)
-                    except CalibrationError as error:
-                        names = ", ".join(record.path.name for record in batch_.records)
-                        raise CalibrationError(
-                            f"{error.what} (batch of {names})", expected=error.expected, hint=error.hint
-                        ) from error
-                    done += len(batch_.records)
-                    progress("collect statistics", done, stages[-1])
-                histograms = {name: calibrator.histogram() for name, calibrator in calibrators.items()}
-                reached = {name: histogram for name, histogram in histograms.items() if histogram is not None}
-                apart = {name: calibrator.tensors() for name, calibrator in shared.items()}
-                each = {name: dict(zip(sharing[name], parts, strict=True)) for name, parts in apart.items() if parts}
-                found.append(Statistics(reached, end, time.perf_counter() - begun, tensors=each))
+            plans = plan_batches(records, imgsz, batch, stride=detector.info.stride, channels=detector.info.channels)
+            for batch_ in read_batches(plans):
+                try:
+                    predictor(batch_.images)
+                    _check(detector, calibrators)
+                except CalibrationError as error:
+                    names = ", ".join(record.path.name for record in batch_.records)
+                    raise CalibrationError(
+                        f"{error.what} (batch of {names})", expected=error.expected, hint=error.hint
+                    ) from error
+                done += len(batch_.records)
+                progress("collect statistics", done, len(records))
+        histograms = {name: calibrator.histogram() for name, calibrator in calibrators.items()}
+        reached = {name: histogram for name, histogram in histograms.items() if histogram is not None}
+        apart = {name: calibrator.tensors() for name, calibrator in shared.items()}
+        each = {name: dict(zip(sharing[name], parts, strict=True)) for name, parts in apart.items() if parts}
+        return Statistics(reached, done, time.perf_counter() - begun, tensors=each)
     finally:
         for calibrator in calibrators.values():
             calibrator.reset()
-    return found
 
 
 def _sharing(detector: Detector) -> dict[str, list[str]]:

@@ -21,15 +21,16 @@ from yoloqat.config import CalibrationConfig, MethodSpec, to_dict
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
-from yoloqat.pipeline.curve import save_curve, settling_curve
+from yoloqat.pipeline.curve import doubling, save_curve, settling_curve
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.recipe import check_images, check_model
-from yoloqat.pipeline.refine import NONE, STEPS
+from yoloqat.pipeline.refine_steps import ALL, NONE, STEPS, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import curve_table, per_layer_table, refine_table, scores_table
 from yoloqat.results import Table, counted
 
 CHECKPOINT, CURVE = "model.safetensors", "curve.png"
+AUTO = "auto"
 _DIGITS = 9
 """Of the largest number of images; Python refuses to read numbers of some thousands."""
 
@@ -44,14 +45,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_histograms(parser)
     options.add_recipe(parser)
-    parser.add_argument("--curve", metavar="LIST", help="numbers of calibration images to show, e.g. 1,2,4,8,16,32,64")
+    parser.add_argument(
+        "--curve",
+        metavar="LIST",
+        help=f"numbers of calibration images to show, e.g. 1,2,4,8,16,32,64; {AUTO} doubles them until the noise d settles",
+    )
     parser.add_argument(
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
     parser.add_argument(
         "--refine",
         default=NONE,
-        choices=(NONE, *STEPS),
+        choices=(NONE, *STEPS, ALL),
         help="afterwards correct biases by the error after each activation; no labels needed (default: %(default)s)",
     )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
@@ -65,9 +70,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     recipe = options.take_recipe(args)
     method = MethodSpec.parse(args.method)
-    steps = recipe.refine if recipe is not None else () if args.refine == NONE else (args.refine,)
+    steps = steps_of(args.refine) if recipe is None else recipe.refine
     package = nvidia_package() if args.backend == BACKENDS[1] else None
-    counts = None if args.curve is None else _counts(args.curve)
+    counts = None if args.curve in (None, AUTO) else _counts(args.curve)
     quant = options.quant_config(args) if recipe is None else recipe.quant
     calibration = options.calibration_config(args, method) if recipe is None else recipe.calibration
     detector = load_detector(args.model)
@@ -92,8 +97,17 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     tables: list[Table] = []
     compared = () if args.no_eval else options.offered_records(args, dataset)
     curve = None
-    if counts is not None:
-        curve = settling_curve(ptq, method, counts, config, run=run, dataset=dataset, compared=compared)
+    if args.curve is not None:
+        curve = settling_curve(
+            ptq,
+            method,
+            doubling(len(ptq.records)) if counts is None else counts,
+            config,
+            run=run,
+            dataset=dataset,
+            compared=compared,
+            until_settled=counts is None,
+        )
     results = calibrate(ptq, method, config, run=run, dataset=dataset, package=package, compared=compared, refine=steps)
     save_checkpoint(detector, run.out / CHECKPOINT)
     if compared:
@@ -118,7 +132,9 @@ def _counts(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() and len(part) <= _DIGITS for part in parts):
         raise ConfigError(
-            f"curve is {text[:120]!r}", expected="whole numbers with commas between", hint="write e.g. --curve 1,2,4,8"
+            f"curve is {text[:120]!r}",
+            expected="whole numbers with commas between",
+            hint=f"write e.g. --curve 1,2,4,8, or {AUTO}",
         )
     return [int(part) for part in parts]
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.checks import check_choice
-from yoloqat.config.sizes import ImageSize, json_size
-from yoloqat.datasets import ImageRecord, plan_batches, read_batches
+from yoloqat.config.sizes import ImageSize
+from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
-from yoloqat.detectors.predictor import forward_parts
 from yoloqat.errors import CalibrationError, ModelError
 from yoloqat.evaluation.fidelity import NOISE, Mean, mean
 from yoloqat.evaluation.reference import Fidelity, Reference
-from yoloqat.pipeline.run import Run, records_key
-from yoloqat.provenance import atomic_path
-from yoloqat.quant import quantization_disabled, state_digest
-from yoloqat.refining import correct_biases
-
-NONE, BIAS = "none", "bias"
-
-STEPS = (BIAS,)
-"""What a refinement may do."""
+from yoloqat.pipeline.refine_steps import NONE, STEPS, Task
+from yoloqat.pipeline.run import Run
+from yoloqat.quant import quantization_disabled, quantizers
 
 HELD_OUT = 4
 """Every so many-th image takes no part and judges."""
@@ -91,15 +80,16 @@ def refine_detector(
     Args:
         detector: Calibrated; not refined, and not fine-tuned.
         records: Images without labels; never those that it is scored on.
-        steps: Of :data:`STEPS`, in this order.
+        steps: Of :data:`~yoloqat.pipeline.refine_steps.STEPS`, in this order.
         imgsz: Image size in pixels.
         batch: Images per forward where d is measured.
         run: Where finished layers are kept, on what device, who watches.
 
     Returns:
-        ``refine``: the noise before, as the step ``none``, and after each step; ``refine_layers``: of each corrected layer the
-        squared error after its activation, before and after, relative to the squared float output; ``refine_skipped``: layers
-        that were left alone; ``count``, ``refine_held_out``: how many images took part and judged; ``refine_seconds``.
+        ``refine``: the noise before, as the step ``none``, and after each step. ``refine_images``, ``refine_held_out``: how many
+        images took part and judged; ``refine_seconds``. Of ``bias`` also ``refine_layers``, of each corrected layer the squared
+        error after its activation, before and after, relative to the squared float output, and ``refine_skipped``, layers that
+        were left alone.
 
     Raises:
         CalibrationError: There are too few images.
@@ -109,7 +99,7 @@ def refine_detector(
     """
     start = time.perf_counter()
     for step in steps:
-        check_choice("refine", step, STEPS)
+        check_choice("refine", step, tuple(STEPS))
     check_refinable(detector)
     check_image_count(len(records))
     held_out = records[HELD_OUT - 1 :: HELD_OUT]
@@ -120,9 +110,10 @@ def refine_detector(
         reference = Reference(predictor, held_out, config, detections=False, progress=progress)
     before = reference.compare(predictor, progress=progress)
     found: dict[str, Any] = {"refine": [_entry(NONE, before)]}
+    task = Task(detector, _teacher(detector), fitted, imgsz, run)
     for step in steps:
-        biases = {name: value.detach().clone() for name, value in detector.module.named_parameters()}
-        found |= _correct(detector, fitted, imgsz, run)
+        state = _state(detector)
+        found |= STEPS[step](task)
         after = reference.compare(predictor, progress=progress)
         change = mean(after.measures[NOISE] - before.measures[NOISE])
         accepted = not (change.low > 0 if change.images > 1 else change.value > 0)
@@ -130,9 +121,7 @@ def refine_detector(
         if accepted:
             before = after
         else:
-            with torch.no_grad():
-                for name, value in detector.module.named_parameters():
-                    value.copy_(biases[name])
+            _restore(state)
     kept = [row["step"] for row in found["refine"][1:] if row["accepted"]]
     if detector.quantization is not None and kept:
         about = {"steps": kept, "images": len(fitted), "held_out": len(held_out)}
@@ -143,49 +132,33 @@ def refine_detector(
     return found | counts | {"refine_seconds": time.perf_counter() - start}
 
 
-def _correct(detector: Detector, records: Sequence[ImageRecord], imgsz: ImageSize, run: Run) -> dict[str, Any]:
-    made_of = {"step": BIAS, "model": state_digest(detector.module), "images": records_key(records)}
-    path = run.part_path(run.key(**made_of, imgsz=json_size(imgsz)), "bias.safetensors")
-    done = correct_biases(
-        detector.module,
-        _batches(detector, records, imgsz, run.device),
-        skip={name: f"stays as it is: {reason}" for name, reason in detector.keep_float.items()},
-        found=_load(path),
-        keep=lambda shifts: _save(shifts, path),
-        progress=run.labelled("refine"),
-    )
-    layers = [
-        {"name": name, "error_before": before, "error_after": after} for name, (before, after) in done.errors.items()
-    ]
-    return {"refine_layers": layers, "refine_skipped": done.skipped}
-
-
-def _batches(
-    detector: Detector, records: Sequence[ImageRecord], imgsz: ImageSize, device: torch.device
-) -> list[Tensor]:
-    """Return images that fill the canvas, in batches of one size that does not exceed what the device takes at once."""
-    (plan,) = plan_batches(records, imgsz, len(records), channels=detector.info.channels, cropped=True)
-    part = forward_parts((len(records), plan.channels, *plan.shape), device)[0]
-    size = next(size for size in range(part.stop, 0, -1) if len(records) % size == 0)
-    plans = plan_batches(records, imgsz, size, channels=detector.info.channels, cropped=True)
-    with closing(read_batches(plans)) as batches:
-        return [torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last) for batch in batches]
-
-
 def _entry(step: str, fidelity: Fidelity, change: Mean | None = None, *, accepted: bool = True) -> dict[str, Any]:
     changed = {"d_change": None, "d_change_ci95": None} if change is None else change.to_dict("d_change")
     return {"step": step, "accepted": accepted, **fidelity.d.to_dict(NOISE), **changed}
 
 
-def _save(shifts: Mapping[str, Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        save_file({name: shift.detach().cpu().contiguous() for name, shift in shifts.items()}, temporary)
+def _teacher(detector: Detector) -> nn.Module:
+    """Return a copy of a detector's module that stays float."""
+    teacher = copy.deepcopy(detector.module)
+    for _, quantizer in quantizers(teacher):
+        quantizer.disable()
+    return teacher
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    """Return the shifts that an interrupted run kept; none where there are none that can be read."""
-    try:
-        return load_file(path) if path.exists() else {}
-    except (SafetensorError, OSError):
-        return {}
+State = Sequence[tuple[nn.Module, dict[str, Tensor | None], dict[str, Tensor | None]]]
+"""Of each module its parameters and buffers: weights, biases, and the ranges of quantizers."""
+
+
+def _state(detector: Detector) -> State:
+    def copied(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+        return {name: None if tensor is None else tensor.detach().clone() for name, tensor in tensors.items()}
+
+    return [(child, copied(child._parameters), copied(child._buffers)) for child in detector.module.modules()]
+
+
+def _restore(state: State) -> None:
+    for child, parameters, buffers in state:
+        for name, value in parameters.items():
+            if value is not None:
+                child.get_parameter(name).data.copy_(value)
+        child._buffers.update(buffers)
