@@ -39,6 +39,7 @@ NAMES = [
     "load",
     "noise_budget",
     "paired_difference",
+    "quantize",
     "rank_sensitivity",
     "refine",
 ]

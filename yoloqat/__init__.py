@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         load,
         noise_budget,
         paired_difference,
+        quantize,
         rank_sensitivity,
         refine,
     )
@@ -51,6 +52,7 @@ __all__ = [
     "load",
     "noise_budget",
     "paired_difference",
+    "quantize",
     "rank_sensitivity",
     "refine",
 ]

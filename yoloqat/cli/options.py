@@ -213,16 +213,15 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
     )
 
 
-def training_records(args: argparse.Namespace, count: int) -> tuple[ImageRecord, ...]:
-    """Return images to train on without labels, at most so many: of what calibration images are taken from.
+def training_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
+    """Return the images to train on without labels: all of what calibration images are taken from.
 
     Raises:
         DataError: There are none, or the data set has no training split.
         ConfigError: Neither a YAML nor a directory to take them from was named.
     """
     source, held_out = _calibration_source(args)
-    found = training_images(source, skipped_images(args), held_out=held_out)
-    return spread(found, count)
+    return training_images(source, skipped_images(args), held_out=held_out)
 
 
 def _calibration_source(args: argparse.Namespace) -> tuple[Path, bool]:

@@ -21,17 +21,10 @@ from yoloqat.config import to_dict
 from yoloqat.detectors import load_detector
 from yoloqat.pipeline.candidates import CHECKPOINT, ONNX
 from yoloqat.pipeline.engine import ENGINE, OPENVINO, ORT_MODEL
-from yoloqat.pipeline.quantize import QuantizeConfig, quantize
+from yoloqat.pipeline.quantize import MAX_DROP, QuantizeConfig, quantize
 from yoloqat.pipeline.refine import NONE, STEPS
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import quantize_tables
-
-MAX_DROP = 0.005
-"""Where neither limit is named and there are labels."""
-
-
-TRAINING_IMAGES = 512
-"""Images that fine-tuning takes at most."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +74,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         run=run,
         dataset=dataset,
         compared=compared,
-        training=(lambda: options.training_records(args, TRAINING_IMAGES)) if args.epochs else None,
+        training=(lambda: options.training_records(args)) if args.epochs else None,
     )
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}

@@ -15,7 +15,7 @@ from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSp
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.config.sizes import sides
 from yoloqat.config.target import DEFAULT_ENGINE, TENSORRT
-from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.datasets import DetectionDataset, ImageRecord, spread
 from yoloqat.detectors import load_detector
 from yoloqat.engines import bench, build_openvino, open_engine
 from yoloqat.engines.tensorrt import load_tensorrt
@@ -42,6 +42,14 @@ from yoloqat.sensitivity.settings import NOISE, ScanConfig
 METHODS = tuple(str(method) for method in DEFAULT_METHODS if method.kind != PER_LAYER)
 ALL_INT8, FLOAT = "all in INT8", "float"
 BENCH_ROUNDS = 100
+MAX_DROP = 0.005
+"""What a caller takes where neither limit is named and there are labels."""
+
+TRAINING_IMAGES = 512
+"""Images that fine-tuning takes at most, evenly spread over those that are given."""
+
+ORT_IMAGES = 32
+"""Calibration images on which ONNX Runtime's ranges are measured."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ def quantize(
         scoring=scoring,
         refine=config.refine,
         engine=engine,
-        images=lambda: records[:32],
+        images=lambda: records[:ORT_IMAGES],
     )
     key = {
         "weights": load_detector(model).source.sha256,
@@ -265,14 +273,14 @@ class _Way:
         others = [f"{name} {value:.3f}" for name, value in noises.items() if name != str(method)]
         reason = f"d {noises[str(method)]:.3f}" + (f"; {', '.join(others)}" if others else "")
         self._decide("calibration method", str(method), reason)
-        self._compared_methods = found["methods"]
+        self._compared = found
 
     def _tuning(self, images: Sequence[ImageRecord]) -> Tuning:
         scoring, epochs = self._settings.scoring, self._config.epochs
         config = SupervisionConfig(
             epochs=epochs, batch=scoring.batch, imgsz=scoring.imgsz, seed=self._config.calibration.seed
         )
-        return Tuning(self._settings.model, images, self._judge.choosing, scoring, config)
+        return Tuning(self._settings.model, spread(images, TRAINING_IMAGES), self._judge.choosing, scoring, config)
 
     def _candidate(self, layers: Sequence[str], name: str, tuning: Tuning | None = None) -> Candidate:
         candidate = make_candidate(
@@ -348,20 +356,22 @@ class _Way:
         names = [CHECKPOINT, ONNX] + ([chosen.path.name] if chosen.path.name != ONNX else [])
         for name in names:
             _copy(chosen.folder / name, self._run.out / name)
-        row = self._judge.row(chosen)
+        row, timed = self._judge.row(chosen), self._timed(chosen)
         results = {
             **{name: value for name, value in row.items() if name != "name"},
             "map_float": self._judge.map_float,
+            "latency_ms": timed["items"][-1]["latency_ms"]["p50"],
             "verdict": verdict.to_dict(),
             "method": str(self._settings.calibration.method),
             "refine": chosen.found.get("refine", []),
             "engine": self._settings.engine,
             "chosen": chosen.name,
             "candidates": [self._judge.row(candidate) for candidate in self.candidates],
-            "methods": self._compared_methods,
+            "compare": self._compared,
+            "build": chosen.found.get("build"),
             "decisions": self.decisions,
             "budget": budget,
-            "bench": self._timed(chosen),
+            "bench": timed,
             "seconds": time.perf_counter() - self._start,
         }
         failed = None
