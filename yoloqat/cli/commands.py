@@ -42,6 +42,11 @@ COMMANDS = {
             "sensitivity",
             "Find the layers that make the noise: a noise budget without labels, and the drop of COCO mAP with intervals.",
         ),
+        (
+            "search",
+            "search",
+            "Choose the layers to leave float within a drop, a noise or a latency, along the whole frontier.",
+        ),
         ("finetune", "finetune", "Fine-tune a calibrated checkpoint (QAT): win back what calibration cannot."),
         ("export", "export", "Export a calibrated model to QDQ ONNX."),
         ("lint", "lint", "Find what is wrong with a QDQ ONNX file, without a GPU."),

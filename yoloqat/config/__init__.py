@@ -5,6 +5,7 @@ from yoloqat.config.evaluation import EvalConfig
 from yoloqat.config.export import ExportConfig
 from yoloqat.config.method import MethodSpec
 from yoloqat.config.quantization import QuantConfig
+from yoloqat.config.recipe import Recipe
 from yoloqat.config.scheme import QuantScheme
 from yoloqat.config.serial import from_dict, to_dict
 
@@ -15,6 +16,7 @@ __all__ = [
     "MethodSpec",
     "QuantConfig",
     "QuantScheme",
+    "Recipe",
     "from_dict",
     "to_dict",
 ]

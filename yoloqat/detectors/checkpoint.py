@@ -25,6 +25,11 @@ _KEY = "yoloqat"
 _FAMILIES = {ultralytics.FAMILY: ultralytics} | dict.fromkeys(anchor.FAMILIES, anchor)
 
 
+def family_of(name: str) -> Any:
+    """Return the module that rebuilds the detectors of a family by its ``build`` and ``detector_from_module``."""
+    return _FAMILIES[name]
+
+
 def save_checkpoint(detector: Detector, path: Path) -> None:
     """Write a detector to ``path``, whole or not at all.
 
@@ -99,7 +104,7 @@ def load_checkpoint(path: Path) -> Detector:
     """
     data, tensors = _read(path)
     described = read_description(str(path), data)
-    family = _FAMILIES[data["family"]]
+    family = family_of(data["family"])
     detector: Detector = family.detector_from_module(
         family.build(described.architecture),
         described.architecture,

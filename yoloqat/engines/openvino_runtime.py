@@ -21,7 +21,7 @@ Hint = Literal["latency", "throughput"]
 _HINTS = ("latency", "throughput")
 
 
-def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None = None) -> Any:
+def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None = None, profiled: bool = False) -> Any:
     """Compile an `openvino.Model` for the CPU; what is not quantized stays float32, whatever the processor offers.
 
     Args:
@@ -30,6 +30,7 @@ def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None
         hint: ``"latency"`` or ``"throughput"``.
         cache_dir: Directory in which OpenVINO keeps compiled models, by their contents and settings. It compiles
             again where a file of the cache is damaged or of another version.
+        profiled: Let it count the time of every node.
 
     Raises:
         ConfigError: ``threads`` is below 1, or the hint is unknown.
@@ -42,6 +43,7 @@ def compile_model(model: Any, *, threads: int, hint: str, cache_dir: Path | None
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": hint.upper(),
+        "PERF_COUNT": profiled,
     }
     if cache_dir is not None:
         _make(cache_dir)

@@ -28,7 +28,7 @@ from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.evaluation.scoring import check_fit
-from yoloqat.pipeline.run import Run, records_key
+from yoloqat.pipeline.run import IMAGES, Run, images_digest, records_key
 from yoloqat.results import counted
 
 
@@ -140,6 +140,10 @@ class Ptq:
         return tuple(self._offered[index] for index in sorted(greedy_cover(ranges, self.config.images)))
 
     @cached_property
+    def _images_digest(self) -> str:
+        return images_digest(self.records)
+
+    @cached_property
     def key(self) -> dict[str, Any]:
         """What ranges depend on: the layers, who shares a scale, the images; not bits, patterns or the head as such."""
         quantization = self.detector.quantization
@@ -235,6 +239,8 @@ class Ptq:
         chosen = {name: str(choice.method) for name, choice in self.choices.items()}
         calibration = to_dict(replace(self.config, method=method)) | {
             "images_sha": self.key["images"],
+            IMAGES: self._images_digest,
+            "batch": self.batch,
             "imgsz": json_size(self.imgsz),
             **({PER_LAYER: chosen} if chosen else {}),
             **more,

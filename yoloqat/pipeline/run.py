@@ -20,6 +20,9 @@ from yoloqat.provenance import digest, environment, file_sha256
 
 _PARTS = ".parts"
 
+IMAGES = "images_digest"
+"""Key of a checkpoint's calibration: the digest of its images by their bytes."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -107,6 +110,15 @@ class Run:
 def records_key(records: Sequence[ImageRecord]) -> str:
     """Return a digest of image files by path, size and time of change."""
     return digest([[str(record.path), *_stamp(record.path)] for record in records])
+
+
+def images_digest(records: Sequence[ImageRecord]) -> str:
+    """Return a digest of images by their bytes, whatever they are called and wherever they lie.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    return digest(sorted(file_sha256(record.path) for record in records))
 
 
 def dataset_key(dataset: DetectionDataset) -> str:

@@ -1,0 +1,106 @@
+"""Choose the layers to leave float within a drop, a noise or a latency, along the whole frontier.
+
+Every layer alone makes a noise that the noise budget knows, and costs milliseconds that are measured on the engine: in INT8, in
+floating point, and for the conversions between the two. An integer program finds, for each latency, the set of float layers of
+least noise; layers whose inputs share a scale go together. A handful of these sets is built and measured, predicted beside
+measured, and the one that keeps to --max-drop, --max-noise or --max-latency is chosen on one half of the images and confirmed on
+the other. Labels are needed for its mAP alone. Writes recipe.yaml, which calibrate, finetune and export take and which makes the
+same engine again, frontier.png and latency.json, the latency table. Where no set keeps to the goal the nearest is written and
+the command ends with code 1. An interrupted search goes on when the same line is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from yoloqat.cli import calibrate, options
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field
+from yoloqat.cli.folder import read_result
+from yoloqat.cli.next_line import next_line
+from yoloqat.config import to_dict
+from yoloqat.config.recipe import NAME
+from yoloqat.detectors import load_detector
+from yoloqat.errors import ConfigError
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search import BUDGET, run_search
+from yoloqat.pipeline.search_engines import TABLE
+from yoloqat.pipeline.search_table import CHART, draw, search_table
+from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.search.settings import SearchConfig
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="CHECKPOINT", help="what `yoloqat calibrate` wrote")
+    group = parser.add_argument_group("goal, one of the three")
+    group.add_argument(
+        "--max-drop", type=float, metavar="X", help="expected drop of mAP; without labels a share of the float mAP"
+    )
+    group.add_argument("--max-noise", type=float, metavar="D", help="noise d of the engine against the float model")
+    group.add_argument("--max-latency", type=float, metavar="MS", help="milliseconds of one image")
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--budget",
+        type=Path,
+        metavar="DIR",
+        help="results of `yoloqat sensitivity --mode noise` on the checkpoint (default: measured here)",
+    )
+    add_field(group, SearchConfig, "built", "sets of the frontier to build and measure")
+    add_field(group, SearchConfig, "rounds", "timed forwards of each engine")
+    options.add_data(parser)
+    options.add_evaluation(parser)
+    options.add_fidelity(parser)
+
+
+def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    search = SearchConfig(args.max_drop, args.max_noise, args.max_latency, args.built, args.rounds)
+    budget = None if args.budget is None else _budget(args.budget)
+    dataset = options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
+    detector = load_detector(args.model)
+    config = options.eval_config(args, detector.imgsz)
+    found = run_search(
+        args.model,
+        options.comparison_records(args, dataset),
+        config,
+        search=search,
+        run=run,
+        options=ScanOptions(fidelity_images=args.fidelity_images),
+        budget=budget,
+        dataset=dataset,
+    )
+    found.recipe.save(run.out / NAME)
+    draw(found, run.out)
+    name, value = search.goal
+    failed = (
+        None if found.met else f"no float set keeps to --{name.replace('_', '-')} {value:g}; the nearest is in {NAME}"
+    )
+    inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
+    used: dict[str, Any] = {"evaluation": to_dict(config), "search": vars(search)}
+    recipe = ("--recipe", run.out / NAME)
+    lines = [next_line(args, calibrate.COMMAND, detector.source.path, *recipe, without=("imgsz", "batch"))]
+    return Outcome(used, found.results, inputs, [search_table(found)], [NAME, CHART, TABLE], lines, failed)
+
+
+def _budget(folder: Path) -> dict[str, Any]:
+    hint = "name the directory of `yoloqat sensitivity --mode noise`"
+    found = read_result(folder, hint)
+    results = found.get("results")
+    if found["command"] != "sensitivity" or not isinstance(results, dict):
+        raise ConfigError(
+            f"'{folder}' holds results of `yoloqat {found['command']}`",
+            expected="those of `yoloqat sensitivity`",
+            hint=hint,
+        )
+    return dict(results)
+
+
+COMMAND = Command(
+    "search",
+    __doc__ or "",
+    _arguments,
+    _run,
+    files=(NAME, CHART, TABLE, BUDGET),
+    continues=("built", "rounds"),
+)

@@ -1,0 +1,357 @@
+"""Which layers to leave float: searched along the whole frontier of noise and latency, built, measured, and chosen by a goal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yoloqat.config import EvalConfig, Recipe
+from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.detectors import Detector, load_detector, torch_threads
+from yoloqat.errors import ConfigError
+from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.evaluation.expected_drop import KNOTS, expected_drop
+from yoloqat.evaluation.fidelity import NOISE, Mean, mean
+from yoloqat.evaluation.reference import Reference
+from yoloqat.pipeline.finetune import check_quantized
+from yoloqat.pipeline.models import check_scoring
+from yoloqat.pipeline.noise_mode import run_noise_budget
+from yoloqat.pipeline.recipe import recipe_of
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search_engines import Engines
+from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.quant import state_digest
+from yoloqat.search import FloatSet, Problem, frontier, least_latency, least_noise
+from yoloqat.search.latency import make_problem
+from yoloqat.search.settings import SearchConfig
+from yoloqat.sensitivity.curve import mac_share
+from yoloqat.sensitivity.settings import LAYER, ScanConfig
+from yoloqat.sensitivity.settings import NOISE as NOISE_MODE
+
+BUDGET = "budget"
+"""Directory of the noise budget that a search makes."""
+
+TRIES = 4
+"""Sets that are built for the goal at most, each corrected by what the former was measured at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A float set that was built.
+
+    Attributes:
+        found: The set with its predictions.
+        d: The noise on the images that choose.
+        confirmed: The noise on the others.
+        latency_ms: Milliseconds of its engine; None where that does not run here.
+        int8_mac_share: Share of the multiply-adds of all layers that stay in INT8.
+    """
+
+    found: FloatSet
+    d: Mean
+    confirmed: Mean
+    latency_ms: float | None
+    int8_mac_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its keys in a result."""
+        return {
+            "float_layers": list(self.found.layers),
+            "d_predicted": self.found.d,
+            "latency_predicted_ms": self.found.latency_ms,
+            "int8_mac_share": self.int8_mac_share,
+            "latency_ms": self.latency_ms,
+            **self.d.to_dict("d_choosing"),
+            **self.confirmed.to_dict(NOISE),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        results: The keys of the result of ``search``.
+        recipe: Makes the chosen engine again.
+        chosen: The set that was chosen.
+        met: Whether it keeps to the goal on the images that choose.
+        engines: Has the chosen engine and every other that was built.
+    """
+
+    results: dict[str, Any]
+    recipe: Recipe
+    chosen: Candidate
+    met: bool
+    engines: Engines
+
+
+def divided(images: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Divide images in those that choose and those that confirm: every other one.
+
+    Raises:
+        ConfigError: There are fewer than two.
+    """
+    if len(images) < 2:
+        raise ConfigError(
+            f"fidelity_images gives {len(images)} images",
+            expected="at least 2: one half chooses, the other confirms",
+            hint="name more images",
+        )
+    return list(images[::2]), list(images[1::2])
+
+
+def run_search(
+    checkpoint: Path,
+    images: Sequence[ImageRecord],
+    config: EvalConfig,
+    *,
+    search: SearchConfig,
+    run: Run,
+    options: ScanOptions | None = None,
+    budget: Mapping[str, Any] | None = None,
+    dataset: DetectionDataset | None = None,
+) -> SearchResult:
+    """Search the float set that keeps to a goal; one that was interrupted goes on.
+
+    Args:
+        checkpoint: What ``calibrate`` wrote.
+        images: What the noise is measured on; every other one chooses, the rest confirms. Labels are not needed.
+        config: Image size and how mAP is scored.
+        search: The goal.
+        run: Where everything is kept, device, threads, who watches.
+        options: How the noise budget is measured.
+        budget: The results of ``sensitivity --mode noise`` on the same checkpoint; None measures them.
+        dataset: Labels: mAP is measured on the images that do not choose.
+
+    Raises:
+        ConfigError: The budget is of another model or of no layers, or a setting does not fit.
+        EngineError: An engine cannot be built or run.
+        ModelError: The checkpoint is not quantized.
+    """
+    start = time.perf_counter()
+    detector = load_detector(checkpoint)
+    check_quantized(detector, checkpoint)
+    check_scoring(detector.info, dataset, config)
+    choosing, confirming = divided(images)
+    engines = Engines(detector, config, run=run, rounds=search.rounds)
+    if search.max_latency is not None and not engines.measurable:
+        raise ConfigError(
+            f"max_latency is {search.max_latency:g} and the engine is '{engines.engine}', which is not timed here",
+            expected="a goal of noise or drop",
+            hint="set `max_noise` or `max_drop`",
+        )
+    with torch_threads(run.threads):
+        if budget is None:
+            budget = run_noise_budget(
+                checkpoint,
+                choosing,
+                config,
+                scan=ScanConfig(mode=NOISE_MODE),
+                options=options or ScanOptions(),
+                run=replace(run, out=run.out / BUDGET),
+            )
+        d, shares = budget_figures(budget, detector)
+        problem = make_problem(engines.groups, shares, d, engines.table(), engines.passing)
+        scored = None if dataset is None else _without(dataset, choosing)
+        scoring = replace(engines.config, nms_iou=config.nms_iou)
+        baseline = None
+        if scored is not None:
+            floating = engines.float_predictor
+            baseline = run.evaluate(floating, scored, scoring, label="float", model_key=engines.key(engines.layers))
+        map_float = None if baseline is None else baseline.metrics.map50_95
+        measure = _Measure(engines, problem, (choosing, confirming))
+        predicted = frontier(problem)
+        measure(_spread(predicted, search.built))
+        chosen, met = _choose(measure, search, map_float)
+        found: dict[str, Any] = {"map50_95": None, "map_float": map_float, "drop": None, "drop_ci95": None}
+        if scored is not None and baseline is not None:
+            model = engines.predictor(chosen.found.layers)
+            evaluation = run.evaluate(
+                model, scored, scoring, label="engine", model_key=engines.key(chosen.found.layers)
+            )
+            found["map50_95"] = evaluation.metrics.map50_95
+            found |= drop_results(Baseline(baseline.matches).drop(evaluation.matches))
+    candidates = sorted(measure.found.values(), key=lambda candidate: candidate.found.latency_ms)
+    name, value = search.goal
+    results = {
+        **chosen.to_dict(),
+        **found,
+        **expected_drop(chosen.confirmed.value, map_float),
+        "goal": {name: value},
+        "goal_d": None if name == "max_latency" else _limit(search, map_float),
+        "met": met,
+        "engine": engines.engine,
+        "latency_source": engines.table().source,
+        "border_ms": engines.table().border_ms,
+        "tied_layers": [list(group) for group in engines.groups if len(group) > 1],
+        "choosing_images": len(choosing),
+        "confirming_images": len(confirming),
+        "evaluated_images": None if scored is None else len(scored.images),
+        "frontier": [candidate.to_dict() for candidate in candidates],
+        "frontier_predicted": [
+            {"float_layers": len(point.layers), "d_predicted": point.d, "latency_predicted_ms": point.latency_ms}
+            for point in predicted
+        ],
+        "state_hash": state_digest(detector.module),
+        "seconds": time.perf_counter() - start,
+    }
+    figures = ("d", "d_ci95", "latency_ms", "map50_95", "drop", "drop_ci95", "int8_mac_share")
+    recipe = recipe_of(
+        detector,
+        config,
+        run=run,
+        float_layers=chosen.found.layers,
+        predicted={"d": chosen.found.d, "latency_ms": chosen.found.latency_ms},
+        measured={figure: results.get(figure) for figure in figures},
+    )
+    return SearchResult(results, recipe, chosen, met, engines)
+
+
+def budget_figures(budget: Mapping[str, Any], detector: Detector) -> tuple[float, dict[str, float]]:
+    """Return the noise of a budget, and the share of each layer.
+
+    Args:
+        budget: The results of ``sensitivity``.
+        detector: What it must be of.
+
+    Raises:
+        ConfigError: It is of another model, of another granularity or of other bits, or nothing was seen on its images.
+    """
+    state = state_digest(detector.module)
+    hint = "name the directory of `yoloqat sensitivity --mode noise` on this checkpoint, or none"
+    for key, wanted in (("state_hash", state), ("granularity", LAYER), ("bits", None)):
+        if budget.get(key) != wanted:
+            raise ConfigError(f"the noise budget has {key} {budget.get(key)!r}", expected=f"{wanted!r}", hint=hint)
+    d, shares = budget.get(NOISE), {}
+    for item in budget.get("items") or ():
+        for layer in item.get("layers") or ():
+            shares[str(layer)] = float(item.get("share") or 0.0)
+    if not isinstance(d, float) or not shares:
+        raise ConfigError(
+            f"the noise budget has d {d!r} and {len(shares)} layers", expected="noises of layers", hint=hint
+        )
+    return d, shares
+
+
+def _without(dataset: DetectionDataset, images: Sequence[ImageRecord]) -> DetectionDataset:
+    """Return a data set without the images that choose."""
+    gone = {record.image_id for record in images}
+    kept = tuple(record for record in dataset.images if record.image_id not in gone)
+    annotations = dataset.annotations | {
+        "images": [entry for entry in dataset.annotations["images"] if entry["id"] not in gone],
+        "annotations": [entry for entry in dataset.annotations["annotations"] if entry["image_id"] not in gone],
+    }
+    return replace(dataset, images=kept, annotations=annotations)
+
+
+def _spread(points: Sequence[FloatSet], count: int) -> list[FloatSet]:
+    """Return so many points of a frontier, the ends among them, about evenly spread over its latencies."""
+    latencies = np.array([point.latency_ms for point in points])
+    wanted = np.linspace(latencies[0], latencies[-1], count)
+    indices = {int(np.abs(latencies - latency).argmin()) for latency in wanted}
+    return [points[index] for index in sorted(indices)]
+
+
+class _Measure:
+    """Builds float sets and measures them, each once."""
+
+    def __init__(
+        self, engines: Engines, problem: Problem, halves: tuple[Sequence[ImageRecord], Sequence[ImageRecord]]
+    ) -> None:
+        self.engines, self.problem = engines, problem
+        self.found: dict[frozenset[int], Candidate] = {}
+        self._choosing = len(halves[0])
+        run = engines.run
+        self._reference = Reference(
+            engines.float_predictor,
+            [*halves[0], *halves[1]],
+            engines.config,
+            detections=False,
+            progress=run.labelled("float"),
+        )
+
+    def __call__(self, sets: Sequence[FloatSet]) -> None:
+        """Measure the sets that are not measured yet."""
+        new = {own.chosen: own for own in sets if own.chosen not in self.found}
+        engines = self.engines
+        for done, own in enumerate(new.values()):
+            engines.run.progress("build float sets", done, len(new))
+            if engines.measurable:
+                engines.build(own.layers)
+        layers = [own.layers for own in new.values()]
+        latencies: list[float | None] = [*engines.latencies(layers)] if engines.measurable else [None] * len(layers)
+        for own, latency in zip(new.values(), latencies, strict=True):
+            values = engines.fidelity(own.layers, self._reference, f"{len(own.layers)} float layers").measures[NOISE]
+            quantized = set(engines.layers) - set(own.layers)
+            share = mac_share(engines.traced, quantized)
+            first, second = mean(values[: self._choosing]), mean(values[self._choosing :])
+            self.found[own.chosen] = Candidate(own, first, second, latency, share)
+
+    def one(self, own: FloatSet) -> Candidate:
+        """Return a set as measured."""
+        self([own])
+        return self.found[own.chosen]
+
+
+def _choose(measure: _Measure, search: SearchConfig, map_float: float | None) -> tuple[Candidate, bool]:
+    """Return the measured set that is best within the goal, and whether there is one; else the nearest to it.
+
+    What was measured corrects what is predicted: the goal is divided by the ratio of the two until a set keeps to it.
+    """
+    if search.max_latency is not None:
+        return _within_latency(measure, search.max_latency)
+    limit = (
+        search.max_noise if search.max_noise is not None else largest_noise(float(search.max_drop or 0.0), map_float)
+    )
+    asked = limit
+    for _ in range(TRIES):
+        own = least_latency(measure.problem, asked)
+        if own is None:
+            break
+        candidate = measure.one(own)
+        if candidate.d.value <= limit or own.d <= 0.0:
+            break
+        asked = min(own.d * limit / candidate.d.value, 0.98 * own.d)
+    fit = [candidate for candidate in measure.found.values() if candidate.d.value <= limit]
+    if not fit:
+        return min(measure.found.values(), key=lambda candidate: candidate.d.value), False
+    return min(fit, key=lambda candidate: (candidate.latency_ms or candidate.found.latency_ms, candidate.d.value)), True
+
+
+def _limit(search: SearchConfig, map_float: float | None) -> float:
+    """Return the largest noise that a goal of noise or drop allows."""
+    return search.max_noise if search.max_noise is not None else largest_noise(search.max_drop or 0.0, map_float)
+
+
+def _within_latency(measure: _Measure, limit: float) -> tuple[Candidate, bool]:
+    asked = limit
+    for _ in range(TRIES):
+        own = least_noise(measure.problem, asked)
+        if own is None:
+            break
+        took = measure.one(own).latency_ms or 0.0
+        if took <= limit:
+            break
+        asked = min(own.latency_ms * limit / took, 0.98 * own.latency_ms)
+    fit = [candidate for candidate in measure.found.values() if (candidate.latency_ms or 0.0) <= limit]
+    if not fit:
+        return min(measure.found.values(), key=lambda candidate: candidate.latency_ms or 0.0), False
+    return min(fit, key=lambda candidate: candidate.d.value), True
+
+
+def largest_noise(max_drop: float, map_float: float | None) -> float:
+    """Return the largest noise d whose expected drop is within a limit, up to the last that the rule speaks of.
+
+    Args:
+        max_drop: The drop of mAP, or as a share of the float model's where that is None.
+        map_float: mAP50-95 of the float model.
+    """
+    name = "expected_relative_drop" if map_float is None else "expected_drop"
+    values = np.linspace(0.0, KNOTS[-1], 3001)
+    fit = [float(value) for value in values if (expected_drop(float(value), map_float)[name] or 0.0) <= max_drop]
+    return max(fit)

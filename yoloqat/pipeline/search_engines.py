@@ -1,0 +1,201 @@
+"""The engines of float sets: built once each, timed in turn, and the latency table that follows from some of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from yoloqat.config import EvalConfig, ExportConfig
+from yoloqat.config.sizes import sides
+from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO
+from yoloqat.detectors import Detector, TorchPredictor
+from yoloqat.detectors.leave_float import leave_float
+from yoloqat.engines import OpenVINOPredictor, build_openvino
+from yoloqat.engines.openvino_profile import profile_models
+from yoloqat.evaluation.reference import Fidelity, Reference
+from yoloqat.pipeline.export import export_onnx
+from yoloqat.pipeline.run import Run
+from yoloqat.predictor import Images, Predictor
+from yoloqat.provenance import digest, environment, scratch_directory, write_json
+from yoloqat.quant import state_digest
+from yoloqat.quant.graph import Traced, trace
+from yoloqat.quant.graph.cost import layer_costs
+from yoloqat.search.latency import LatencyTable, borders_of, estimated_table, halves, measured_table
+from yoloqat.search.problem import crossed
+from yoloqat.search.tied import Flow, flows, tied_layers
+
+TABLE = "latency.json"
+"""The latency table, measured once."""
+
+
+class Engines:
+    """The engines of a calibrated detector with some of its layers float.
+
+    Args:
+        detector: Calibrated; not changed.
+        config: Image size; engines take one image.
+        run: Where engines and figures are kept, threads, who watches.
+        rounds: Timed forwards of each engine.
+
+    Attributes:
+        engine: The runtime, by the detector's target.
+        measurable: Whether it runs here, so that its latency can be measured; otherwise QFloat stands for its noise.
+        groups: Layers that are float together.
+    """
+
+    def __init__(self, detector: Detector, config: EvalConfig, *, run: Run, rounds: int) -> None:
+        quantization = detector.quantization
+        if quantization is None:
+            raise TypeError("the detector is float")
+        self.detector, self.run, self.rounds = detector, run, rounds
+        self.config = replace(config, batch=1, rect=False)
+        self.engine = quantization.config.target or DEFAULT_ENGINE
+        self.measurable = self.engine == OPENVINO.name
+        self.layers = quantization.layers
+        self.groups = tied_layers(quantization.placement, quantization.layers)
+        self._state = state_digest(detector.module)
+
+    @cached_property
+    def traced(self) -> Traced:
+        """The graph at the shape of one image."""
+        device = next(self.detector.module.parameters()).device
+        example = torch.zeros(1, self.detector.info.channels, *sides(self.config.imgsz), device=device)
+        return trace(self.detector.module, example)
+
+    @cached_property
+    def passing(self) -> list[Flow]:
+        """Tensors between layers."""
+        return flows(self.traced, self.layers)
+
+    def key(self, layers: Collection[str]) -> dict[str, Any]:
+        """Return what identifies the numbers of the engine in which some layers are float."""
+        made_of = [self._state, self.engine, list(sides(self.config.imgsz)), sorted(layers)]
+        return {"float_set": digest(made_of)}
+
+    def build(self, layers: Sequence[str]) -> Path:
+        """Return the engine in which some layers are float, built where it is not there yet.
+
+        Raises:
+            EngineError: The runtime cannot build it.
+            OutputError: It cannot be written.
+        """
+        path = self.run.part_path(self.run.key(**self.key(layers)), "model_openvino")
+        if not path.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with scratch_directory(path.parent) as folder:
+                onnx = folder / "model.onnx"
+                export_onnx(leave_float(self.detector, layers), onnx, ExportConfig(imgsz=self.config.imgsz))
+                build_openvino(onnx, path, threads=self.run.threads)
+        return path
+
+    def predictor(self, layers: Sequence[str]) -> Predictor:
+        """Return what runs the model with some layers float: its engine where it can be built here, else QFloat."""
+        if self.measurable:
+            return OpenVINOPredictor(self.build(layers), threads=self.run.threads)
+        return TorchPredictor(leave_float(self.detector, layers), device=self.run.device)
+
+    @cached_property
+    def float_predictor(self) -> TorchPredictor:
+        """The float model."""
+        return TorchPredictor(leave_float(self.detector, self.layers), device=self.run.device)
+
+    def fidelity(self, layers: Sequence[str], reference: Reference, label: str) -> Fidelity:
+        """Measure the noise of the model with some layers float, or read what an interrupted run found."""
+        return self.run.fidelity(reference, self.predictor(layers), label=label, model_key=self.key(layers))
+
+    def latencies(self, sets: Sequence[Sequence[str]]) -> list[float]:
+        """Return milliseconds of the engines of some float sets, timed in turn beside the one of INT8 alone.
+
+        A machine is faster on one day than on another, so that each is told in proportion to INT8 alone, whose latency is that of
+        the table. What was timed before is read.
+        """
+        if not self.measurable:
+            raise TypeError("its engine does not run here")
+        base = self.table().latency_ms
+        paths = [self.run.part_path(self.run.key(latency=self.key(layers)), "latency.json") for layers in sets]
+        missing = [(path, layers) for path, layers in zip(paths, sets, strict=True) if _read(path) is None]
+        if missing:
+            models = {"int8": self.build(())} | {str(index): self.build(own) for index, (_, own) in enumerate(missing)}
+            found = profile_models(
+                models, self._images, threads=self.run.threads, rounds=self.rounds, progress=self.run.progress
+            )
+            for index, (path, _) in enumerate(missing):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, {"ratio": found[str(index)].latency_ms / found["int8"].latency_ms})
+        return [base * float((_read(path) or {})["ratio"]) for path in paths]
+
+    @property
+    def _images(self) -> Images:
+        height, width = sides(self.config.imgsz)
+        images: Images = np.random.default_rng(0).random(
+            (1, self.detector.info.channels, height, width), dtype=np.float32
+        )
+        return images
+
+    def table(self) -> LatencyTable:
+        """Return the latency table: kept from before, measured on this machine, or estimated where the engine does not run here.
+
+        Raises:
+            EngineError: A model cannot be built or run.
+            OutputError: The table cannot be written.
+        """
+        known = environment(device="cpu", threads=self.run.threads)
+        made_of = (
+            {name: known[name] for name in ("threads", "processor", "packages")}
+            | {"engine": self.engine}
+            | self.key(())
+        )
+        found = LatencyTable.from_dict(_read(self.run.out / TABLE), made_of)
+        if found is None:
+            found = self._measured(made_of) if self.measurable else self._estimated(made_of)
+            write_json(self.run.out / TABLE, found.to_dict())
+        return found
+
+    def _estimated(self, made_of: Mapping[str, Any]) -> LatencyTable:
+        costs: dict[str, tuple[int, int]] = {}
+        rest = 0, 0
+        for cost in layer_costs(self.traced):
+            own = cost.macs, prod(cost.input) + prod(cost.output) + cost.parameters
+            macs, moved = costs.get(cost.name, (0, 0)) if cost.name in self.layers else rest
+            if cost.name in self.layers:
+                costs[cost.name] = macs + own[0], moved + own[1]
+            else:
+                rest = macs + own[0], moved + own[1]
+        return estimated_table(costs, rest, made_of)
+
+    def _measured(self, made_of: Mapping[str, Any]) -> LatencyTable:
+        halved = dict(zip(("one half", "other half"), halves(self.groups, self.passing), strict=True))
+        sets = {"int8": [], "float": list(self.layers)}
+        sets |= {name: [layer for index in chosen for layer in self.groups[index]] for name, chosen in halved.items()}
+        models = {}
+        for number, (name, layers) in enumerate(sets.items()):
+            self.run.progress("build models to time", number, len(sets))
+            models[name] = self.build(layers)
+        found = profile_models(
+            models, self._images, threads=self.run.threads, rounds=self.rounds, progress=self.run.progress
+        )
+        borders = borders_of(self.groups, self.passing, 1.0)
+        return measured_table(
+            self.engine,
+            {name: found[name].by_layer(self.layers) for name in ("int8", "float")},
+            {name: profile.latency_ms for name, profile in found.items()},
+            {name: (sets[name], crossed(borders, chosen) - crossed(borders, ())) for name, chosen in halved.items()},
+            made_of,
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what a JSON file holds; None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
