@@ -40,8 +40,8 @@ from yoloqat.pipeline.finetune_trainers import Places, trainer_for, training_ima
 from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.quantize import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.quantize import quantize as _quantize
+from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import STEPS, check_refinable, refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan

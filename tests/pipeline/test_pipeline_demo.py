@@ -10,7 +10,7 @@ import yaml
 from yoloqat.cli import main
 from yoloqat.errors import ModelError
 from yoloqat.pipeline import demo as module
-from yoloqat.pipeline import quantize
+from yoloqat.pipeline import quantize_way
 
 VALIDATION_IMAGES = 80
 
@@ -36,7 +36,7 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     content = {"train": str(data.parent / "images" / "train"), "val": "val.txt"}
     (tmp_path / "few.yaml").write_text(yaml.safe_dump(yaml.safe_load(data.read_text()) | {"path": "."} | content))
     monkeypatch.setattr(module, "demo_assets", lambda: (weights, tmp_path / "few.yaml"))
-    monkeypatch.setattr(quantize, "BENCH_ROUNDS", 3)
+    monkeypatch.setattr(quantize_way, "BENCH_ROUNDS", 3)
     monkeypatch.setattr(module, "CALIBRATION_IMAGES", 32)
     monkeypatch.setattr(module, "COMPARED", 4)
     monkeypatch.setattr(module, "METHODS", ("mse",))

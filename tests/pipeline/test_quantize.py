@@ -9,14 +9,17 @@ import pytest
 import torch
 from tiny_detector import IMGSZ, TinyData
 
-from yoloqat.config import CalibrationConfig, EvalConfig
+from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig
 from yoloqat.datasets import DetectionDataset, calibration_images, load_dataset
 from yoloqat.detectors import load_checkpoint, torch_threads
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline import candidates
 from yoloqat.pipeline import quantize as module
+from yoloqat.pipeline import quantize_way as way
 from yoloqat.pipeline.candidates import _calibrated as calibrated
-from yoloqat.pipeline.quantize import ALL_INT8, QuantizeConfig, Quantized, quantize
+from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
+from yoloqat.pipeline.quantize_way import ALL_INT8
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance.files import finite
 
@@ -36,7 +39,10 @@ def whole(tiny_model: Path, tiny_data: TinyData, data: DetectionDataset) -> Whol
 
     def go(out: Path, *, labelled: bool = True, train: bool = False, **config: Any) -> Quantized:
         records = calibration_images(tiny_data.train, 8)
-        wanted = QuantizeConfig(calibration=CALIBRATION, methods=("max", "mse"), **config)
+        quant = (
+            QuantConfig() if labelled else QuantConfig(target="onnxruntime")
+        )  # whose engines are not timed in a search
+        wanted = QuantizeConfig(quant=quant, calibration=CALIBRATION, methods=("max", "mse"), **config)
         with torch_threads(1):
             return quantize(
                 tiny_model,
@@ -63,7 +69,7 @@ def test_a_limit_that_is_met_at_once_ends_with_all_in_int8(within: tuple[Quantiz
     results = found.results
     assert (results["chosen"], results["verdict"]["verdict"], found.failed) == (ALL_INT8, "met", None)
     assert results["float_layers"] == []
-    assert results["budget"] is None, "nothing to look for"
+    assert results["frontier"] is None, "nothing to look for"
     steps = [entry["step"] for entry in results["decisions"]]
     assert steps == ["calibration method", ALL_INT8, "verdict"]
     assert all(entry["decision"] and entry["reason"] for entry in results["decisions"])
@@ -86,7 +92,7 @@ def test_a_limit_that_nothing_meets_ends_with_the_best_and_what_was_tried(beyond
     found, out = beyond
     results = found.results
     assert results["verdict"]["verdict"] == "exceeded"
-    assert results["budget"]["items"], "the budget was asked"
+    assert len(results["frontier"]) > 1, "float sets were searched"
     names = [row["name"] for row in results["candidates"]]
     assert names[0] == ALL_INT8
     assert names[-1].endswith("fine-tuned")
@@ -102,15 +108,15 @@ def test_an_interrupted_run_ends_alike(
     beyond: tuple[Quantized, Path], whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_engine", lambda target: None)
-    budget, done = module.run_noise_budget, list[str]()
+    search, done = way.run_search, list[str]()
 
     def stopped(*args: Any, **options: Any) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_noise_budget", stopped)
+    monkeypatch.setattr(way, "run_search", stopped)
     with pytest.raises(KeyboardInterrupt):
         whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, epochs=1)
-    monkeypatch.setattr(module, "run_noise_budget", budget)
+    monkeypatch.setattr(way, "run_search", search)
     monkeypatch.setattr(candidates, "_calibrated", lambda *args: done.append(ALL_INT8) or calibrated(*args))
     found = whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, epochs=1)
     assert len(done) == len(found.results["candidates"]) - 1, "the first engine was finished before"
@@ -126,6 +132,7 @@ def test_an_interrupted_run_ends_alike(
         ({"max_drop": -0.1}, "max_drop is -0.1"),
         ({"max_noise": float("nan")}, "max_noise is nan"),
         ({"max_drop": 0.1, "time_limit": 0.0}, "time_limit is 0.0"),
+        ({"max_drop": 0.1, "max_latency": -2.0}, "max_latency is -2.0"),
     ],
 )
 def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:
@@ -144,5 +151,5 @@ def test_a_spent_time_limit_begins_no_further_stage(
     monkeypatch.setattr(module, "_engine", lambda target: None)
     found = whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, time_limit=1e-6)
     left_out = {row["step"] for row in found.results["decisions"] if row["decision"] == "left out"}
-    assert left_out == {"noise budget", "fine-tuning"}
+    assert left_out == {"search", "fine-tuning"}
     assert [row["name"] for row in found.results["candidates"]] == [ALL_INT8]

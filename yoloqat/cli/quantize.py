@@ -18,10 +18,12 @@ from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.config import to_dict
+from yoloqat.config.recipe import NAME
 from yoloqat.detectors import load_detector
 from yoloqat.pipeline.candidates import CHECKPOINT, ONNX
 from yoloqat.pipeline.engine import ENGINE, OPENVINO, ORT_MODEL
-from yoloqat.pipeline.quantize import MAX_DROP, QuantizeConfig, quantize
+from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import NONE, STEPS
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import quantize_tables
@@ -34,6 +36,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--max-drop", type=float, metavar="X", help=f"largest loss of mAP50-95 (default: {MAX_DROP}, with labels)"
     )
     group.add_argument("--max-noise", type=float, metavar="D", help="largest noise d; needs no labels")
+    group.add_argument("--max-latency", type=float, metavar="MS", help="milliseconds of one image that it may take")
     group.add_argument("--time-limit", type=float, metavar="MIN", help="minutes after which no further stage begins")
     add_field(group, QuantizeConfig, "epochs", "of the fine-tuning where nothing else is enough, 0 for none")
     group.add_argument(
@@ -56,6 +59,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     config = QuantizeConfig(
         max_drop=max_drop,
         max_noise=args.max_noise,
+        max_latency=args.max_latency,
         time_limit=args.time_limit,
         quant=options.quant_config(args),
         calibration=options.calibration_config(args),
@@ -83,4 +87,6 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     )
 
 
-COMMAND = Command("quantize", __doc__ or "", _arguments, _run, files=(CHECKPOINT, ONNX, OPENVINO, ORT_MODEL, ENGINE))
+COMMAND = Command(
+    "quantize", __doc__ or "", _arguments, _run, files=(CHECKPOINT, ONNX, OPENVINO, ORT_MODEL, ENGINE, NAME)
+)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, QuantConfig, to_dict
-from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.datasets import DetectionDataset, ImageRecord, spread
 from yoloqat.detectors import Detector, TorchPredictor, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.engines import open_engine
 from yoloqat.evaluation import Evaluation, split_halves, subset
@@ -135,9 +135,10 @@ class Judge:
 
     @property
     def choosing(self) -> tuple[ImageRecord, ...]:
-        """The images of the half that chooses, of those that the noise is measured on."""
-        chosen = np.isin(self.reference.image_ids, np.asarray(self.ids)[self.halves[0]])
-        return tuple(record for record, taken in zip(self.reference.images, chosen, strict=True) if taken)
+        """Images of the half that chooses, evenly spread over it."""
+        images = self.reference.images if self._dataset is None else self._dataset.images
+        ids = set(np.asarray(self.ids)[self.halves[0]].tolist())
+        return spread([record for record in images if record.image_id in ids])
 
     def measure(self, predictor: Predictor, label: str, key: Any) -> tuple[Evaluation | None, Fidelity]:
         """Return the score of a model, None without labels, and its noise."""

@@ -15,7 +15,8 @@ from yoloqat.errors import ModelError
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.quantize import METHODS, QuantizeConfig, quantize
+from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize_config import METHODS, QuantizeConfig
 from yoloqat.pipeline.refine import STEPS
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions
