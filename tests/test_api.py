@@ -42,6 +42,7 @@ NAMES = [
     "noise_budget",
     "paired_difference",
     "predict",
+    "quantize",
     "rank_sensitivity",
     "refine",
 ]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         noise_budget,
         paired_difference,
         predict,
+        quantize,
         rank_sensitivity,
         refine,
     )
@@ -55,6 +56,7 @@ __all__ = [
     "noise_budget",
     "paired_difference",
     "predict",
+    "quantize",
     "rank_sensitivity",
     "refine",
 ]

@@ -10,7 +10,7 @@ import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from yoloqat.calibration import Statistics
@@ -38,11 +38,13 @@ from yoloqat.pipeline.export_check import ExportResult, export_and_check
 from yoloqat.pipeline.fidelity import fidelity_to
 from yoloqat.pipeline.finetune import Scoring, check_quantized, float_detector
 from yoloqat.pipeline.finetune import finetune as _finetune
-from yoloqat.pipeline.finetune_trainers import Places, trainer_for
+from yoloqat.pipeline.finetune_trainers import Places, trainer_for, training_images
 from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.predict import Predictions, predict_source
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.quantize import quantize as _quantize
+from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
 from yoloqat.pipeline.refine_steps import EVERYTHING
 from yoloqat.pipeline.run import Run
@@ -69,6 +71,7 @@ __all__ = [
     "noise_budget",
     "paired_difference",
     "predict",
+    "quantize",
     "rank_sensitivity",
     "refine",
 ]
@@ -820,3 +823,73 @@ def bench(
     named = [model if isinstance(model, Detector) else Path(model) for model in models]
     with _scratch(device, progress) as run:
         return replace(bench_models(named, config or BenchConfig(), run=run), drawn_by=plots.latency_plot)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuantizeResult(Result):
+    """What the whole way gave.
+
+    Attributes:
+        folder: Holds the checkpoint, the ONNX file and the engine.
+        failed: Why the best engine is not within the limit; None where it is, or where the images do not tell.
+    """
+
+    folder: Path
+    failed: str | None
+
+
+@checked_arguments
+def quantize(
+    model: str | Path,
+    data: Dataset | str | Path,
+    *,
+    out: str | Path = "runs/quantize",
+    max_drop: float | None = None,
+    max_noise: float | None = None,
+    config: QuantizeConfig | None = None,
+    scoring: EvalConfig | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> QuantizeResult:
+    """Take a ``.pt`` to the fastest INT8 engine within an allowed loss: calibrate, refine, find the noise, fine-tune, build.
+
+    Args:
+        model: The float model's file.
+        data: A data set, or its YAML. Images without labels do with ``max_noise``.
+        out: The directory that takes the files; an interrupted run goes on there.
+        max_drop: The largest loss of mAP50-95; with labels 0.005 where neither limit is named.
+        max_noise: The largest noise d, instead.
+        config: Everything else, and the limit where none is named here; None takes the defaults.
+        scoring: Image size, batch and NMS; None takes the defaults at the model's own image size.
+        device: Where torch runs.
+        progress: Told of every finished step, and of every decision.
+
+    Returns:
+        The results of ``yoloqat quantize``.
+
+    Raises:
+        ConfigError: No limit fits the data, or a setting does not fit the model.
+        YoloqatError: As each stage.
+    """
+    data = data if isinstance(data, Dataset) else Dataset.from_yaml(data)
+    if config is None or max_drop is not None or max_noise is not None:
+        if max_noise is None and max_drop is None and data.labelled:
+            max_drop = MAX_DROP
+        known = {} if config is None else {field.name: getattr(config, field.name) for field in fields(config)}
+        config = QuantizeConfig(**known | {"max_drop": max_drop, "max_noise": max_noise})
+    source, held_out = data.calibration_source, not data.labelled and data.images == data.calibration_source
+    scoring = scoring or EvalConfig(imgsz=load_detector(Path(model)).imgsz)
+    with torch_threads(None) as threads:
+        found = _quantize(
+            Path(model),
+            data.calibration(config.calibration.images, seed=config.calibration.seed),
+            config,
+            scoring=scoring,
+            run=Run(Path(out), torch_device(device), threads, progress),
+            dataset=data.validation if data.labelled else None,
+            compared=data.comparison(),
+            training=(lambda: training_images(source, held_out=held_out)) if config.epochs else None,
+        )
+    return QuantizeResult(
+        found.results, tables.quantize_tables(Path(model).name, found.results), Path(out), found.failed
+    )

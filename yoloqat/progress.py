@@ -34,3 +34,18 @@ def note(progress: Progress, step: str, text: str) -> None:
     """Show ``text`` beside ``step`` where whoever watches can."""
     if isinstance(progress, Noting):
         progress.note(step, text)
+
+
+@runtime_checkable
+class Telling(Progress, Protocol):
+    """A progress that can also show a line that stays."""
+
+    def tell(self, text: str) -> None:
+        """Show ``text`` once."""
+        ...
+
+
+def tell(progress: Progress, text: str) -> None:
+    """Show a line that stays where whoever watches can."""
+    if isinstance(progress, Telling):
+        progress.tell(text)

@@ -36,7 +36,7 @@ def test_lint_imports_no_torch_and_no_engine() -> None:
     ("line", "told"),
     [
         (["comapre"], "yoloqat: unknown command 'comapre'; did you mean compare?"),
-        (["zzzzz"], "yoloqat: unknown command 'zzzzz'; expected one of demo, inspect, eval"),
+        (["zzzzz"], "yoloqat: unknown command 'zzzzz'; expected one of quantize, demo, inspect"),
         (["eval", "a.pt", "--bathc", "4"], "yoloqat eval: unrecognized argument '--bathc'; did you mean --batch?"),
         (["eval", "a.pt", "--qqqqqqq"], "yoloqat eval: unrecognized argument '--qqqqqqq'; see yoloqat eval --help"),
         (["eval", "a.pt", "data=c.yaml"], "yoloqat eval: 'data=c.yaml' is no option; did you mean --data c.yaml?"),

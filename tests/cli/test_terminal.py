@@ -8,6 +8,7 @@ from rich.console import Console, Group
 
 from yoloqat.cli.terminal import lines_progress, progress_bars, shown, shown_warnings
 from yoloqat.errors import warn
+from yoloqat.progress import silent, tell
 from yoloqat.results import Table
 
 
@@ -73,3 +74,14 @@ def test_what_would_command_the_terminal_is_shown(width: int) -> None:
     shown_text = text.replace("\n", "")
     assert "a\\x1b]0;x\\x07[red]\\x9bb" in shown_text
     assert all(character.isprintable() or character == "\n" for character in text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_line_that_is_told_stays(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
+    with progress_bars(console) as progress:
+        progress("calibrate", 1, 2)
+        tell(progress, "calibration method: mse (d 0.083)")
+        progress("calibrate", 2, 2)
+    assert "calibration method: mse (d 0.083)" in console.file.getvalue()
+    tell(silent, "nothing")

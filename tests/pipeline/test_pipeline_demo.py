@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from yoloqat.cli import main
-from yoloqat.config import MethodSpec
 from yoloqat.errors import ModelError
 from yoloqat.pipeline import demo as module
+from yoloqat.pipeline import quantize_way
 
 VALIDATION_IMAGES = 80
 
@@ -36,20 +36,30 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     content = {"train": str(data.parent / "images" / "train"), "val": "val.txt"}
     (tmp_path / "few.yaml").write_text(yaml.safe_dump(yaml.safe_load(data.read_text()) | {"path": "."} | content))
     monkeypatch.setattr(module, "demo_assets", lambda: (weights, tmp_path / "few.yaml"))
-    monkeypatch.setattr(module, "BENCH_ROUNDS", 3)
+    monkeypatch.setattr(quantize_way, "BENCH_ROUNDS", 3)
     monkeypatch.setattr(module, "CALIBRATION_IMAGES", 32)
-    monkeypatch.setattr(module, "HARD_METHODS", (MethodSpec("max"),))
-    monkeypatch.setattr(module, "DEFAULT_METHODS", (MethodSpec("max"), MethodSpec("mse")))
+    monkeypatch.setattr(module, "COMPARED", 4)
+    monkeypatch.setattr(module, "METHODS", ("mse",))
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--threads", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "yoloqat compare YOUR.pt" in shown
+    assert f"all of it, with pictures: {out / 'report.html'}" in shown
     results = json.loads((out / "result.json").read_text())["results"]
     assert 0.55 <= results["map_float"] <= 0.9
-    assert len(results["compare"]["methods"]) == len(module.DEFAULT_METHODS)
+    assert [row["method"] for row in results["compare"]["methods"]] == ["mse"]
     assert results["build"]["int8_mac_share"] >= 0.9
-    assert results["drop"] <= 0.02, "the best method at 8 bits loses next to nothing"
-    careless = {row["method"]: row for row in results["careless"]}
-    assert careless["max"]["drop_ci95"][0] > 0.0, "a careless method at 6 bits loses beyond its interval"
-    for name in ("demo.pt", "model.safetensors", "model.onnx", "model_openvino/model.xml", "float.onnx"):
+    (careless,) = results["careless"]
+    assert careless["drop_ci95"][0] > 0.0, "a careless method loses beyond its interval"
+    assert careless["d"] > 2.0 * results["d"], "and makes twice the noise"
+    assert results["drop"] < careless["drop"]
+    assert results["verdict"]["verdict"] in ("met", "not told apart")
+    assert results["budget"]["items"][0]["share"] > 0.1
+    for name in (
+        "demo.pt",
+        "careless/model.safetensors",
+        "model.safetensors",
+        "model.onnx",
+        "model_openvino/model.xml",
+    ):
         assert Path(out / name).is_file()
+    assert "What a careless method loses" in (out / "report.html").read_text()

@@ -4,6 +4,7 @@ import pytest
 from made_results import EVIL, budget, demo, fidelity, former, noise, search, unlabelled, with_histograms
 
 from yoloqat.report.accuracy import classes_section, frontier_section, methods_section, scores_section, training_section
+from yoloqat.report.decisions import decisions_section
 from yoloqat.report.engine import bench_section, kind_of, lint_section, map_section, parity_section
 from yoloqat.report.noise import budget_section, items_section, refinement_section
 from yoloqat.report.page import report_of
@@ -301,7 +302,7 @@ def test_a_way_holds_the_parts_of_its_steps():
     report = report_of(demo(), place="")
     assert [section.title for section in report.sections] == [
         "Accuracy",
-        "Calibration methods at 6 bits, where a careless method shows",
+        "What a careless method loses",
         "Calibration methods",
         "Latency",
         "INT8 map",
@@ -359,3 +360,24 @@ def test_a_budget_knows_the_histograms_of_each_item_the_noisiest_first():
         "values to 8, range ends at 4 steps of its channel; 1.000 % beyond it; d alone 0.01"
     )
     assert budget_section(budget()["results"]).histograms == {}
+
+
+def test_decisions_stand_with_their_reasons_and_the_engines_that_were_tried():
+    row = {"name": "all in INT8", "map50_95": 0.4, "drop": 0.01, "drop_ci95": [0.0, 0.02], "d": 0.1, "float_layers": []}
+    results = {
+        "decisions": [{"step": "verdict", "decision": "all in INT8: met", "reason": "drop 0.01"}],
+        "candidates": [row, row | {"name": "1 layer float", "float_layers": ["model.0.conv"], "int8_mac_share": 0.9}],
+    }
+    section = decisions_section(results)
+    decided, engines = section.tables
+    assert decided.rows == (("verdict", "all in INT8: met", "drop 0.01"),)
+    assert engines.rows[1] == (
+        *("1 layer float", "0.4000", "+0.0100", "[+0.0000, +0.0200]", "0.1", "90.0 %", "model.0.conv"),
+    )
+    assert decisions_section({"decision": 1}) is None
+
+
+def test_the_verdict_of_a_limit_is_in_the_sentence():
+    limit = {"verdict": "met", "limit": 0.005, "images": 110}
+    told = verdict("quantize", {"float_layers": [], "drop": None, "verdict": limit}, "a.pt")
+    assert told.endswith("; the limit of 0.005 is met on 110 images that took no part.")

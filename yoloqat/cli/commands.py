@@ -31,7 +31,8 @@ class Entry:
 COMMANDS = {
     name: Entry(name, f"yoloqat.cli.{module}", summary)
     for name, module, summary in (
-        ("demo", "demo", "The whole way, offline, on a small detector that yoloqat brings along."),
+        ("quantize", "quantize", "Take a .pt to the fastest INT8 engine within a loss that you allow."),
+        ("demo", "demo", "The story of INT8, offline, on a small detector that yoloqat brings along."),
         ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
         ("eval", "evaluate", "Score a model by COCO mAP, and by how far it is from the float model."),
         ("predict", "predict", "Run any model on images or a video, and draw what it sees."),

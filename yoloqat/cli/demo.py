@@ -1,29 +1,24 @@
-"""The whole way, offline, on a small detector that yoloqat brings along.
+"""The story of INT8, offline, on a small detector that yoloqat brings along.
 
-Compares calibration methods, calibrates by the best, exports QDQ ONNX, builds an INT8 OpenVINO engine, scores it and times it
-against float. Takes a few minutes on two cores; the files it makes are like those of your own model.
+A careless method loses mAP; the noise budget says where; the least noisy method, refined, does not lose it; and the engine is
+faster than float. Takes a few minutes on two cores; the files it makes are like those of your own model.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.config import MethodSpec
-from yoloqat.pipeline.demo import demo
+from yoloqat.pipeline.demo import CARELESS_FOLDER, demo
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import percent
 from yoloqat.results import Table, counted, interval, number, signed
 
-LINES = (
-    "yoloqat compare YOUR.pt --data YOUR.yaml",
-    "yoloqat calibrate YOUR.pt --data YOUR.yaml --method BEST --out runs/calibrate",
-    "yoloqat export runs/calibrate/model.safetensors --data YOUR.yaml --out runs/export",
-    "yoloqat build runs/export/model.onnx --data YOUR.yaml",
-)
-"""The same with one's own model, as `next:` lines show it."""
-FILES = ("demo.pt", "model.safetensors", "model.onnx", "model_openvino", "float.onnx", "float_openvino")
+LINES = ("yoloqat quantize YOUR.pt --data YOUR.yaml", "yoloqat compare YOUR.pt --images PHOTOS")
+"""The same with one's own model, as `next:` lines show it; and a first look without labels."""
+FILES = ("demo.pt", CARELESS_FOLDER, "model.safetensors", "model.onnx", "model_openvino")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,46 +28,45 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
     results = demo(run, imgsz=args.imgsz, batch=args.batch)
-    compared, columns = results["compare"], ("method", "mAP50-95", "drop", "95 % interval")
-    float_row = ("float", number(compared["baseline"]["map50_95"]), "-", "-")
-    easy = (float_row, *_methods(compared["methods"], results["method"]))
-    built = results["build"]
-    models = (
-        ("float", number(results["map_float"])),
-        ("QFloat (fake-quantized)", number(results["map_qfloat"])),
-        ("INT8 engine", number(results["map_engine"])),
-        ("float minus engine", f"{signed(results['drop'])} {interval(results['drop_ci95'])}"),
-        ("convolutions in INT8", f"{built['int8_convolutions']} of {built['convolutions']}"),
+    size = f"batch 1, {args.imgsz} px, {counted(run.threads, 'thread')}"
+    return Outcome(
+        {"imgsz": args.imgsz, "batch": args.batch},
+        results,
+        {},
+        [_story(results, size)],
+        FILES,
+        LINES,
+        notes=[_where(run)],
     )
-    times = [(item, item["latency_ms"]) for item in results["bench"]["items"]]
-    speed = tuple(
-        (item["artifact"], f"{ms['p50']:.2f}", f"{ms['p95']:.2f}", f"{item['images_per_second']:.0f}")
-        for item, ms in times
-    )
-    tables = [
-        Table("calibration methods, 8 bits", columns, easy),
-        Table("the same at 6 bits, where a careless method shows", columns, _methods(results["careless"])),
-        Table(f"three models, calibrated by {results['method']}", ("model", "mAP50-95"), models),
-        Table(
-            f"batch 1, {args.imgsz} px, {counted(run.threads, 'thread')}",
-            ("model", "p50 ms", "p95 ms", "images/s"),
-            speed,
-        ),
-    ]
-    return Outcome({"imgsz": args.imgsz, "batch": args.batch}, results, {}, tables, FILES, LINES)
 
 
-def _methods(rows: Sequence[dict[str, Any]], chosen: str = "") -> tuple[tuple[str, ...], ...]:
-    named = [(str(MethodSpec(row["method"], **row["params"])), row) for row in rows]
-    return tuple(
-        (
-            f"{name} (chosen)" if name == chosen else name,
-            number(row["map50_95"]),
-            signed(row["drop"]),
-            interval(row["drop_ci95"]),
-        )
-        for name, row in named
+def _story(results: dict[str, Any], size: str) -> Table:
+    (careless,) = results["careless"]
+    first = results["budget"]["items"][:3]
+    share = sum(item["share"] for item in first)
+    times = {item["artifact"]: item["latency_ms"]["p50"] for item in results["bench"]["items"]}
+    fast = times[results["chosen"]]
+    name = str(MethodSpec(careless["method"], **careless["params"]))
+    method = " + ".join([results["method"], *(row["step"] for row in results["refine"][1:] if row["accepted"])])
+    rows = (
+        ("1. the float model", f"mAP50-95 {number(results['map_float'])}"),
+        (f"2. careless INT8: {name}", _loss(careless)),
+        ("3. its noise budget", f"{percent(share)} of the noise is from {', '.join(item['name'] for item in first)}"),
+        (f"4. with care: {method}", _loss(results)),
+        ("5. the verdict", f"drop within {results['verdict']['limit']:g}: {results['verdict']['verdict']}"),
+        ("6. the INT8 engine", f"{fast:.2f} ms, float {times['float']:.2f} ms: {times['float'] / fast:.2f} x ({size})"),
     )
+    return Table("INT8 in six lines", ("what", "measured"), rows, left=(1,))
+
+
+def _loss(row: dict[str, Any]) -> str:
+    return (
+        f"mAP50-95 {number(row['map50_95'])}, drop {signed(row['drop'])} {interval(row['drop_ci95'])}, d {row['d']:.3f}"
+    )
+
+
+def _where(run: Run) -> str:
+    return f"all of it, with pictures: {run.out / 'report.html'}"
 
 
 COMMAND = Command("demo", __doc__ or "", _arguments, _run, files=FILES)

@@ -17,6 +17,7 @@ from yoloqat.datasets.unlabelled import COMPARED, halves
 from yoloqat.detectors import Detector
 from yoloqat.detectors.detector import Quantization
 from yoloqat.errors import ConfigError
+from yoloqat.pipeline.finetune_trainers import training_images
 from yoloqat.pipeline.recipe import calibration_of
 from yoloqat.provenance import digest
 
@@ -253,6 +254,34 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
         DataError: There are too few, or the data set has no training split.
         ConfigError: Neither a YAML nor a directory to take them from was named.
     """
+    source, held_out = _calibration_source(args)
+    return calibration_images(
+        source,
+        calibration_count(args),
+        args.seed,
+        select=args.calib_select,
+        skipped=skipped_images(args),
+        held_out=held_out,
+    )
+
+
+def training_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
+    """Return the images to train on without labels: all of what calibration images are taken from.
+
+    Raises:
+        DataError: There are none, or the data set has no training split.
+        ConfigError: Neither a YAML nor a directory to take them from was named.
+    """
+    source, held_out = _calibration_source(args)
+    return training_images(source, skipped_images(args), held_out=held_out)
+
+
+def _calibration_source(args: argparse.Namespace) -> tuple[Path, bool]:
+    """Return where calibration images are taken from, and whether half of a directory is kept from them.
+
+    Raises:
+        ConfigError: Nothing was named.
+    """
     source = args.calib_images_dir or args.data
     held_out = source is None and unlabelled(args)
     if held_out:
@@ -263,14 +292,7 @@ def calibration_records(args: argparse.Namespace) -> tuple[ImageRecord, ...]:
             expected="a directory of images, because validation images are not calibrated on unless you name them",
             hint="add --calib-images-dir DIR",
         )
-    return calibration_images(
-        source,
-        calibration_count(args),
-        args.seed,
-        select=args.calib_select,
-        skipped=skipped_images(args),
-        held_out=held_out,
-    )
+    return source, held_out
 
 
 def calibration_count(args: argparse.Namespace) -> int:

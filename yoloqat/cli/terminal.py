@@ -144,6 +144,10 @@ class _Bars:
         del step
         self._bars.noted = text
 
+    def tell(self, text: str) -> None:
+        """Show ``text`` above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
+
 
 def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic, *, times: bool = False) -> Progress:
     """Return a progress for a pipe or a file: a line as a step ends, and every :data:`EVERY` seconds while it lasts.
@@ -153,25 +157,36 @@ def lines_progress(console: Console, clock: Callable[[], float] = time.monotonic
         clock: Gives the time in seconds.
         times: Let the last line of a step tell how long it took since its first.
     """
-    begun: dict[str, float] = {}
-    told: dict[str, float] = {}
-    finished: set[str] = set()
+    return _Lines(console, clock, times)
 
-    def progress(step: str, done: int, total: int) -> None:
-        now = clock()
-        first = begun.setdefault(step, now)
-        if step in finished:
+
+class _Lines:
+    """What :func:`lines_progress` returns."""
+
+    def __init__(self, console: Console, clock: Callable[[], float], times: bool) -> None:
+        self._console, self._clock, self._times = console, clock, times
+        self._begun: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._finished: set[str] = set()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show a line where one is due."""
+        now = self._clock()
+        first = self._begun.setdefault(step, now)
+        if step in self._finished:
             return
         if done >= total:
-            finished.add(step)
-            took = f", {now - first:.1f} s" if times else ""
-            console.print(f"{step} {total}/{total}{took}", highlight=False, markup=False)
-        elif now - told.setdefault(step, first) >= EVERY:
-            told[step] = now
+            self._finished.add(step)
+            took = f", {now - first:.1f} s" if self._times else ""
+            self.tell(f"{step} {total}/{total}{took}")
+        elif now - self._told.setdefault(step, first) >= EVERY:
+            self._told[step] = now
             left = f", about {(now - first) / done * (total - done):.0f} s left" if done else ""
-            console.print(f"{step} {done}/{total}{left}", highlight=False, markup=False)
+            self.tell(f"{step} {done}/{total}{left}")
 
-    return progress
+    def tell(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, highlight=False, markup=False)
 
 
 def shown_line(text: str) -> str:

@@ -1,33 +1,34 @@
-"""The whole way on the detector and the data that yoloqat brings along: compare, calibrate, export, build, time."""
+"""The story of INT8 on the detector and the data that yoloqat brings along: what a careless method loses, where, and the cure."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig, QuantScheme
-from yoloqat.config.method import DEFAULT_METHODS
-from yoloqat.datasets import calibration_images, load_dataset
-from yoloqat.detectors import TorchPredictor, load_detector, save_checkpoint
-from yoloqat.engines import OpenVINOPredictor, bench, build_openvino
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec
+from yoloqat.datasets import calibration_images, load_dataset, spread
+from yoloqat.detectors import TorchPredictor, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import ModelError
 from yoloqat.evaluation.drops import Baseline, drop_results
-from yoloqat.pipeline.build import build_results
-from yoloqat.pipeline.compare import compare_methods
-from yoloqat.pipeline.export import export_onnx
+from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize_config import METHODS, QuantizeConfig
+from yoloqat.pipeline.refine_steps import BIAS
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.provenance import atomic_path
+from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
-CALIBRATION_IMAGES = 64
-BENCH_ROUNDS = 100
-HARD_BITS = 6
-HARD_METHODS = (MethodSpec("max"), MethodSpec("mse"))
-"""At 8 bits a small detector forgives much; at 6 bits the choice of the method shows."""
+CALIBRATION_IMAGES, COMPARED = 64, 32
+CARELESS = MethodSpec("percentile", 99.9)
+"""What clips a thousandth of the values: right for some networks, and a common default."""
+
+MAX_DROP = 0.01
+CARELESS_FOLDER = "careless"
 
 
 def demo_assets() -> tuple[Path, Path]:
@@ -51,71 +52,61 @@ def demo_assets() -> tuple[Path, Path]:
 
 
 def demo(run: Run, *, imgsz: int, batch: int) -> dict[str, Any]:
-    """Take the embedded detector the whole way to a measured INT8 engine.
+    """Calibrate the embedded detector carelessly, find where that makes the noise, and take it the whole way with care.
 
     Args:
-        run: Where the files go: ``demo.pt``, ``model.safetensors``, ``model.onnx``, ``model_openvino``, and the float
-            model for comparison as ``float.onnx`` and ``float_openvino``.
+        run: Where the files go: ``demo.pt``, ``careless/`` and what ``quantize`` writes.
         imgsz: Side of the images in pixels.
         batch: Images per forward of torch.
 
     Returns:
-        ``compare`` as that command gives it, ``careless`` with its rows at 6 bits, ``method``, ``map_float``,
-        ``map_qfloat``, ``map_engine``, ``drop`` and ``drop_ci95`` of the engine, ``build`` and ``bench`` as those
-        commands give them.
+        The keys of ``quantize``; ``careless``: the careless method as ``compare`` gives it; ``budget``: of its noise; and
+        ``map_qfloat`` and ``map_engine``.
     """
     weights, yaml = demo_assets()
     model = run.out / weights.name
     with atomic_path(model) as temporary:
         shutil.copyfile(weights, temporary)
-    dataset, config = load_dataset(yaml), EvalConfig(imgsz=imgsz, batch=batch)
+    dataset, scoring = load_dataset(yaml), EvalConfig(imgsz=imgsz, batch=batch)
     calibration = CalibrationConfig(images=CALIBRATION_IMAGES)
     records = calibration_images(yaml, calibration.images, calibration.seed)
+    compared = spread(dataset.images, COMPARED)
+    config = QuantizeConfig(max_drop=MAX_DROP, calibration=calibration, methods=METHODS, refine=(BIAS,))
 
-    def swapped(quant: QuantConfig) -> Ptq:
-        detector = load_detector(model)
-        return Ptq(detector, records, quant=quant, calibration=calibration, imgsz=imgsz, batch=batch, run=run)
-
-    ptq = swapped(QuantConfig())
-    compared = compare_methods(ptq, dataset, DEFAULT_METHODS, config, run=run)
-    hard = QuantConfig(
-        activations=QuantScheme(bits=HARD_BITS), weights=QuantScheme(bits=HARD_BITS, axis=0, narrow_range=True)
+    ptq = Ptq(
+        load_detector(model), records, quant=config.quant, calibration=calibration, imgsz=imgsz, batch=batch, run=run
     )
-    careless = compare_methods(swapped(hard), dataset, HARD_METHODS, config, run=run.named(f"{HARD_BITS} bits"))
-    method = MethodSpec.parse(compared["recommended"])
-    ptq.apply(method)
-    save_checkpoint(ptq.detector, run.out / "model.safetensors")
-    export_onnx(ptq.detector, run.out / "model.onnx", ExportConfig(imgsz=imgsz))
-    built = build_openvino(run.out / "model.onnx", run.out / "model_openvino", threads=run.threads)
-    floating = load_detector(model)
-    export_onnx(floating, run.out / "float.onnx", ExportConfig(imgsz=imgsz))
-    build_openvino(run.out / "float.onnx", run.out / "float_openvino", threads=run.threads)
-    torch_float = TorchPredictor(floating, device=run.device)
-    engine = OpenVINOPredictor(run.out / "model_openvino", threads=run.threads)
-    weights_key = {"weights": floating.source.sha256}  # the comparison's own baseline: found, not run again
-    reference = run.evaluate(torch_float, dataset, config, label="float", model_key=weights_key)
+    ptq.apply(CARELESS)
+    checkpoint = run.out / CARELESS_FOLDER / "model.safetensors"
+    save_checkpoint(ptq.detector, checkpoint)
+    floating = TorchPredictor(load_detector(model), device=run.device)
+    sha = ptq.detector.source.sha256
+    reference = run.evaluate(floating, dataset, scoring, label="float", model_key={"weights": sha})
     scored = run.evaluate(
-        engine, dataset, config, label="INT8 engine", model_key={**weights_key, "engine": str(method)}
+        ptq.predictor, dataset, scoring, label=str(CARELESS), model_key={"weights": sha, "method": str(CARELESS)}
     )
-    timed = bench(
-        {
-            "float, torch": torch_float,
-            "float, OpenVINO": OpenVINOPredictor(run.out / "float_openvino", threads=run.threads),
-            "INT8, OpenVINO": engine,
-        },
-        np.random.default_rng(0).random((1, 3, imgsz, imgsz), dtype=np.float32),
-        rounds=BENCH_ROUNDS,
-        progress=run.progress,
+    budget = run_noise_budget(
+        checkpoint,
+        compared,
+        scoring,
+        scan=ScanConfig(mode=NOISE),
+        options=ScanOptions(),
+        run=replace(run, out=checkpoint.parent),
     )
-    rows = {str(MethodSpec(row["method"], **row["params"])): row for row in compared["methods"]}
-    return {
-        "compare": compared,
-        "careless": careless["methods"],
-        "method": str(method),
-        "map_float": reference.metrics.map50_95,
-        "map_qfloat": rows[str(method)]["map50_95"],
-        "map_engine": scored.metrics.map50_95,
+    careless = {
+        "method": CARELESS.kind,
+        "params": CARELESS.params,
+        "map50_95": scored.metrics.map50_95,
         **drop_results(Baseline(reference.matches).drop(scored.matches)),
-        "build": build_results(built),
-        "bench": {"items": [vars(item) for item in timed]},
+        "d": budget["d"],
+        "d_ci95": budget["d_ci95"],
+    }
+    found = quantize(model, records, config, scoring=scoring, run=run, dataset=dataset, compared=compared).results
+    refined = TorchPredictor(load_checkpoint(run.out / "model.safetensors"), device=run.device)
+    qfloat = run.evaluate(refined, dataset, scoring, label="QFloat", model_key={"weights": sha, "as": "refined"})
+    return found | {
+        "careless": [careless],
+        "budget": budget,
+        "map_qfloat": qfloat.metrics.map50_95,
+        "map_engine": found["map50_95"],
     }

@@ -278,3 +278,31 @@ def ranges_table(title: str, ranges: dict[str, list[float]]) -> Table:
     """
     rows = tuple((name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in ranges.items())
     return Table(title, ("quantizer", "lowest", "highest"), rows)
+
+
+def quantize_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
+    """Return what the whole way decided, and float, all in INT8 and the chosen engine side by side."""
+    speed = {item["artifact"]: item for item in results["bench"]["items"]}
+
+    def latency(name: str) -> str:
+        return f"{speed[name]['latency_ms']['p50']:.2f}" if name in speed else "-"
+
+    rows = [("float", number(results["map_float"]), "-", "-", "-", latency("float"), "-")]
+    seen = set()
+    for row in results["candidates"]:
+        if row["name"] in seen:
+            continue
+        seen.add(row["name"])
+        share = row["int8_mac_share"]
+        name = f"{row['name']} (chosen)" if row["name"] == results["chosen"] else row["name"]
+        drop = f"{signed(row['drop'])} {interval(row['drop_ci95'])}"
+        cells = (number(row["map50_95"]), drop, number(row["d"], 3), percent(share), latency(row["name"]))
+        rows.append((name, *cells, str(len(row["float_layers"]))))
+    columns = ("model", "mAP50-95", "drop, 95 % interval", "d", "in INT8", "p50 ms", "float layers")
+    found = results["verdict"]
+    told = f"verdict on {counted(found['images'], 'image')} that took no part: {found['verdict']}"
+    decided = tuple((f"{row['step']}: {row['decision']}", row["reason"]) for row in results["decisions"])
+    return (
+        Table(f"{title}: what was decided", ("decision", "reason"), decided, left=(1,)),
+        Table(f"{title}, calibrated by {results['method']}", columns, tuple(rows), told),
+    )

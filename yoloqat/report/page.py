@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from yoloqat.provenance import write_text
 from yoloqat.report.accuracy import classes_section, frontier_section, methods_section, scores_section, training_section
 from yoloqat.report.changes import ROOM, changes_section
+from yoloqat.report.decisions import decisions_section
 from yoloqat.report.engine import bench_section, lint_section, map_section, parity_section
 from yoloqat.report.noise import budget_section, items_section, refinement_section
 from yoloqat.report.parts import Report, Results, Section
@@ -25,6 +26,7 @@ _LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 _WRONG = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 """What a result raises whose keys are not what they are documented to be."""
 _SECTIONS: tuple[tuple[str, Callable[[Results], Section | None]], ...] = (
+    ("Decisions", decisions_section),
     ("Noise budget", budget_section),
     ("Calibration methods", methods_section),
     ("Refinement and calibration images", refinement_section),
@@ -38,9 +40,9 @@ _SECTIONS: tuple[tuple[str, Callable[[Results], Section | None]], ...] = (
     ("Classes", classes_section),
 )
 """Each part and the heading it has where it cannot be made."""
-_NESTED = ("compare", "sensitivity", "build", "bench", "export")
+_NESTED = ("compare", "sensitivity", "budget", "build", "bench", "export")
 """Keys under which a command that goes the whole way keeps the results of others."""
-_CARELESS = "Calibration methods at 6 bits, where a careless method shows"
+_CARELESS = "What a careless method loses"
 
 
 def write_report(result: Mapping[str, Any], path: Path) -> None:

@@ -75,7 +75,14 @@ def _set(results: Results, model: str) -> str:
     layers = layer_count(results.get("float_layers"))
     head = model if layers is None else f"{model} with {counted(layers, 'layer')} left float"
     tail = f"; it takes {measure(value(results, 'latency_ms'))} ms" if value(results, "latency_ms") is not None else ""
-    return f"{head}: {drop_sentence(results)}{tail}."
+    return f"{head}: {drop_sentence(results)}{tail}{_verdict(results)}."
+
+
+def _verdict(results: Results) -> str:
+    found = results.get("verdict")
+    if not isinstance(found, dict):
+        return ""
+    return f"; the limit of {measure(value(found, 'limit'))} is {found['verdict']} on {found['images']} images that took no part"
 
 
 def _finetune(results: Results, model: str) -> str:
@@ -151,13 +158,14 @@ def _inspect(results: Results, model: str) -> str:
 def _demo(results: Results, model: str) -> str:
     del model
     items = {str(item["artifact"]): item for item in (results.get("bench") or {}).get("items", ())}
-    pair = [items.get(name) for name in ("float, OpenVINO", "INT8, OpenVINO")]
+    pairs = (("float", str(results.get("chosen"))), ("float, OpenVINO", "INT8, OpenVINO"))  # the second of 0.1.0
     speed = ""
-    if pair[0] and pair[1]:
-        ratio = pair[0]["latency_ms"]["p50"] / pair[1]["latency_ms"]["p50"]
-        speed = f"; it is {ratio:.2f} times as fast as the float engine"
+    for floating, quantized in pairs:
+        if floating in items and quantized in items:
+            ratio = items[floating]["latency_ms"]["p50"] / items[quantized]["latency_ms"]["p50"]
+            speed = f"; it is {ratio:.2f} times as fast as the float engine"
     head = f"Calibrated by {results['method']}, the INT8 engine scores {number(value(results, 'map_engine'))}"
-    return f"{head}: {drop_sentence(results)}{speed}."
+    return f"{head}: {drop_sentence(results)}{speed}{_verdict(results)}."
 
 
 def _diff(results: Results, model: str) -> str:

@@ -1,0 +1,92 @@
+"""Take a .pt to the fastest INT8 engine within a loss that you allow.
+
+Scores the float model, compares calibration methods by their noise, refines the best, builds the engine and measures it. Where
+the loss is more than --max-drop (or, without labels, the noise more than --max-noise) the noise budget says which layers to
+leave in floating point; where that is not enough, fine-tuning follows. One half of the images chooses, the other confirms. The
+verdict is `met`, `not told apart` (the interval spans the limit) or `exceeded`, which ends with code 1. Each decision is told
+with its reason. An interrupted run goes on where it stopped when the same line is run again. Writes DIR/model.safetensors,
+DIR/model.onnx, the engine, and DIR/recipe.yaml, which calibrate, finetune and export take.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from yoloqat.cli import options
+from yoloqat.cli.command import Command, Outcome
+from yoloqat.cli.fields import add_field
+from yoloqat.config import to_dict
+from yoloqat.config.recipe import NAME
+from yoloqat.detectors import load_detector
+from yoloqat.pipeline.candidates import CHECKPOINT, ONNX
+from yoloqat.pipeline.engine import ENGINE, OPENVINO, ORT_MODEL
+from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
+from yoloqat.pipeline.refine_steps import ALL, BIAS, NONE, STEPS, steps_of
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import quantize_tables
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="float .pt")
+    group = parser.add_argument_group("what is wanted")
+    group.add_argument(
+        "--max-drop", type=float, metavar="X", help=f"largest loss of mAP50-95 (default: {MAX_DROP}, with labels)"
+    )
+    group.add_argument("--max-noise", type=float, metavar="D", help="largest noise d; needs no labels")
+    group.add_argument("--max-latency", type=float, metavar="MS", help="milliseconds of one image that it may take")
+    group.add_argument("--time-limit", type=float, metavar="MIN", help="minutes after which no further stage begins")
+    add_field(group, QuantizeConfig, "epochs", "of the fine-tuning where nothing else is enough, 0 for none")
+    group.add_argument(
+        "--refine",
+        default=BIAS,
+        choices=(NONE, *STEPS, ALL),
+        help="what is won back without training (default: %(default)s)",
+    )
+    options.add_data(parser)
+    options.add_evaluation(parser)
+    options.add_fidelity(parser)
+    options.add_calibration(parser)
+    options.add_quantization(parser)
+
+
+def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    labelled = not options.unlabelled(args)
+    dataset = options.required_dataset(args) if labelled else None
+    max_drop = MAX_DROP if labelled and args.max_drop is None and args.max_noise is None else args.max_drop
+    config = QuantizeConfig(
+        max_drop=max_drop,
+        max_noise=args.max_noise,
+        max_latency=args.max_latency,
+        time_limit=args.time_limit,
+        quant=options.quant_config(args),
+        calibration=options.calibration_config(args),
+        epochs=args.epochs,
+        refine=steps_of(args.refine),
+    )
+    detector = load_detector(args.model)
+    scoring = options.eval_config(args, detector.imgsz)
+    compared = options.comparison_records(args, dataset)
+    records = options.calibration_records(args)
+    found = quantize(
+        args.model,
+        records,
+        config,
+        scoring=scoring,
+        run=run,
+        dataset=dataset,
+        compared=compared,
+        training=(lambda: options.training_records(args)) if args.epochs else None,
+    )
+    settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
+    inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
+    return Outcome(
+        settings, found.results, inputs, quantize_tables(args.model.name, found.results), found.files, (), found.failed
+    )
+
+
+COMMAND = Command(
+    "quantize", __doc__ or "", _arguments, _run, files=(CHECKPOINT, ONNX, OPENVINO, ORT_MODEL, ENGINE, NAME)
+)

@@ -1,0 +1,87 @@
+"""The whole way from a float detector to the fastest INT8 engine within a loss that was allowed, with every decision's reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from yoloqat.config import EvalConfig
+from yoloqat.config.target import DEFAULT_ENGINE, TENSORRT
+from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.detectors import load_detector
+from yoloqat.engines.tensorrt import load_tensorrt
+from yoloqat.errors import ConfigError, DependencyError
+from yoloqat.pipeline.candidates import Judge, Settings
+from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
+from yoloqat.pipeline.quantize_way import Way
+from yoloqat.pipeline.run import Run, dataset_key, records_key
+from yoloqat.pipeline.stages import Stages
+
+ORT_IMAGES = 32
+"""Calibration images on which ONNX Runtime's ranges are measured."""
+
+
+def quantize(
+    model: Path,
+    records: Sequence[ImageRecord],
+    config: QuantizeConfig,
+    *,
+    scoring: EvalConfig,
+    run: Run,
+    dataset: DetectionDataset | None,
+    compared: Sequence[ImageRecord],
+    training: Callable[[], Sequence[ImageRecord]] | None = None,
+) -> Quantized:
+    """Take a float detector the whole way; a run of the same inputs that was interrupted goes on.
+
+    Args:
+        model: The float model.
+        records: Calibration images.
+        config: What is wanted.
+        scoring: Image size, batch and NMS.
+        run: Where the files go, device, threads, who watches.
+        dataset: The validation images; None where the noise is what is limited.
+        compared: Images to measure the noise on; none of those that calibrate.
+        training: Gives images to fine-tune on, which need no labels; None never fine-tunes.
+
+    Raises:
+        ConfigError: A drop is limited and there are no labels; or a setting does not fit the model.
+        YoloqatError: As each stage.
+    """
+    if config.max_drop is not None and dataset is None:
+        raise ConfigError(
+            f"max_drop is {config.max_drop} and the images have no labels",
+            expected="labels to measure mAP on",
+            hint="name `max_noise` instead, or a labelled data set",
+        )
+    engine = _engine(config.quant.target)
+    settings = Settings(
+        model=model,
+        records=records,
+        quant=config.quant,
+        calibration=config.calibration,
+        scoring=scoring,
+        refine=config.refine,
+        engine=engine,
+        images=lambda: records[:ORT_IMAGES],
+    )
+    key = {
+        "weights": load_detector(model).source.sha256,
+        "calibration": records_key(records),
+        "compared": records_key(compared),
+        "data": None if dataset is None else dataset_key(dataset),
+        "limit": [config.max_drop, config.max_noise],
+    }
+    way = Way(settings, config, Stages(run, key), Judge(run, settings, dataset, compared), run, training)
+    return way.walked(compared)
+
+
+def _engine(target: str | None) -> str | None:
+    """Return the runtime to build for; None where TensorRT is wanted and is not installed."""
+    engine = target or DEFAULT_ENGINE
+    if engine == TENSORRT.name:
+        try:
+            load_tensorrt()
+        except DependencyError:
+            return None
+    return engine
