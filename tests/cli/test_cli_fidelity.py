@@ -52,6 +52,8 @@ def test_eval_without_labels_is_the_fidelity_alone(
     assert not found.keys() & {"map50_95", "images", "built_in_conf", "per_class"}
     assert found["fidelity_images"] == VALIDATION_IMAGES // 2  # the other half would calibrate
     assert "mAP50-95" not in ran.out
+    line = f"next: yoloqat diff {tiny_model} {tiny_engine} --images {tiny_data.images} --threads 1 --out "
+    assert line in ran.out.replace("\n", " ")
 
 
 def test_eval_beside_a_model_of_other_classes_is_refused(

@@ -80,6 +80,33 @@ def test_a_video_becomes_a_video(cli: Cli, tiny_model: Path, tmp_path: Path) -> 
     assert read == [(48, 64, 3)] * 3
 
 
+def test_an_opencv_that_writes_no_video_is_told(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+
+    class Closed:
+        fourcc = staticmethod(lambda *_: 0)
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def isOpened(self) -> bool:
+            return False
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoWriter", Closed)
+    ran = cli("predict", tiny_model, source)
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert "OpenCV cannot write the video 'a.mp4' of 64 x 48 pixels" in ran.err
+    assert not (ran.directory / "pictures").exists()
+
+
 def test_what_cannot_be_looked_at_is_one_line(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "empty").mkdir()

@@ -18,7 +18,7 @@ from typing import Any
 from yoloqat.cli import options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
-from yoloqat.config import to_dict
+from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.detecting import DiffConfig
 from yoloqat.pipeline.diff import diff_models
 from yoloqat.pipeline.diff_files import FIFTYONE, PICTURES
@@ -32,7 +32,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "quantized", type=Path, metavar="QUANTIZED", help=".pt, .safetensors, .onnx, .engine or OpenVINO directory"
     )
     options.add_data(parser)
-    options.add_evaluation(parser)
+    group = parser.add_argument_group("forward")
+    options.add_imgsz(group, "side of the square letterbox, or its height and width (default: the model's own)")
+    add_field(group, EvalConfig, "batch", "images per forward")
+    add_field(group, EvalConfig, "nms_iou", "IoU above which NMS drops the less confident of two boxes")
     options.add_fidelity(parser)
     group = parser.add_argument_group("differences")
     add_field(group, DiffConfig, "conf", "the confidence threshold that the models work at")
@@ -44,7 +47,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     dataset = None if options.unlabelled(args) else options.required_dataset(args)
     config = DiffConfig(conf=args.conf, moved=args.moved, pictures=args.pictures)
     floating, other = (open_model(path, run) for path in (args.float, args.quantized))
-    scoring = options.eval_config(args, common_size(floating, other))
+    size = common_size(floating, other) if args.imgsz is None else args.imgsz
+    scoring = EvalConfig(imgsz=size, batch=args.batch, nms_iou=args.nms_iou)
     images = options.comparison_records(args, dataset)
     found = diff_models(floating, other, images, scoring, config, run=run)
     results: dict[str, Any] = found.to_dict() | found.save(run.out)

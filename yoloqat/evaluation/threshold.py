@@ -100,7 +100,7 @@ def threshold_for(images: Sequence[ImageChanges], conf: float, seed: int = 0) ->
     boxes = np.stack([_above(image.scores, tried) for image in images])
     pairs = np.stack([_above(image.paired, tried) for image in images])
     sure = np.array([image.sure for image in images])
-    at = int(np.flatnonzero(tried == round(conf, 6))[0])
+    at = int(np.abs(tried - conf).argmin())
     best = _equal(boxes.sum(axis=0)[None], sure.sum(keepdims=True), at)[0]
     interval = None
     if len(images) > 1:

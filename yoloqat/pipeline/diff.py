@@ -32,6 +32,7 @@ class DiffResult(Result):
         images: What was compared, those first whose boxes change most.
         changes: What changed in each.
         names: Class index to class name.
+        channels: Of the images that the models take.
         models: What the float model and the other are called.
         config: Thresholds.
         advice: What to do about the confidence threshold, in a sentence.
@@ -40,6 +41,7 @@ class DiffResult(Result):
     images: tuple[ImageRecord, ...]
     changes: tuple[ImageChanges, ...]
     names: dict[int, str]
+    channels: int
     models: tuple[str, str]
     config: DiffConfig
     advice: str
@@ -118,6 +120,7 @@ def diff_models(
         tuple(reference.images[index] for index in order),
         tuple(found[index] for index in order),
         names,
+        floating.predictor.info.channels,
         (floating.name, other.name),
         config,
         threshold.sentence,

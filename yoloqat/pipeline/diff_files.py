@@ -61,7 +61,7 @@ def write_pictures(result: DiffResult, directory: Path) -> list[dict[str, Any]]:
 
 
 def _draw(result: DiffResult, record: ImageRecord, image: ImageChanges, folder: Path, number: int) -> tuple[str, ...]:
-    pixels = decode(record.path)
+    pixels = decode(record.path, result.channels)
     stem = f"{number:02d}_{re.sub(r'[^0-9A-Za-z_-]', '_', record.path.stem)[:60]}"
     # what is kept lies at the bottom, what changed most on top
     order = sorted(image.changes, key=lambda change: change.weight)
