@@ -23,7 +23,13 @@ OTHERS = {
     "pipeline/build_tensorrt.py": "a shell script that calls trtexec and sed",
 }
 """Modules that write lines for other programs."""
-FOREIGN = ("trtexec line with --verbose", "ray start --head")
+FOREIGN = (
+    "trtexec line with --verbose",
+    "a trtexec log, its --exportLayerInfo",
+    "run trtexec with --verbose",
+    "build with --profilingVerbosity",
+    "ray start --head",
+)
 """Options of other programs in messages."""
 PARSERS = {name: _command_parser(entry.load()) for name, entry in COMMANDS.items()}
 

@@ -73,7 +73,7 @@ def settling_curve(
         raise ConfigError(
             f"the curve is to stop by itself and d is measured on {len(compared)} images",
             expected="images to measure it on",
-            hint="leave --no-eval out, or name the numbers",
+            hint="leave `no_eval` out, or name the numbers",
         )
     records = random.Random(ptq.config.seed).sample(ptq.records, len(ptq.records))  # noqa: S311 - no secret
     reference = None
