@@ -41,6 +41,7 @@ NAMES = [
     "paired_difference",
     "rank_sensitivity",
     "refine",
+    "search",
 ]
 """A name that is added here stays; one that is taken away breaks what users wrote."""
 

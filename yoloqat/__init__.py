@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         paired_difference,
         rank_sensitivity,
         refine,
+        search,
     )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "paired_difference",
     "rank_sensitivity",
     "refine",
+    "search",
 ]
 
 
