@@ -21,7 +21,7 @@ from yoloqat.pipeline.engine import BuildConfig
 from yoloqat.pipeline.refine_steps import EVERYTHING
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
-from yoloqat.results import counted
+from yoloqat.results import Result, counted
 from yoloqat.sensitivity.settings import ScanConfig
 
 NAMES = [
@@ -45,6 +45,7 @@ NAMES = [
     "quantize",
     "rank_sensitivity",
     "refine",
+    "search",
 ]
 """A name that is added here stays; one that is taken away breaks what users wrote."""
 
@@ -434,3 +435,15 @@ def test_a_target_that_settings_name_otherwise_is_told(detector: Detector, data:
     config = ExportConfig(target="tensorrt")
     with pytest.raises(ConfigError, match="target is 'openvino' and that of config is 'tensorrt'"):
         yq.export_onnx(detector, "model.onnx", config=config, target="openvino")
+
+
+def test_a_search_takes_one_goal_and_a_budget_of_the_detector(
+    calibrated: Detector, detector: Detector, data: yq.Dataset
+) -> None:
+    with pytest.raises(ConfigError, match="max_drop and max_noise are named"):
+        yq.search(calibrated, data, max_drop=0.1, max_noise=0.1, device="cpu")
+    with pytest.raises(ModelError, match="is a float model"):
+        yq.search(detector, data, max_noise=0.1, device="cpu")
+    other = Result({"state_hash": "0"}, ())
+    with pytest.raises(ConfigError, match="the noise budget has state_hash '0'"):
+        yq.search(calibrated, data, max_noise=0.1, budget=other, fidelity_images=2, device="cpu")

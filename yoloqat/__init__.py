@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         quantize,
         rank_sensitivity,
         refine,
+        search,
     )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "quantize",
     "rank_sensitivity",
     "refine",
+    "search",
 ]
 
 

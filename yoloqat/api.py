@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from yoloqat.calibration import Statistics
-from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig
+from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, MethodSpec, QuantConfig, Recipe
 from yoloqat.config.arguments import checked_arguments
 from yoloqat.config.detecting import DiffConfig, PredictConfig
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
@@ -22,6 +22,7 @@ from yoloqat.config.sizes import ImageSize, square_side
 from yoloqat.datasets import ImageRecord
 from yoloqat.datasets.unlabelled import COMPARED
 from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint, torch_device, torch_threads
+from yoloqat.detectors.leave_float import leave_float
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Interval
 from yoloqat.evaluation import paired_difference as _paired_difference
@@ -48,10 +49,13 @@ from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
 from yoloqat.pipeline.refine_steps import EVERYTHING
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search import run_search
+from yoloqat.pipeline.search_table import search_table
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
 from yoloqat.report import plots
 from yoloqat.results import Result, counted
+from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
 __all__ = [
@@ -74,6 +78,7 @@ __all__ = [
     "quantize",
     "rank_sensitivity",
     "refine",
+    "search",
 ]
 
 
@@ -559,6 +564,71 @@ def noise_budget(
         )
     table = tables.noise_table(Path(detector.source.path).name, results)
     return Result(results, (table,), drawn_by=plots.budget_plot)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FloatSetResult(Result):
+    """What a search found.
+
+    Attributes:
+        recipe: Makes the chosen engine again; ``.save("recipe.yaml")`` is what the commands take.
+        detector: The calibrated detector with the chosen layers float.
+        met: Whether the chosen set keeps to the goal.
+    """
+
+    recipe: Recipe
+    detector: Detector
+    met: bool
+
+
+@checked_arguments
+def search(
+    detector: Detector,
+    data: Dataset,
+    *,
+    max_drop: float | None = None,
+    max_noise: float | None = None,
+    max_latency: float | None = None,
+    budget: Result | None = None,
+    config: EvalConfig | None = None,
+    fidelity_images: int = COMPARED,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> FloatSetResult:
+    """Choose the layers to leave float within a drop, a noise or a latency, along the whole frontier.
+
+    Args:
+        detector: Calibrated; not changed.
+        data: Images; with labels the mAP of the chosen engine is measured too.
+        max_drop: The expected drop of mAP to stay within, as a share of the float model's where there are no labels; or
+        max_noise: the noise d; or
+        max_latency: milliseconds of one image. One of the three.
+        budget: From :func:`noise_budget` on the same detector; None measures it.
+        config: How to score; None takes the defaults at the detector's own image size.
+        fidelity_images: On how many images the noise is measured; one half chooses, the other confirms.
+        device: Where torch runs.
+        progress: Told of every finished step.
+
+    Returns:
+        The results of ``yoloqat search``.
+
+    Raises:
+        ConfigError: The budget is of another detector, or a setting does not fit.
+        EngineError: An engine cannot be built or run.
+        ModelError: The detector is not quantized.
+    """
+    with _saved(detector, device, progress) as (checkpoint, run):
+        found = run_search(
+            checkpoint,
+            data.comparison(fidelity_images),
+            config or EvalConfig(imgsz=detector.imgsz),
+            search=SearchConfig(max_drop, max_noise, max_latency),
+            run=run,
+            budget=None if budget is None else budget.results,
+            dataset=data.validation if data.labelled else None,
+        )
+    chosen = leave_float(detector, found.chosen.found.layers)
+    return FloatSetResult(found.results, (search_table(found),), found.recipe, chosen, found.met)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -29,7 +29,7 @@ from yoloqat.pipeline.search import BUDGET, run_search
 from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.search_table import CHART, draw, search_table
 from yoloqat.pipeline.sensitivity import ScanOptions
-from yoloqat.search.settings import SearchConfig
+from yoloqat.searching.settings import SearchConfig
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

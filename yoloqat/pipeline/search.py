@@ -26,9 +26,9 @@ from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search_engines import Engines
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
-from yoloqat.search import FloatSet, Problem, frontier, least_latency, least_noise
-from yoloqat.search.latency import make_problem
-from yoloqat.search.settings import SearchConfig
+from yoloqat.searching import FloatSet, Problem, frontier, least_latency, least_noise
+from yoloqat.searching.latency import make_problem
+from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.curve import mac_share
 from yoloqat.sensitivity.settings import LAYER, ScanConfig
 from yoloqat.sensitivity.settings import NOISE as NOISE_MODE
@@ -320,7 +320,7 @@ def _choose(measure: _Measure, search: SearchConfig, map_float: float | None) ->
     fit = [candidate for candidate in measure.found.values() if candidate.d.value <= limit]
     if not fit:
         return min(measure.found.values(), key=lambda candidate: candidate.d.value), False
-    return min(fit, key=lambda candidate: (candidate.latency_ms or candidate.found.latency_ms, candidate.d.value)), True
+    return min(fit, key=lambda candidate: candidate.found.latency_ms), True
 
 
 def _limit(search: SearchConfig, map_float: float | None) -> float:

@@ -28,9 +28,9 @@ from yoloqat.provenance import digest, environment, scratch_directory, write_jso
 from yoloqat.quant import state_digest
 from yoloqat.quant.graph import Traced, trace
 from yoloqat.quant.graph.cost import layer_costs
-from yoloqat.search.latency import LatencyTable, borders_of, estimated_table, halves, measured_table
-from yoloqat.search.problem import crossed
-from yoloqat.search.tied import Flow, flows, tied_layers
+from yoloqat.searching.latency import LatencyTable, borders_of, estimated_table, halves, measured_table
+from yoloqat.searching.problem import crossed
+from yoloqat.searching.tied import Flow, flows, tied_layers
 
 TABLE = "latency.json"
 """The latency table, measured once."""

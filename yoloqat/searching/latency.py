@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from yoloqat.search.problem import Border, Choice, Problem
-from yoloqat.search.tied import Flow
+from yoloqat.searching.problem import Border, Choice, Problem
+from yoloqat.searching.tied import Flow
 
 ESTIMATED = "multiply-adds"
 """Source of a table that was not measured."""
+
+LEAST = 0.02
+"""Share of a layer's time in INT8 that it costs to leave it float at the least; a measured difference below it is none."""
 
 FLOAT_GMACS, INT8_GMACS, GIGABYTES = 40.0, 120.0, 10.0
 """Of a processor that nobody measured: thousand millions of multiply-adds, and of bytes moved, in a second."""
@@ -61,6 +64,14 @@ class LatencyTable:
             return found if fits and all(math.isfinite(figure) and figure >= 0.0 for figure in figures) else None
         except (TypeError, AttributeError):
             return None
+
+    def extra_ms(self, layer: str) -> float:
+        """Return what a layer costs more in floating point than in INT8, and be it least: :data:`LEAST` of what it takes.
+
+        Layers so small that floating point seems faster stay in INT8 unless their noise is in the way.
+        """
+        int8 = self.int8_ms.get(layer, 0.0)
+        return max(self.float_ms.get(layer, 0.0) - int8, LEAST * int8, 1e-6)
 
     @property
     def measured(self) -> bool:
@@ -193,7 +204,7 @@ def make_problem(
         Choice(
             tuple(group),
             sum(shares.get(name, 0.0) for name in group),
-            sum(table.float_ms.get(name, 0.0) - table.int8_ms.get(name, 0.0) for name in group),
+            sum(table.extra_ms(name) for name in group),
         )
         for group in groups
     )

@@ -11,7 +11,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from yoloqat.config.checks import check_int
-from yoloqat.search.problem import FloatSet, Problem
+from yoloqat.searching.problem import FloatSet, Problem
 
 Row = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from yoloqat.errors import ConfigError
-from yoloqat.search import Border, Choice, Problem, frontier, least_latency, least_noise
+from yoloqat.searching import Border, Choice, Problem, frontier, least_latency, least_noise
 
 
 def all_sets(problem):

@@ -1,0 +1,195 @@
+"""A search leaves float what makes the noise, tells what it measured, and reproduces it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from yoloqat.config import EvalConfig, Recipe
+from yoloqat.datasets import load_dataset
+from yoloqat.detectors import load_detector, save_checkpoint
+from yoloqat.errors import ConfigError
+from yoloqat.pipeline import search_engines
+from yoloqat.pipeline.noise_mode import run_noise_budget
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search import BUDGET, budget_figures, divided, largest_noise, run_search
+from yoloqat.pipeline.search_engines import TABLE
+from yoloqat.pipeline.search_table import CHART, draw, search_table
+from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.searching.settings import SearchConfig
+from yoloqat.sensitivity.settings import NOISE, ScanConfig
+
+CONFIG = EvalConfig(imgsz=64, batch=4)
+PLANTED = ("model.1.conv", "model.2.cv2.conv", "model.3.conv", "model.9.cv3.0.1.conv")
+TIED = {*PLANTED, "model.2.m.0.cv1.conv"}
+"""What reads a tensor of one scale with a planted layer goes with it."""
+
+
+@pytest.fixture(scope="module")
+def planted(tiny_checkpoint, tmp_path_factory):
+    """The tiny detector at 8 bits for ONNX Runtime, four of whose weights have steps 40 times too large."""
+    detector = load_detector(tiny_checkpoint)
+    for name in PLANTED:
+        detector.module.get_submodule(name)._weight_quantizer.amax.mul_(40.0)
+    return _saved(detector, "onnxruntime", tmp_path_factory.mktemp("planted") / "model.safetensors")
+
+
+def _saved(detector, target, path):
+    """Save a detector as one for a target; of the engine of ONNX Runtime latencies are estimated, the same on every machine."""
+    config = replace(detector.quantization.config, target=target)
+    detector.quantization = replace(detector.quantization, config=config)
+    save_checkpoint(detector, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data):
+    return load_dataset(tiny_data.yaml).images
+
+
+@pytest.fixture(scope="module")
+def budget(planted, images, tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("budget"), torch.device("cpu"), 1)
+    return run_noise_budget(planted, images[::2], CONFIG, scan=ScanConfig(mode=NOISE), options=ScanOptions(), run=run)
+
+
+@pytest.fixture(scope="module")
+def limit(budget):
+    """A noise that the others alone stay within, and no planted layer does."""
+    alone = {item["name"]: item["d"] for item in budget["items"]}
+    others = math.sqrt(sum(d * d for name, d in alone.items() if name not in TIED))
+    least = min(alone[name] for name in PLANTED)
+    assert least > others, alone
+    return 1.2 * others
+
+
+@pytest.fixture(scope="module")
+def found(planted, images, budget, limit, tiny_data, tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("search"), torch.device("cpu"), 1)
+    search = SearchConfig(max_noise=limit, built=2, rounds=2)
+    result = run_search(
+        planted, images, CONFIG, search=search, run=run, budget=budget, dataset=load_dataset(tiny_data.yaml)
+    )
+    return result, run
+
+
+def test_four_planted_layers_and_what_shares_a_scale_with_them_stay_float(found, limit):
+    result, _ = found
+    assert set(result.results["float_layers"]) == TIED
+    assert result.met
+    assert result.results["d_choosing"] <= limit < result.results["frontier"][0]["d_choosing"]
+    assert result.results["d"] < result.results["frontier"][0]["d"]
+
+
+def test_the_results_tell_predicted_and_measured_figures(found, images):
+    result, run = found
+    results = result.results
+    assert 0.0 < results["int8_mac_share"] < 1.0
+    assert (results["latency_ms"], results["latency_source"]) == (None, "multiply-adds")
+    first, *_, last = (row["latency_predicted_ms"] for row in results["frontier"])
+    assert 0.0 < first < results["latency_predicted_ms"] < last
+    assert (results["choosing_images"], results["confirming_images"]) == (len(images[::2]), len(images[1::2]))
+    assert results["evaluated_images"] == len(images) - len(images[::2])
+    low, high = results["drop_ci95"]
+    assert low <= results["drop"] <= high
+    assert results["drop"] == pytest.approx(results["map_float"] - results["map50_95"])
+    assert results["frontier"][0]["float_layers"] == []
+    assert results["frontier"][-1]["d"] < 1e-3  # everything that makes noise is float
+    assert sorted(map(sorted, results["tied_layers"]))[0] == ["model.2.cv2.conv", "model.2.m.0.cv1.conv"]
+    json.dumps(results, allow_nan=False)
+    assert "float layers" in str(search_table(result))
+    draw(result, run.out)
+    assert (run.out / CHART).stat().st_size > 1000
+
+
+def test_the_recipe_holds_the_float_layers_and_the_figures(found, planted):
+    result, run = found
+    result.recipe.save(run.out / "recipe.yaml")
+    recipe = Recipe.load(run.out / "recipe.yaml")
+    assert set(recipe.float_layers) == TIED
+    assert set(recipe.quant.ignore) == TIED
+    assert recipe.model["sha256"] == load_detector(planted).source.sha256
+    assert recipe.measured["d"] == result.results["d"]
+    assert recipe.predicted["latency_ms"] == result.results["latency_predicted_ms"]
+    assert recipe.images_digest is not None
+
+
+def test_engines_are_built_and_timed_once(tiny_checkpoint, images, planted, budget, tmp_path, monkeypatch):
+    run = Run(tmp_path, torch.device("cpu"), 1)
+    path = _saved(load_detector(planted), None, tmp_path / "model.safetensors")  # OpenVINO, without a target
+    search = SearchConfig(max_latency=1e-6, built=2, rounds=2)
+    found = run_search(path, images[:4], CONFIG, search=search, run=run, budget=budget)
+    assert not found.met
+    assert (found.results["engine"], found.results["latency_source"]) == ("openvino", "openvino")
+    timed = [row["latency_ms"] for row in found.results["frontier"]]
+    assert found.results["latency_ms"] == min(timed) > 0.0
+    assert (found.results["drop"], found.results["map50_95"]) == (None, None)
+    monkeypatch.setattr(search_engines, "profile_models", None)
+    monkeypatch.setattr(search_engines, "build_openvino", None)
+    again = run_search(path, images[:4], CONFIG, search=search, run=run, budget=budget)
+    assert again.results["frontier"] == found.results["frontier"]
+    assert again.recipe == found.recipe
+
+
+def test_an_engine_that_does_not_run_here_keeps_to_no_latency(planted, images, budget, found):
+    _, run = found
+    assert (run.out / TABLE).exists()
+    with pytest.raises(ConfigError, match="max_latency is 5 and the engine is 'onnxruntime'"):
+        run_search(planted, images, CONFIG, search=SearchConfig(max_latency=5.0), run=run, budget=budget)
+
+
+def test_a_budget_is_made_where_none_is_given(tiny_checkpoint, images, tmp_path, monkeypatch):
+    asked = []
+
+    def stop(checkpoint, records, config, **more):
+        asked.append((records, more["run"].out))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yoloqat.pipeline.search.run_noise_budget", stop)
+    run = Run(tmp_path, torch.device("cpu"), 1)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tiny_checkpoint, images, CONFIG, search=SearchConfig(max_drop=0.1), run=run)
+    assert asked == [(list(images[::2]), tmp_path / BUDGET)]
+
+
+def test_a_budget_of_something_else_is_refused(planted, budget, images):
+    detector = load_detector(planted)
+    for change, message in (
+        ({"state_hash": "0"}, "the noise budget has state_hash '0'; expected '"),
+        ({"granularity": "block"}, "granularity 'block'; expected 'layer'"),
+        ({"bits": 4}, "bits 4; expected None"),
+        ({"d": None}, "d None and 22 layers"),
+        ({"items": []}, "and 0 layers"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            budget_figures({**budget, **change}, detector)
+    with pytest.raises(ConfigError, match="fidelity_images gives 1 images"):
+        divided(images[:1])
+
+
+def test_the_largest_noise_within_a_drop_is_that_of_the_rule():
+    assert largest_noise(0.007148, None) == pytest.approx(0.1, abs=1e-3)
+    assert largest_noise(0.003574, 0.5) == pytest.approx(0.1, abs=1e-3)
+    assert largest_noise(0.0, None) == 0.0
+    assert largest_noise(1.0, None) == pytest.approx(1.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "no goal is named; expected one of"),
+        ({"max_noise": 0.1, "max_drop": 0.1}, "max_drop and max_noise are named"),
+        ({"max_drop": 2.0}, "max_drop is 2.0"),
+        ({"max_noise": 0.0}, "max_noise is 0.0; expected a number above 0"),
+        ({"max_latency": math.inf}, "max_latency is inf"),
+        ({"max_latency": 5.0, "built": 1}, "built is 1"),
+        ({"max_latency": 5.0, "rounds": 0}, "rounds is 0"),
+    ],
+)
+def test_an_unfit_goal_is_told(values, message):
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig(**values)
