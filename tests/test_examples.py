@@ -1,14 +1,21 @@
-"""The examples run, and find what they say."""
+"""The examples run, and find what they say; notebooks are run by `scripts/run_notebooks.py`, and only read here."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
+import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import yoloqat
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 def example(name: str) -> ModuleType:
@@ -46,3 +53,30 @@ def test_the_ten_lines_calibrate_three_ways_find_noisy_blocks_and_export(
     assert next(line for line in lines if line.startswith("model.")).split()[0] == "model.2", "the noisiest block"
     assert "quantized convolutions 57 of 64" in [" ".join(line.split()) for line in lines]
     assert (tmp_path / "demo.onnx").is_file()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_no_output_and_imports_what_is_there(path: Path) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["outputs"] or cell["execution_count"] for cell in cells] == [None] * len(cells)
+    assert any(".plot()" in "".join(cell["source"]) for cell in cells)
+    tree = ast.parse("\n".join("".join(cell["source"]) for cell in cells))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("yoloqat"):
+            module = importlib.import_module(str(node.module))
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yq":
+            assert node.attr in yoloqat.__all__
+
+
+def test_every_notebook_is_told_of_and_one_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (EXAMPLES.parent / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    assert {path.name for path in NOTEBOOKS} == set(re.findall(r"`examples/(\w+\.ipynb)`", page))
+    monkeypatch.syspath_prepend(str(EXAMPLES.parent / "scripts"))
+    assert importlib.import_module("run_notebooks").run(["stori"]) == 2
+    assert (
+        "no notebook 'stori'; expected one of compare_methods, finetune, noisy_layers, story" in capsys.readouterr().err
+    )

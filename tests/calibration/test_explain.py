@@ -11,7 +11,7 @@ from tiny_detector import IMGSZ
 
 from yoloqat.calibration import Statistics, apply_method, collect_statistics
 from yoloqat.calibration.cache import statistics_of
-from yoloqat.calibration.explain import explain, quantizers_named, weight_facts
+from yoloqat.calibration.explain import explain, histograms, quantizers_named, weight_facts
 from yoloqat.config import MethodSpec, QuantScheme
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor, load_detector
@@ -55,6 +55,22 @@ def test_a_shared_scale_tells_each_tensor_apart(swapped: Detector, statistics: S
         assert tensor["own"]["error_ratio"] <= 1.01
     older = replace(statistics, tensors={})
     assert explain(swapped, older, alias)[alias]["shared"] == ()
+
+
+def test_every_quantizer_has_a_histogram_that_all_its_locations_share(
+    swapped: Detector, statistics: Statistics
+) -> None:
+    found = histograms(swapped, statistics)
+    own = next(entry for entry in found if INPUT in entry["quantizers"])
+    facts = explain(swapped, statistics, INPUT)[INPUT]["histogram"]
+    assert (tuple(own["shares"]), own["end"], own["clip"]) == (facts["shares"], facts["edges"][-1], facts["clip"])
+    assert all(sum(entry["shares"]) == pytest.approx(1.0) for entry in found)
+    group = next(group for group in swapped.quantization.placement.groups if len(group.tensors) > 1)
+    assert [set(group.locations) <= set(entry["quantizers"]) for entry in found].count(True) == 1
+    weights = histograms(swapped, None)
+    assert len(weights) == len(swapped.quantization.layers)
+    assert {entry["unit"] for entry in weights} == {"step"}
+    assert len(found) == len(weights) + len(statistics.histograms)
 
 
 def test_a_layer_is_its_input_and_its_weight(swapped: Detector, statistics: Statistics) -> None:

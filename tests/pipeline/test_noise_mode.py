@@ -55,6 +55,8 @@ def test_the_results_say_what_makes_the_noise(found) -> None:
     assert {entry["weight"] for entry in results["quantizers"]} == {True, False}
     assert 0 < results["weights"]["d"] < results["d"] + results["activations"]["d"]
     assert all(item["layers"] and item["quantizers"] for item in items)
+    known = {name for entry in results["histograms"] for name in entry["quantizers"]}
+    assert known >= {name for item in items for name in item["quantizers"] if "weight" in name}
 
 
 def test_the_curve_goes_from_all_quantized_to_all_float(found) -> None:

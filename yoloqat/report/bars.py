@@ -61,7 +61,7 @@ def fill_bars(axes: Axes, bars: Sequence[Bar], *, title: str, axis: str) -> None
     axes.barh(
         rows,
         [bar.value for bar in shown],
-        xerr=spread if shown else None,
+        xerr=spread if spread.any() else None,
         color=[_DECIDED if bar.decided else _UNDECIDED for bar in shown],
         error_kw={"elinewidth": 0.9, "capsize": 1.8, "ecolor": _LINE},
         height=0.72,
