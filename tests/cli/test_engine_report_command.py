@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import onnx
+from tiny_qdq import build
+
 ENGINE = {
     "Layers": [
         {
@@ -50,3 +53,27 @@ def test_mistakes_are_one_line(cli, tmp_path):
     assert "notes.txt' begins with 'no engine' and tells of no layer" in ran.err
     ran = cli("engine-report", tmp_path / "notes.txt", "--top", -1)
     assert (ran.code, "top is -1" in ran.err) == (2, True)
+
+
+def test_the_prediction_of_the_file_is_set_beside_it(cli, tmp_path):
+    onnx.save(build(), tmp_path / "model.onnx")
+    named = json.loads(json.dumps(ENGINE).replace('"one"', '"first"').replace('"three"', '"second"'))
+    (tmp_path / "layers.json").write_text(json.dumps(named))
+    ran = cli("engine-report", tmp_path / "layers.json", "--onnx", tmp_path / "model.onnx", "--gpu", "t4")
+    assert (ran.code, ran.err) == (0, "")
+    found = ran.result["results"]["prediction"]
+    items = {item["engine_layer"]: item for item in found["items"]}
+    assert (items["first"]["predicted_out"], items["first"]["precision_out"], items["first"]["agrees"]) == (
+        "i8",
+        "f16",
+        False,
+    )
+    assert items["second"]["agrees"]
+    assert found["gpu"] == "t4"
+    assert items["first"]["predicted_ms"] > 0
+    assert "against the prediction: 1 layer as predicted, 1 other" in " ".join(ran.out.split())
+    (tmp_path / "other.json").write_text(json.dumps({"Layers": ["elsewhere"]}))
+    ran = cli("engine-report", tmp_path / "other.json", "--onnx", tmp_path / "model.onnx")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "other.json' computes a node of '" in ran.err
+    assert "e.g. 'elsewhere'; expected the file that the engine was built from; name that file as --onnx" in ran.err

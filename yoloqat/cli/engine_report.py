@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.cli.command import LightCommand, Outcome
+from yoloqat.linting.fusion import DEFAULT_GPU, GPUS
 from yoloqat.progress import Progress
 from yoloqat.provenance import file_sha256
 
@@ -22,6 +23,18 @@ from yoloqat.provenance import file_sha256
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="log, JSON, CSV or OpenVINO folder of one engine"
+    )
+    parser.add_argument(
+        "--onnx",
+        type=Path,
+        metavar="FILE",
+        help="the ONNX file it was built from: also show what differs from its prediction",
+    )
+    parser.add_argument(
+        "--gpu",
+        choices=tuple(GPUS),
+        default=DEFAULT_GPU,
+        help="with --onnx: whose least times are kept beside the measured ones (default: %(default)s)",
     )
     parser.add_argument(
         "--top", type=int, default=25, metavar="N", help="layers to show, the slowest; 0 for all (default: 25)"
@@ -34,9 +47,11 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     from yoloqat.pipeline.engine_report import report_engine
 
     check_int("top", args.top, 0)
-    found = report_engine(args.files, top=args.top, threads=args.threads or 1)
+    found = report_engine(args.files, onnx=args.onnx, gpu=args.gpu, top=args.top, threads=args.threads or 1)
     inputs: dict[str, Any] = {"files": [_key(path) for path in args.files]}
-    return Outcome({"top": args.top}, found.to_dict(), inputs, found.tables)
+    if args.onnx is not None:
+        inputs["onnx"] = _key(args.onnx)
+    return Outcome({"top": args.top, "gpu": args.gpu}, found.to_dict(), inputs, found.tables)
 
 
 def _key(path: Path) -> dict[str, str]:

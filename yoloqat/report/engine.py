@@ -91,7 +91,8 @@ def _block(layer: Results, stage: str, whole: float) -> Block:
     about += [str(layer["reason"])] if layer.get("reason") else []
     short = name.strip("/").removeprefix(stage).strip("./") or name
     share = macs / whole if macs and whole else 0.0
-    return Block(short, kind_of(precision), ", ".join(part for part in about if part), share)
+    alone = layer.get("kind") in ("copy", "reformat", "quantize", "dequantize")
+    return Block(short, "other" if alone else kind_of(precision), ", ".join(part for part in about if part), share)
 
 
 def _layer_table(layers: Sequence[Results]) -> Table:
