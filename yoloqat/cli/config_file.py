@@ -99,6 +99,8 @@ def _words(option: str, action: argparse.Action, value: Any) -> Iterator[str]:
     if action.nargs == 0:  # a flag
         if value:
             yield option
+        elif value is False and isinstance(action, argparse.BooleanOptionalAction):
+            yield option.replace("--", "--no-", 1)
     elif value is not None:
         repeated = isinstance(value, list) and not isinstance(action, argparse._StoreAction)
         for entry in value if repeated else [value]:

@@ -45,7 +45,8 @@ def next_line(
         )
         if value != usual:
             together = action.nargs is not None or isinstance(value, tuple)  # a tuple is a size, H W
-            words += _words(action.option_strings[-1], value, together=together)
+            yes = isinstance(action, argparse.BooleanOptionalAction) and value is True  # its last option says no
+            words += _words(action.option_strings[0 if yes else -1], value, together=together)
     for name in _RUN:
         value = getattr(args, name)
         if value != args.parser.get_default(name):
@@ -56,7 +57,7 @@ def next_line(
 
 
 def _words(option: str, value: Any, *, together: bool) -> Iterator[str]:
-    if value is True:
+    if isinstance(value, bool):
         yield option
         return
     if isinstance(value, tuple) or (isinstance(value, list) and together):  # a list alone is an option that is repeated
