@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.cli.command import Command, LightCommand
+from yoloqat.cli.fields import option_name
 
 _RUN = ("device", "threads")
 
@@ -45,8 +46,8 @@ def next_line(
         )
         if value != usual:
             together = action.nargs is not None or isinstance(value, tuple)  # a tuple is a size, H W
-            yes = isinstance(action, argparse.BooleanOptionalAction) and value is True  # its last option says no
-            words += _words(action.option_strings[0 if yes else -1], value, together=together)
+            option = action.option_strings[-1] if value is False else option_name(action)
+            words += _words(option, value, together=together)
     for name in _RUN:
         value = getattr(args, name)
         if value != args.parser.get_default(name):
