@@ -228,6 +228,8 @@ def build_and_score(
         rows += [
             (noise_label(results, "to float"), noise(results)),
             (noise_label(results, "to QFloat"), noise(results, "qfloat_d")),
+            ("boxes to float, 1 - IoU", noise(results, "box_disagreement")),
+            ("boxes to QFloat, 1 - IoU", noise(results, "qfloat_box_disagreement")),
         ]
     if dataset is not None and built.predictor is not None:
         source = path if engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration

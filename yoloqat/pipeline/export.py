@@ -21,10 +21,11 @@ from yoloqat.detectors.open_batch import open_batch
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.evaluation.fidelity import BOX
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
 from yoloqat.linting import lint_file, lint_results
 from yoloqat.onnx_graph.file import read_onnx
-from yoloqat.pipeline.fidelity import fidelity_to, noise_results
+from yoloqat.pipeline.fidelity import box_results, fidelity_to, noise_results
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import Predictor
@@ -189,6 +190,7 @@ def verify_export(
         **before,
         **_node_results(detector, path, batches, run),
         **noise_results(noise, "d_onnx"),
+        **box_results(noise, f"{BOX}_onnx"),
         "fidelity_images": len(compared),
     }
     return result if dataset is None else result | _scored(predictor, engine, dataset, config, path, run)
