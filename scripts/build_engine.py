@@ -4,7 +4,8 @@
 
 Results, each with its result.json: OUT/calibrate/model.safetensors, OUT/export/model.onnx, OUT/build/model_openvino/,
 OUT/bench. The float model is exported and built too (OUT/float), so that the times are of the same runtime. With
---engine tensorrt on a machine with the GPU the engine is OUT/build/model.engine; without TensorRT the ONNX file to build
+--engine tensorrt on a machine with the GPU the engine is OUT/build/model.engine, with FP16 where nothing is quantized, and the
+float engine to compare with is FP16; without TensorRT the ONNX file to build
 from is left as OUT/build/model.onnx, and the line to type is told.
 """
 
@@ -41,15 +42,16 @@ def run(argv: list[str]) -> int:
     machine += ["--device", args.device] if args.device else []
     machine += ["--overwrite"] if args.overwrite else []
     runtime, file = ["--engine", args.engine], FILES[args.engine]
+    target = ["--target", args.engine] if args.engine == "tensorrt" else []  # FP16 where nothing is quantized
     ignore = [part for pattern in args.ignore for part in ("--ignore", pattern)]
     calibration = ["--method", args.method, "--calib-images", args.calib_images, *ignore, "--no-eval"]
     engine, floating = out / "build" / file, out / "float_build" / file
     quantized = out / "export" / "model.onnx"
     steps = (
-        ["calibrate", args.model, *data, *size, *calibration, "--out", str(out / "calibrate")],
+        ["calibrate", args.model, *data, *size, *calibration, *target, "--out", str(out / "calibrate")],
         ["export", str(out / "calibrate" / "model.safetensors"), *size, "--out", str(out / "export")],
         ["build", str(quantized), *runtime, "--float", args.model, *data, *size, "--out", str(out / "build")],
-        ["export", args.model, *size, "--out", str(out / "float_export")],
+        ["export", args.model, *size, *target, "--out", str(out / "float_export")],
         ["build", str(out / "float_export" / "model.onnx"), *runtime, "--out", str(out / "float_build")],
         [
             "bench",

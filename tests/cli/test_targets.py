@@ -175,6 +175,8 @@ def test_an_export_is_for_the_target_of_the_calibration(
     assert "opset is 17 with half=True, as target 'tensorrt' wants it" in ran.err
     ran = cli("export", tiny_checkpoint, "--target", "tensorrt")
     assert (ran.code, ran.result["config"]["export"]["half"]) == (0, True)
+    ran = cli("export", tiny_checkpoint, "--target", "tensorrt", "--no-half")
+    assert (ran.code, ran.result["config"]["export"]["half"]) == (0, False)
 
 
 def test_the_lint_knows_whom_a_file_is_for(cli: Cli, exported: dict[str, Path]) -> None:

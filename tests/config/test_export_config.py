@@ -40,7 +40,7 @@ def test_settings_come_back_from_their_dict():
         ({"unmerge": "model.2"}, "unmerge is 'model.2'"),
         ({"unmerge": ("",)}, "unmerge pattern is ''"),
         ({"attention": 1}, "attention is 1"),
-        ({"depthwise": None}, "depthwise is None"),
+        ({"depthwise": 1}, "depthwise is 1"),
     ],
 )
 def test_recipes_that_are_unknown_are_told(settings, told):

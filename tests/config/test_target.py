@@ -46,7 +46,8 @@ def test_without_a_target_all_is_as_for_tensorrt_but_in_fp32():
     assert target_named(None) == UNNAMED == dataclasses.replace(TARGETS["tensorrt"], half=False)
     assert QuantConfig() == QuantConfig(activations=QuantScheme(), adds="residual", merge="graph")
     assert QuantConfig(activations=AFFINE, adds="none").target is None
-    assert (ExportConfig().half, ExportConfig(half=True).half) == (False, True)
+    assert (ExportConfig().half, ExportConfig(half=True).half) == (None, True)
+    assert (ExportConfig(target="tensorrt").half, ExportConfig(target="tensorrt", half=False).half) == (True, False)
 
 
 @pytest.mark.parametrize(

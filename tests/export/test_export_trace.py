@@ -27,6 +27,15 @@ def test_requested_opset_comes_out(opset):
     assert opset_of(model) == opset
 
 
+@pytest.mark.parametrize("opset", [13, 19, 23])
+def test_silu_is_written_as_sigmoid_times_its_input(opset):
+    """TensorRT #4854 gives wrong boxes where it is written with tanh; engines fuse a Sigmoid and a Mul."""
+    model = trace_onnx(nn.Sequential(nn.Conv2d(3, 2, 1), nn.SiLU()).eval(), torch.rand(1, 3, 4, 4), opset=opset)
+    conv, gate, product = model.graph.node
+    assert (conv.op_type, gate.op_type, product.op_type) == ("Conv", "Sigmoid", "Mul")
+    assert set(product.input) == {conv.output[0], gate.output[0]}
+
+
 def test_opset_that_cannot_be_had_is_refused():
     with pytest.raises(ExportError, match="opset 99 cannot be had"):
         trace_onnx(nn.Conv2d(3, 2, 1).eval(), torch.rand(1, 3, 4, 4), opset=99)

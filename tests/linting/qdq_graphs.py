@@ -91,13 +91,13 @@ def detector(*, residual: bool = True, scales: tuple[float, float] = (SCALE, SCA
         scales: Of what enters the residual block, and of what leaves the Concat.
     """
     build = Builder()
-    stem = build.layer(build.layer("images", "stem", (3, 16)), "cv1", (16, 32))
+    stem = build.layer(build.layer("images", "stem", (3, 16)), "cv1", (16, 64))
     build.node("Split", [stem], "split", outputs=2, axis=1, num_outputs=2)
     half = build.pair("split_out1", "block/input", scales[0])
-    block = build.silu(build.conv(half, "block"), "block")
+    block = build.silu(build.conv(half, "block", (32, 32)), "block")
     added = build.node("Add", [half if residual else "split_out1", block], "add")
     joined = build.node("Concat", ["split_out0", "split_out1", added], "concat", axis=1)
-    out = build.layer(joined, "cv2", (48, 16), scale=scales[1])
+    out = build.layer(joined, "cv2", (96, 16), scale=scales[1])
     sizes = build.constant("sizes", [1, 1, 2, 2])
     up = build.node("Resize", [out, "", sizes], "up", mode="nearest")
     return build.model(build.predictions(build.layer(build.node("MaxPool", [up], "pool", kernel_shape=[1, 1]), "cv3")))

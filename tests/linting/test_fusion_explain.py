@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from qdq_graphs import Builder, detector
+from qdq_graphs import Builder
 
 from yoloqat.cli import main
 from yoloqat.errors import ModelError
@@ -103,7 +103,7 @@ def test_shapes_that_cannot_be_inferred_are_an_error_in_one_line() -> None:
 
 
 def test_the_command_writes_the_prediction_and_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    onnx.save(detector(), tmp_path / "m.onnx")
+    onnx.save(planted(channels=16), tmp_path / "m.onnx")
     line = ["lint", str(tmp_path / "m.onnx"), "--explain", "--gpu", "t4", "--out", str(tmp_path / "out")]
     assert main(line) == 0
     shown = capsys.readouterr().out

@@ -1,13 +1,13 @@
 """Build an INT8 engine from a QDQ ONNX file.
 
 The engine is the one that the file was calibrated for (calibrate --target), OpenVINO where it names none. For OpenVINO it
-writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data
-the engine is scored, beside the float model it came from, and its noise d to that model and to QFloat is measured; --images DIR
-alone, which needs no labels, measures d. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent
-graph whose every tensor between quantized layers holds integers, as ONNX Runtime's integer kernels want it; ranges that
-the file does not hold are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with
-the GPU that will run it; elsewhere it leaves DIR/model.onnx and DIR/build_engine.sh to run there. --triton and
---deepstream write what those servers need beside it.
+writes DIR/model_openvino/ and says which convolutions really run in INT8 by the engine's own runtime model. With --data the
+engine is scored, beside the float model it came from, and its noise d to that model and to QFloat is measured; --images DIR
+alone, which needs no labels, measures d. --engine onnxruntime writes DIR/model_ort.onnx, an equivalent graph whose every
+tensor between quantized layers holds integers, as ONNX Runtime's integer kernels want it; ranges that the file does not
+hold are measured on calibration images. --engine tensorrt writes DIR/model.engine, on a machine with the GPU that will run
+it, with FP16 where the file is not quantized; elsewhere it leaves DIR/model.onnx and DIR/build_engine.sh to run there.
+--triton and --deepstream write what those servers need beside it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from yoloqat.config import EvalConfig, to_dict
 from yoloqat.deploy import describe, triton_config, write_deepstream, write_triton
 from yoloqat.deploy.deepstream import PARSER, deepstream_config
 from yoloqat.errors import with_options
+from yoloqat.pipeline.build_half import HALF_ONNX
 from yoloqat.pipeline.engine import ENGINE, ENGINES, OPENVINO, ORT_MODEL, BuildConfig, build_and_score
 from yoloqat.pipeline.models import onnx_info, path_key
 from yoloqat.pipeline.run import Run
@@ -65,6 +66,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
     add_arguments(parser)
+    text = "of tensorrt: FP16 for what a QDQ file leaves in FP32, by a file model_fp16.onnx (default: yes)"
+    parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=True, help=text)
     group = parser.add_argument_group("deployment")
     group.add_argument("--triton", type=Path, metavar="DIR", help="add the engine to this model repository of Triton")
     group.add_argument("--deepstream", type=Path, metavar="DIR", help="write a configuration of DeepStream there")
@@ -98,7 +101,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     info = onnx_info(args.model)
     compared = options.offered_records(args, dataset)
     scoring = options.eval_config(args, info.imgsz or EvalConfig.imgsz) if compared else None
-    config = BuildConfig(args.engine, args.split_above, options_from(args, run.out), vnni=args.vnni)
+    config = BuildConfig(args.engine, args.split_above, options_from(args, run.out), half=args.half, vnni=args.vnni)
     _check_deployment(args)
     args.calib_select = "random"
     found = build_and_score(
@@ -116,6 +119,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     settings: dict[str, Any] = {"engine": found.engine, "evaluation": None if scoring is None else to_dict(scoring)}
     if found.engine == "openvino":
         settings |= {"split_above": args.split_above, "vnni": args.vnni}
+    if found.engine == "tensorrt":
+        settings |= {"half": args.half}
     floating = [] if found.floating is None else [found.floating]
     bench_line = next_line(args, bench.COMMAND, *floating, args.model, found.path, batch=info.batch or 1)
     lines = [bench_line, *found.lines, *_deploy(args, found.path)]
@@ -123,4 +128,4 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     return Outcome(settings, found.to_dict(), inputs, found.tables, [found.path.name], lines, notes=notes)
 
 
-COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, ORT_MODEL, ENGINE))
+COMMAND = Command("build", __doc__ or "", _arguments, _run, files=(OPENVINO, ORT_MODEL, ENGINE, HALF_ONNX))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from yoloqat.cli.fields import option_name
 from yoloqat.errors import ConfigError
 from yoloqat.provenance.plain_yaml import parse_yaml
 
@@ -40,7 +41,7 @@ def with_config(argv: Sequence[str], parser: argparse.ArgumentParser, command: s
         del words[at : at + (1 if joined else 2)]
     if not files:
         return words
-    actions = {action.option_strings[-1]: action for action in parser._actions if action.option_strings}
+    actions = {option_name(action): action for action in parser._actions if action.option_strings}
     # the first that are typed: a positional of the file stands in only where none is typed
     named, positional = list[str](), list[str]()
     for file in files:
@@ -99,6 +100,8 @@ def _words(option: str, action: argparse.Action, value: Any) -> Iterator[str]:
     if action.nargs == 0:  # a flag
         if value:
             yield option
+        elif value is False and isinstance(action, argparse.BooleanOptionalAction):
+            yield option.replace("--", "--no-", 1)
     elif value is not None:
         repeated = isinstance(value, list) and not isinstance(action, argparse._StoreAction)
         for entry in value if repeated else [value]:

@@ -1,11 +1,11 @@
 """Export a calibrated model to QDQ ONNX.
 
 Writes DIR/model.onnx: 8-bit weights, one Q/DQ pair per quantized tensor, Ultralytics' metadata, so that YOLO("model.onnx")
-loads it. A float .pt is exported as plain float ONNX, to compare with. The file names the target that the model was calibrated
-for, and is written as that engine wants it. --half writes FP16 where nothing is quantized, for engines without precision flags
-(TensorRT 11); the target tensorrt has it without. The file is linted; an error ends with code 1. With --data it is compared with
-the torch model: node by node on real images, by the noise d, and by mAP beside the thread noise; with --images DIR alone, which
-needs no labels, without mAP.
+loads it. A float .pt is exported as plain float ONNX, to compare with. The file names the target that the model was
+calibrated for, and is written as that engine wants it. --half writes FP16 where nothing is quantized, for engines without
+precision flags (TensorRT 11); the target tensorrt has it unless --no-half is given. The file is linted; an error ends with
+code 1. With --data it is compared with the torch model: node by node on real images, by the noise d, and by mAP beside the
+thread noise; with --images DIR alone, which needs no labels, without mAP.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_field(parser, ExportConfig, "opset", "version of the ONNX operators")
     add_field(parser, ExportConfig, "dynamic", "leave the batch size open (not the image size)")
-    add_field(parser, ExportConfig, "half", "FP16 where nothing is quantized; images and outputs FP32")
+    parser.add_argument(
+        "--half",
+        action=argparse.BooleanOptionalAction,
+        help="FP16 where nothing is quantized; images and outputs FP32 (default: what the target wants: FP16 for tensorrt)",
+    )
     add_field(parser, ExportConfig, "nms", "put NMS into the graph: 300 detections per image come out")
     add_field(parser, ExportConfig, "nms_conf", "with --nms, scores to exceed")
     options.add_recipe(parser)
@@ -71,7 +75,10 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     found = export_and_check(detector, path, export, run=run, dataset=dataset, scoring=config, compared=compared)
     settings = {"evaluation": to_dict(config), "export": to_dict(export)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
-    lines = [next_line(args, build.COMMAND, path, without=("batch",))]  # the engine's batch is the file's
+    half = {"half": False} if args.half is False else {}
+    lines = [
+        next_line(args, build.COMMAND, path, without=("batch", "half"), **half)
+    ]  # the engine's batch is the file's
     return Outcome(settings, found.to_dict(), inputs, found.tables, [ONNX], lines, found.failed)
 
 

@@ -10,6 +10,11 @@ from typing import Any
 _METAVARS = {int: "N", float: "F", str: "NAME"}
 
 
+def option_name(action: argparse.Action) -> str:
+    """Return an option's long name: the last of its names, of a switch with a ``--no-`` form the first."""
+    return action.option_strings[0 if isinstance(action, argparse.BooleanOptionalAction) else -1]
+
+
 def default_of(config: type, name: str) -> Any:
     """Return the default of a field of a settings class."""
     field = next(field for field in fields(config) if field.name == name)

@@ -13,6 +13,7 @@ from typing import Any
 
 from yoloqat.cli.command import Command, LightCommand
 from yoloqat.cli.commands import Entry
+from yoloqat.cli.fields import option_name
 from yoloqat.errors import ConfigError, OutputError, YoloqatError
 from yoloqat.provenance import digest, file_sha256, scratch_directory
 
@@ -49,7 +50,7 @@ class Settings:
         for action in args.parser._actions:
             if action.dest in (*_APART, *command.continues):
                 continue
-            name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+            name = option_name(action) if action.option_strings else str(action.metavar or action.dest)
             read = not action.option_strings or action.dest in _READ
             values[name] = _plain(getattr(args, action.dest), read=read)
             usual[name] = _plain(action.default, read=read)

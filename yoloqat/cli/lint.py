@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     results = lint_results(findings)
     if args.sarif is not None:
         write_json(args.sarif, to_sarif(findings, args.model))
-    settings = {"trt_version": version.name, "strict": args.strict, "explain": args.explain}
+    settings = {"trt_version": version.name, "strict": args.strict} | ({"explain": args.gpu} if args.explain else {})
     tables = [findings_table(str(args.model), results)]
     if args.explain:
         prediction = predict_file(args.model)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.cli.command import Command, LightCommand
+from yoloqat.cli.fields import option_name
 
 _RUN = ("device", "threads")
 
@@ -45,7 +46,8 @@ def next_line(
         )
         if value != usual:
             together = action.nargs is not None or isinstance(value, tuple)  # a tuple is a size, H W
-            words += _words(action.option_strings[-1], value, together=together)
+            option = action.option_strings[-1] if value is False else option_name(action)
+            words += _words(option, value, together=together)
     for name in _RUN:
         value = getattr(args, name)
         if value != args.parser.get_default(name):
@@ -56,7 +58,7 @@ def next_line(
 
 
 def _words(option: str, value: Any, *, together: bool) -> Iterator[str]:
-    if value is True:
+    if isinstance(value, bool):
         yield option
         return
     if isinstance(value, tuple) or (isinstance(value, list) and together):  # a list alone is an option that is repeated

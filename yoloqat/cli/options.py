@@ -146,7 +146,11 @@ def add_quantization(parser: argparse.ArgumentParser, *, bits: str = "--bits") -
         "--unmerge", action="append", default=[], metavar="PATTERN", help="layers whose input keeps a scale of its own"
     )
     add_field(group, QuantConfig, "attention", "quantize the matrix products of attention too")
-    add_field(group, QuantConfig, "depthwise", "quantize depthwise convolutions too")
+    group.add_argument(
+        "--depthwise",
+        action=argparse.BooleanOptionalAction,
+        help="quantize all depthwise convolutions, or none (default: those whose input a quantized layer reads too)",
+    )
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

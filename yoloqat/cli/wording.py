@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from yoloqat.cli.fields import option_name
 from yoloqat.errors import YoloqatError
 
 RENAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -37,7 +38,7 @@ def option_of(parameter: str, parser: argparse.ArgumentParser) -> str:
         parameter: Its name, as :data:`yoloqat.errors.PARAMETER` finds it.
         parser: Of the command that was typed; what it does not have is an option of another command, called as the parameter.
     """
-    own = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+    own = {action.dest: option_name(action) for action in parser._actions if action.option_strings}
     names = RENAMED.get(parameter, (parameter.rpartition(".")[2],))
     *first, last = (own.get(name, f"--{name.replace('_', '-')}") for name in names)
     return f"{', '.join(first)} and {last}" if first else last

@@ -25,7 +25,8 @@ class ExportConfig:
         batch: Batch size of the input; with ``dynamic`` the size it is traced at.
         opset: Version of the standard ONNX operators, 13 to 23.
         dynamic: Leave the batch size open; height and width stay fixed.
-        half: FP16 where nothing is quantized, with FP32 images and outputs; a target that wants it sets it.
+        half: FP16 where nothing is quantized, with FP32 images and outputs. None takes what the target wants: FP16 for
+            ``tensorrt``, FP32 for the others and where none is named; without a target it stays None.
         nms: Append NMS to the graph: the output is (batch, max_det, 6) instead of every anchor.
         nms_conf: Score that a box must exceed, with ``nms``.
         nms_iou: Overlap above which the less confident of two boxes of a class is dropped, with ``nms``.
@@ -42,7 +43,7 @@ class ExportConfig:
     batch: int = 1
     opset: int = UNNAMED.opset
     dynamic: bool = False
-    half: bool = False
+    half: bool | None = None
     nms: bool = False
     nms_conf: float = 0.001
     nms_iou: float = 0.7
@@ -56,8 +57,10 @@ class ExportConfig:
         check_pixels(self.imgsz, self.batch)
         check_int("opset", self.opset, *OPSETS)
         check_int("max_det", self.max_det, 1)
-        for name in ("dynamic", "half", "nms"):
+        for name in ("dynamic", "nms"):
             check_bool(name, getattr(self, name))
+        if self.half is not None:
+            check_bool("half", self.half)
         check_fraction("nms_conf", self.nms_conf)
         check_fraction("nms_iou", self.nms_iou)
         decided = target_named(self.target)
@@ -67,9 +70,10 @@ class ExportConfig:
                 expected=f"FP32 where nothing is quantized, as {decided.title}'s kernels want it",
                 hint="leave one of the two out",
             )
-        object.__setattr__(self, "half", self.half or decided.half)
+        wanted = "" if self.target is None or self.half else f", as target '{self.target}' wants it"
+        if self.half is None and self.target is not None:
+            object.__setattr__(self, "half", decided.half)
         if self.half and self.opset < HALF_OPSET:
-            wanted = "" if self.target is None else f", as target '{self.target}' wants it"
             raise ConfigError(
                 f"opset is {self.opset} with half={self.half}{wanted}",
                 expected=f"opset {HALF_OPSET} or newer, whose quantizers take FP16",

@@ -29,7 +29,8 @@ class QuantConfig:
         merge: How far tensors share a scale, one of :data:`MERGES`; layers that read one tensor share its scale always.
         unmerge: Patterns, as in ``ignore``, of the readers of tensors that get a scale of their own nevertheless.
         attention: Quantize the inputs of the matrix products of attention blocks.
-        depthwise: Quantize depthwise convolutions.
+        depthwise: Quantize depthwise convolutions: all, none, or with None those whose input a quantized layer reads too, so that
+            what makes it need not write float for them.
         target: The engine that will run the model, a name of :data:`yoloqat.config.target.TARGETS`; None decides as for
             TensorRT and binds to no engine.
 
@@ -47,7 +48,7 @@ class QuantConfig:
     merge: str = UNNAMED.merge
     unmerge: tuple[str, ...] = ()
     attention: bool = False
-    depthwise: bool = False
+    depthwise: bool | None = None
     target: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class QuantConfig:
                 expected="a symmetric and signed scheme",
                 hint="use symmetric=True and unsigned=False for weights",
             )
-        for name in ("quantize_head", "attention", "depthwise"):
+        for name in ("quantize_head", "attention", *(() if self.depthwise is None else ("depthwise",))):
             check_bool(name, getattr(self, name))
         if self.target is not None:
             self._check_decided(decided)

@@ -16,6 +16,7 @@ from yoloqat.detectors.quant_blocks import block_forms
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.quant import (
+    DEPTHWISE_REASON,
     block_locations,
     float_reasons,
     match_layers,
@@ -26,7 +27,7 @@ from yoloqat.quant import (
     swap_layers,
     swappable_layers,
 )
-from yoloqat.quant.graph import PlacementPlan, plan_module, trace
+from yoloqat.quant.graph import PlacementPlan, beside_quantized, plan_module, trace
 from yoloqat.results import counted
 
 TRACED_STRIDES = 2
@@ -154,7 +155,15 @@ class Detector:
         side = TRACED_STRIDES * self.info.stride
         device = next(self.module.parameters()).device
         example = torch.zeros(1, self.info.channels, side, side, device=device)
-        plan = plan_module(self.module, trace(self.module, example), config, floats=floats)
+        traced = trace(self.module, example)
+        depthwise = {name for name, reason in floats.items() if reason == DEPTHWISE_REASON}
+        shared = beside_quantized(traced, depthwise) if config.depthwise is None and depthwise else []
+        if shared:
+            swap_layers(self.module, shared, config)
+            floats = {name: reason for name, reason in floats.items() if name not in shared}
+            names = [name for name, _ in quantized_layers(self.module)]
+            traced = trace(self.module, example)
+        plan = plan_module(self.module, traced, config, floats=floats)
         _finish(self, Quantization(config, tuple(names), plan), blocks)
         return names
 

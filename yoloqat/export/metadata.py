@@ -51,7 +51,7 @@ def ultralytics_metadata(
         "batch": config.batch,
         "imgsz": list(sides(config.imgsz)),
         "names": dict(info.names),
-        "args": {"batch": config.batch, "dynamic": False, "half": config.half, "nms": config.nms}
+        "args": {"batch": config.batch, "dynamic": False, "half": bool(config.half), "nms": config.nms}
         | ({"conf": config.nms_conf} if config.nms else {}),
         "channels": channels,
         "end2end": info.end2end,

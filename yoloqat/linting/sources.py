@@ -37,6 +37,14 @@ CONCAT = Source(
     "https://github.com/NVIDIA-AI-IOT/yolo_deepstream/blob/main/yolov7_qat/doc/"
     "Guidance_of_QAT_performance_optimization.md",
 )
+REMAINDER = Source(
+    "Ultralytics, Run the float head of QAT TensorRT engines in FP16 (#26167)",
+    "https://github.com/ultralytics/ultralytics/pull/26167",
+)
+BLOCKS = Source(
+    "TensorRT #4039, copies between layouts of 32 and of 4 channels in a YOLO with Q/DQ",
+    "https://github.com/NVIDIA/TensorRT/issues/4039",
+)
 ONNX = Source(
     "ONNX, Operators: QuantizeLinear, DequantizeLinear", "https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html"
 )

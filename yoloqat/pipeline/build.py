@@ -13,12 +13,12 @@ from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.engines import OnnxPredictor, OpenVINOBuild
 from yoloqat.errors import ModelError
 from yoloqat.evaluation.drops import Baseline, drop_results
-from yoloqat.evaluation.fidelity import NOISE
+from yoloqat.evaluation.fidelity import BOX, NOISE
 from yoloqat.metadata import plain_value
 from yoloqat.onnx_graph.file import load_onnx, properties
 from yoloqat.onnx_graph.operators import QUANTIZE
 from yoloqat.pipeline.export import SOURCE_KEY
-from yoloqat.pipeline.fidelity import fidelity_to, noise_results
+from yoloqat.pipeline.fidelity import box_results, fidelity_to, noise_results
 from yoloqat.pipeline.models import path_key
 from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.run import Run
@@ -106,7 +106,8 @@ def engine_noise(
 
     Returns:
         ``fidelity_images``; ``d`` and ``d_ci95`` of the engine to the float model, ``qfloat_d`` and ``qfloat_d_ci95`` of the
-        engine to QFloat; None where the model to compare with is not at hand, or leaves NMS to others where the engine does not.
+        engine to QFloat, and beside each ``box_disagreement``, 1 - IoU of the boxes; None where the model to compare with is not
+        at hand, or leaves NMS to others where the engine does not.
     """
     written = None if qfloat is None else OnnxPredictor(qfloat, threads=run.threads)
     result: dict[str, Any] = {"fidelity_images": len(images)}
@@ -114,7 +115,7 @@ def engine_noise(
         found = None
         if other is not None and other.info.end2end == engine.info.end2end:
             found = fidelity_to(other, engine, images, config, run=run, names=(label, "engine"), detections=False)
-        result |= noise_results(found, name)
+        result |= noise_results(found, name) | box_results(found, name.replace(NOISE, BOX))
     return result
 
 

@@ -17,6 +17,7 @@ from yoloqat.engines.tensorrt import (
     trtexec_lines,
 )
 from yoloqat.errors import DependencyError
+from yoloqat.pipeline.build_half import with_half
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import atomic_path, write_text
 
@@ -30,6 +31,7 @@ def build_engine_file(
     *,
     run: Run,
     load: Callable[[], Any] = load_tensorrt,
+    half: bool = True,
 ) -> TensorRTBuild:
     """Build an engine beside the results.
 
@@ -39,6 +41,7 @@ def build_engine_file(
         options: How to build.
         run: The device, and who watches.
         load: Returns the module ``tensorrt``.
+        half: Let what a QDQ file leaves in FP32 run in FP16, by a file beside the engine.
 
     Raises:
         DependencyError: TensorRT is not installed. The ONNX file then lies in the directory of the results, beside a script
@@ -49,21 +52,22 @@ def build_engine_file(
         OutputError: A file cannot be written.
     """
     plan_tensorrt(onnx_path, engine_path, options)  # mistakes that need no TensorRT to be found
+    source = with_half(onnx_path, engine_path.parent) if half else onnx_path
     try:
         tensorrt = load()
     except DependencyError as error:
-        kept = _left(onnx_path, engine_path.parent)
+        kept = _left(source, onnx_path, engine_path.parent)
         script = engine_path.parent / SCRIPT
         profile, plan = plan_tensorrt(kept, engine_path, options).profile, Path(engine_path.stem).with_suffix(".plan")
         cache = None if options.timing_cache is None else Path(options.timing_cache.name)
-        write_text(script, _script(trtexec_lines(Path(ONNX), plan, profile, replace(options, timing_cache=cache))))
+        write_text(script, _script(trtexec_lines(Path(kept.name), plan, profile, replace(options, timing_cache=cache))))
         raise DependencyError(
             error.what,
             expected=error.expected,
             hint=f"{error.hint}, or take '{kept}' and '{script}' to the machine with the GPU and type: sh {SCRIPT}",
         ) from error
     device = run.device.index or 0 if run.device.type == "cuda" else 0
-    return build_tensorrt(onnx_path, engine_path, options, progress=run.progress, device=device, tensorrt=tensorrt)
+    return build_tensorrt(source, engine_path, options, progress=run.progress, device=device, tensorrt=tensorrt)
 
 
 def _script(lines: Mapping[str, str]) -> str:
@@ -79,9 +83,11 @@ def _script(lines: Mapping[str, str]) -> str:
     )
 
 
-def _left(onnx_path: Path, directory: Path) -> Path:
-    """Copy the file among the results, unless it lies there."""
+def _left(source: Path, onnx_path: Path, directory: Path) -> Path:
+    """Leave the file to build from among the results, under the name :data:`ONNX` unless the user's own file has it there."""
     kept = directory / ONNX
+    if source != onnx_path:
+        return source if onnx_path.resolve() == kept.resolve() else source.replace(kept)
     if onnx_path.resolve() != kept.resolve():
         with atomic_path(kept) as temporary:
             shutil.copyfile(onnx_path, temporary)

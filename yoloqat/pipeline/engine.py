@@ -41,6 +41,7 @@ class BuildConfig:
             on processors without VNNI; 0 makes every sum exact.
         tensorrt: Of TensorRT: options of its builder.
         calibration_images: Of ONNX Runtime: on how many images the ranges that the file does not tell are measured.
+        half: Of TensorRT: FP16 for what a QDQ file leaves in FP32; images and outputs stay FP32.
         vnni: The engine will run on processors with VNNI alone, whose sums do not saturate: OpenVINO splits nothing and keeps no
             integers small, and ONNX Runtime's activations take all 256 integers instead of 128.
 
@@ -52,6 +53,7 @@ class BuildConfig:
     split_above: float = SPLIT_ABOVE
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     calibration_images: int = 32
+    half: bool = True
     vnni: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class BuildConfig:
             check_choice("engine", self.engine, ENGINES)
         check_fraction("split_above", self.split_above)
         check_bool("vnni", self.vnni)
+        check_bool("half", self.half)
         check_int("calibration_images", self.calibration_images, 1)
 
 
@@ -134,7 +137,7 @@ def _load_both() -> Any:
 
 def _tensorrt(work: _Work) -> _Built:
     path, load = work.out / ENGINE, _load_both if work.scored else load_tensorrt
-    built = build_engine_file(work.onnx, path, work.config.tensorrt, run=work.run, load=load)
+    built = build_engine_file(work.onnx, path, work.config.tensorrt, run=work.run, load=load, half=work.config.half)
     rows = [("reformats added", str(len(built.layers.reformats))), ("TensorRT", built.version)]
     rows += [("shapes", f"{built.profile.low} to {built.profile.high}")] if built.profile.dynamic else []
     lines = [f"{line}  (the same plan by TensorRT {major})" for major, line in built.trtexec.items()]
@@ -225,6 +228,8 @@ def build_and_score(
         rows += [
             (noise_label(results, "to float"), noise(results)),
             (noise_label(results, "to QFloat"), noise(results, "qfloat_d")),
+            ("boxes to float, 1 - IoU", noise(results, "box_disagreement")),
+            ("boxes to QFloat, 1 - IoU", noise(results, "qfloat_box_disagreement")),
         ]
     if dataset is not None and built.predictor is not None:
         source = path if engine == "onnxruntime" else onnx  # such an engine's numbers depend on its calibration

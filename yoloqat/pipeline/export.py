@@ -15,16 +15,17 @@ import torch
 from yoloqat.config import EvalConfig, ExportConfig
 from yoloqat.config.sizes import sides
 from yoloqat.config.target import TARGET_KEY
-from yoloqat.datasets import DetectionDataset, ImageRecord, plan_batches, read_batches
+from yoloqat.datasets import Batch, DetectionDataset, ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector, TorchPredictor, torch_threads
 from yoloqat.detectors.open_batch import open_batch
 from yoloqat.engines import OnnxPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.evaluation.fidelity import BOX
 from yoloqat.export import ExportReport, export_qdq, ultralytics_metadata
 from yoloqat.linting import lint_file, lint_results
 from yoloqat.onnx_graph.file import read_onnx
-from yoloqat.pipeline.fidelity import fidelity_to, noise_results
+from yoloqat.pipeline.fidelity import box_results, fidelity_to, noise_results
 from yoloqat.pipeline.parity import node_parity
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import Predictor
@@ -149,6 +150,7 @@ def verify_export(
     run: Run,
     batch: int,
     compared: Sequence[ImageRecord] = (),
+    fp32: Path | None = None,
 ) -> dict[str, Any]:
     """Compare an exported file with the detector it came from, node by node, by its noise and by mAP.
 
@@ -163,6 +165,7 @@ def verify_export(
         run: Where finished parts are kept.
         batch: The file's batch size.
         compared: Images to measure the noise on, and to compare nodes on without a data set.
+        fp32: The same file with FP32 where nothing is quantized, to compare node by node first; None where ``path`` is that.
 
     Returns:
         The keys that ``export`` adds with images, and with labels.
@@ -175,15 +178,29 @@ def verify_export(
     plans = plan_batches(images, config.imgsz, batch, stride=detector.info.stride, channels=detector.info.channels)
     full = [plan for plan in plans if len(plan.records) == batch][: max(1, PARITY_IMAGES // batch)]
     predictor = TorchPredictor(detector, device=run.device)
-    nodes = node_parity(detector, path, list(islice(read_batches(full), len(full))), threads=run.threads)
-    elements, different = sum(node.elements for node in nodes), sum(node.different for node in nodes)
+    batches = list(islice(read_batches(full), len(full)))
     config = EvalConfig(**{**vars(config), "batch": batch})
     engine = OnnxPredictor(path, threads=run.threads)
     noise = None
     if compared and engine.info.end2end == detector.info.end2end:
         names = "QFloat", "ONNX Runtime"
         noise = fidelity_to(predictor, engine, compared, config, run=run, names=names, detections=False)
+    before = {} if fp32 is None else {"fp32": _node_results(detector, fp32, batches, run)}
     result = {
+        **before,
+        **_node_results(detector, path, batches, run),
+        **noise_results(noise, "d_onnx"),
+        **box_results(noise, f"{BOX}_onnx"),
+        "fidelity_images": len(compared),
+    }
+    return result if dataset is None else result | _scored(predictor, engine, dataset, config, path, run)
+
+
+def _node_results(detector: Detector, path: Path, batches: Sequence[Batch], run: Run) -> dict[str, Any]:
+    """Compare a file with the detector node by node."""
+    nodes = node_parity(detector, path, batches, threads=run.threads)
+    elements, different = sum(node.elements for node in nodes), sum(node.different for node in nodes)
+    return {
         "node_max_steps": max((node.max_steps for node in nodes), default=0),
         "node_flip_share": different / elements if elements else 0.0,
         "node_flip_share_worst": max((node.share for node in nodes), default=0.0),
@@ -192,10 +209,7 @@ def verify_export(
             {"layer": node.layer, "flip_share": node.share, "max_steps": node.max_steps, "elements": node.elements}
             for node in nodes
         ],
-        **noise_results(noise, "d_onnx"),
-        "fidelity_images": len(compared),
     }
-    return result if dataset is None else result | _scored(predictor, engine, dataset, config, path, run)
 
 
 def _scored(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,23 +99,51 @@ def export_and_check(
         )
         rows.append(("comparison with the model", "none, it is float"))
     elif images:
-        found = verify_export(detector, path, dataset, scoring, run=run, batch=config.batch, compared=compared)
+        with _in_fp32(detector, config) as fp32:
+            found = verify_export(
+                detector, path, dataset, scoring, run=run, batch=config.batch, compared=compared, fp32=fp32
+            )
         results |= found
+        rows += _node_rows(found["fp32"], ", in FP32") if "fp32" in found else []
         rows += [
-            ("largest node-by-node difference, steps", f"{found['node_max_steps']}"),
-            ("integers that differ node by node", f"{100 * found['node_flip_share']:.4f} %"),
+            *_node_rows(found, ", in FP16" if config.half else ""),
             (noise_label(found, "to QFloat"), noise(found, "d_onnx")),
         ]
         rows += _score_rows(found) if dataset is not None else []
-        share = MAX_FLIP_SHARE_HALF if config.half else MAX_FLIP_SHARE
-        if found["node_max_steps"] > MAX_STEPS or found["node_flip_share_worst"] > share:
-            failed = (
-                f"integers differ by up to {found['node_max_steps']} steps and on "
-                f"{100 * found['node_flip_share_worst']:.3f} % of a tensor; expected at most {MAX_STEPS} step and "
-                f"{100 * share} %; see 'nodes' in result.json"
-            )
+        failed = failed or _disagreement(found.get("fp32", found), MAX_FLIP_SHARE)
+        failed = failed or (_disagreement(found, MAX_FLIP_SHARE_HALF) if config.half else None)
     title = f"{path}, opset {config.opset}, batch {config.batch}, {size_text(config.imgsz)} px"
     return ExportResult(results, (Table(title, ("check", "value"), tuple(rows)),), path, failed)
+
+
+@contextmanager
+def _in_fp32(detector: Detector, config: ExportConfig) -> Iterator[Path | None]:
+    """Give the same file with FP32 where nothing is quantized, while it is compared; None where that is the file itself."""
+    if not config.half:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="yoloqat-") as folder:
+        path = Path(folder) / "fp32.onnx"
+        export_onnx(detector, path, replace(config, half=False))
+        yield path
+
+
+def _node_rows(found: dict[str, Any], kind: str) -> list[tuple[str, str]]:
+    return [
+        (f"largest node-by-node difference{kind}, steps", f"{found['node_max_steps']}"),
+        (f"integers that differ node by node{kind}", f"{100 * found['node_flip_share']:.4f} %"),
+    ]
+
+
+def _disagreement(found: dict[str, Any], share: float) -> str | None:
+    """Return how far integers differ, where that is too far."""
+    if found["node_max_steps"] <= MAX_STEPS and found["node_flip_share_worst"] <= share:
+        return None
+    return (
+        f"integers differ by up to {found['node_max_steps']} steps and on "
+        f"{100 * found['node_flip_share_worst']:.3f} % of a tensor; expected at most {MAX_STEPS} step and "
+        f"{100 * share} %; see 'nodes' in result.json"
+    )
 
 
 def _score_rows(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import ImageRecord
 from yoloqat.errors import ModelError
-from yoloqat.evaluation.fidelity import NOISE
+from yoloqat.evaluation.fidelity import BOX, NOISE, mean
 from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.pipeline.ptq import Ptq
@@ -20,6 +20,14 @@ from yoloqat.quant import quantization_disabled
 def noise_results(fidelity: Fidelity | None, name: str = NOISE) -> dict[str, Any]:
     """Return the noise d of a model with its 95 % interval, as the stages report it; None where it was not measured."""
     return {name: None, f"{name}_ci95": None} if fidelity is None else fidelity.d.to_dict(name)
+
+
+def box_results(fidelity: Fidelity | None, name: str = BOX) -> dict[str, Any]:
+    """Return how far the boxes are from those of the other model, with a 95 % interval; None where that was not measured.
+
+    Scores alone do not tell of an engine whose boxes are wrong.
+    """
+    return {name: None, f"{name}_ci95": None} if fidelity is None else mean(fidelity.measures[BOX]).to_dict(name)
 
 
 def check_alike(floating: ModelInfo, other: ModelInfo, names: tuple[str, str]) -> None:

@@ -10,6 +10,7 @@ from yoloqat.quant.qparams import QParams, TensorQParams, module_qparams
 from yoloqat.quant.ranges import check_ranges
 from yoloqat.quant.sharing import locate_quantizer, remove_quantizers, share_quantizers, shared_locations, unshared
 from yoloqat.quant.swap import (
+    DEPTHWISE_REASON,
     activation_quantizers,
     float_reasons,
     quantized_layers,
@@ -21,6 +22,7 @@ from yoloqat.quant.swap import (
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 __all__ = [
+    "DEPTHWISE_REASON",
     "QParams",
     "QuantBlock",
     "QuantConv2d",

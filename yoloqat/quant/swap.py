@@ -21,6 +21,8 @@ def swappable_layers(module: nn.Module) -> list[str]:
 
 GROUP_MULTIPLE = 4
 """Channels per group that a grouped INT8 convolution of TensorRT needs a multiple of."""
+DEPTHWISE_REASON = "depthwise convolution, faster in FP16"
+"""Why depthwise convolutions stay float."""
 
 
 def _group_reason(layer: nn.Module, config: QuantConfig) -> str | None:
@@ -29,7 +31,7 @@ def _group_reason(layer: nn.Module, config: QuantConfig) -> str | None:
         return None
     channels = (int(layer.in_channels), int(layer.out_channels))  # type: ignore[arg-type]
     if groups == channels[0]:
-        return None if config.depthwise else "depthwise convolution, faster in FP16"
+        return None if config.depthwise else DEPTHWISE_REASON
     odd = [count // groups for count in channels if (count // groups) % GROUP_MULTIPLE]
     return f"{odd[0]} channels per group, no multiple of {GROUP_MULTIPLE}" if odd else None
 

@@ -49,6 +49,15 @@ def test_a_file_for_tensorrt_is_built_for_it_without_being_told(installed, tiny_
     assert results(tmp_path / "eval")["map50_95"] == found["map_engine"] > 0.1
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_what_is_not_quantized_is_fp16_unless_it_is_asked_otherwise(installed, tiny_onnx, tmp_path, half):
+    options = [] if half else ["--no-half"]
+    assert main(["build", str(tiny_onnx), "--engine", "tensorrt", *options, *ENDS, "--out", str(tmp_path)]) == 0
+    source = tmp_path / "model_fp16.onnx" if half else tiny_onnx
+    assert f"--onnx={source} " in results(tmp_path)["trtexec"]["10"]
+    assert (tmp_path / "model_fp16.onnx").exists() is half
+
+
 def test_built_scored_and_timed(installed, tiny_onnx, tiny_data, tmp_path, capsys):
     build, data = tmp_path / "build", ["--data", str(tiny_data.yaml)]
     assert main(["build", str(tiny_onnx), "--engine", "tensorrt", *data, *ENDS, "--out", str(build)]) == 0
@@ -62,7 +71,7 @@ def test_built_scored_and_timed(installed, tiny_onnx, tiny_data, tmp_path, capsy
     assert (build / "timing.cache").is_file()
     engine = build / "model.engine"
     assert main(["eval", str(engine), *data, *ENDS, "--out", str(tmp_path / "eval")]) == 0
-    assert main(["eval", str(tiny_onnx), *data, *ENDS, "--out", str(tmp_path / "onnx")]) == 0
+    assert main(["eval", str(build / "model_fp16.onnx"), *data, *ENDS, "--out", str(tmp_path / "onnx")]) == 0
     assert results(tmp_path / "eval")["map50_95"] == found["map_engine"]
     assert results(tmp_path / "onnx")["map50_95"] == pytest.approx(found["map_engine"], abs=0.02)
     models = [str(engine), str(tiny_onnx)]
@@ -80,7 +89,7 @@ def test_without_tensorrt_the_file_and_the_line_are_left(absent, tiny_onnx, tmp_
     for part in ("pip install tensorrt-cu13", f"take '{out / 'model.onnx'}'", "and type: sh build_engine.sh"):
         assert part in line
     assert sorted(path.name for path in out.iterdir()) == ["build_engine.sh", "model.onnx"]
-    assert (out / "model.onnx").read_bytes() == tiny_onnx.read_bytes()
+    assert b"/half" in (out / "model.onnx").read_bytes()  # what is not quantized is FP16
     assert main(["build", str(out / "model.onnx"), "--engine", "tensorrt", *ENDS, "--out", str(out)]) == 2
     assert sorted(path.name for path in out.iterdir()) == ["build_engine.sh", "model.onnx"]
 
@@ -173,6 +182,6 @@ def test_recipe_builds_both_engines_for_the_runtime_that_is_named(tmp_path, monk
     assert [step[0] for step in steps] == ["calibrate", "export", "build", "export", "build", "bench"]
     for step in steps:
         assert step[-2:] == ["--device", "0"]
-        assert (step[0] == "build") == ("tensorrt" in step)
+        assert ("tensorrt" in step) == (step[0] in ("calibrate", "build") or step[:2] == ["export", "a.pt"])
     engines = {str(tmp_path / name / "model.engine") for name in ("build", "float_build")}
     assert engines < set(steps[-1])

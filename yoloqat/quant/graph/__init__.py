@@ -3,7 +3,7 @@
 from yoloqat.quant.graph.execute import Executor
 from yoloqat.quant.graph.placeholders import quantizer_placeholders
 from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
-from yoloqat.quant.graph.planner import make_plan, plan_module
+from yoloqat.quant.graph.planner import beside_quantized, make_plan, plan_module
 from yoloqat.quant.graph.text import plan_text, reader_name
 from yoloqat.quant.graph.trace import Node, Ref, Traced, trace
 
@@ -15,6 +15,7 @@ __all__ = [
     "Ref",
     "ScaleGroup",
     "Traced",
+    "beside_quantized",
     "make_plan",
     "plan_module",
     "plan_text",

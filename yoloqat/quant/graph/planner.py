@@ -71,6 +71,21 @@ def plan_module(module: nn.Module, traced: Traced, config: QuantConfig, *, float
     return make_plan(traced, config, floats=floats, weights=weights)
 
 
+def beside_quantized(traced: Traced, layers: Collection[str]) -> list[str]:
+    """Return those of some float layers whose input a quantized layer reads too, in order of execution.
+
+    What makes such a tensor has to write it in float for the one, and a Q of its own follows for the other.
+
+    Args:
+        traced: The graph of a model in which every location has its own quantizer.
+        layers: Names of layers that are float in it.
+    """
+    read = {node.args[0].index for node in traced.placeholders() if str(node.target).endswith("._input_quantizer")}
+    reads = ((node.module, node.args[0]) for node in traced.nodes if operator_name(node) in _LAYERS and node.args)
+    found = (module for module, first in reads if module in layers and isinstance(first, Ref) and first.index in read)
+    return list(dict.fromkeys(found))
+
+
 def _tensor_names(traced: Traced) -> dict[int, str]:
     """Return a unique name for every tensor: the module and the operator that make it."""
     names: dict[int, str] = {}
