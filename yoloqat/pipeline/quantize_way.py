@@ -36,7 +36,7 @@ from yoloqat.pipeline.tuning import Tuning
 from yoloqat.progress import tell
 from yoloqat.provenance import atomic_directory, atomic_path
 from yoloqat.results import counted, number
-from yoloqat.search.settings import SearchConfig
+from yoloqat.searching.settings import SearchConfig
 
 ALL_INT8, FLOAT = "all in INT8", "float"
 BENCH_ROUNDS = 100
