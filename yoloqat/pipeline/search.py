@@ -223,7 +223,7 @@ def budget_figures(budget: Mapping[str, Any], detector: Detector) -> tuple[float
         ConfigError: It is of another model, of another granularity or of other bits, or nothing was seen on its images.
     """
     state = state_digest(detector.module)
-    hint = "name the directory of a `yoloqat sensitivity` by noise on this checkpoint, or none"
+    hint = "measure it on this checkpoint with `mode=noise`, or leave `budget` out"
     for key, wanted in (("state_hash", state), ("granularity", LAYER), ("bits", None)):
         if budget.get(key) != wanted:
             raise ConfigError(f"the noise budget has {key} {budget.get(key)!r}", expected=f"{wanted!r}", hint=hint)
