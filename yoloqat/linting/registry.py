@@ -244,7 +244,7 @@ _WARNINGS = (
         "INT8 tensors lie in blocks of 32 channels. Parts that share a scale are written in place only where each starts with a "
         "block; the others are copied.",
         sources.BLOCKS,
-        "choose widths of a multiple of 32 when the model is trained, or let the copies be: `lint --explain` says what they cost",
+        "choose widths of a multiple of 32 when the model is trained, or let the copies be: the predicted engine tells what they cost",
         precision.concat_channels,
     ),
     Rule(

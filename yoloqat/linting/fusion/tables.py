@@ -80,7 +80,7 @@ def fusion_rules_table(rules: Sequence[FusionRule] = FUSION_RULES) -> str:
 def gpus_table() -> str:
     """Return the peak rates as a Markdown table."""
     lines = [
-        "| `--gpu` | INT8, TOPS | FP16, TFLOPS | FP32 layers, TFLOPS | GB/s | source |",
+        "| GPU | INT8, TOPS | FP16, TFLOPS | FP32 layers, TFLOPS | GB/s | source |",
         "|---|---|---|---|---|---|",
     ]
     for gpu in GPUS.values():
