@@ -170,3 +170,11 @@ def test_float_layers_at_the_ends_and_depthwise_ones_are_no_islands(found, place
         tensor = build.node("MatMul", [tensor, tensor], "attention")
     model = build.model(build.predictions(build.layer(tensor, "b")))
     assert found("float-island", model) == []
+
+
+def test_a_quantized_depthwise_convolution_beside_a_quantized_reader_is_right(found) -> None:
+    build = Builder()
+    tensor = build.pair(build.layer("images", "stem", (3, 32)), "shared")
+    build.conv(tensor, "box", (32, 32))
+    out = build.conv(tensor, "depthwise", (32, 32), group=32)
+    assert found("depthwise", build.model([out])) == []

@@ -105,7 +105,6 @@ def test_the_noise_of_an_engine_is_that_of_quantization_and_its_own(
     found = engine_noise(engine, open_float(tiny_model, run), dataset.images, CONFIG, run=run, qfloat=tiny_onnx)
     kinds = ("d", "box_disagreement", "qfloat_d", "qfloat_box_disagreement")
     assert set(found) >= {"fidelity_images", *kinds, *(f"{kind}_ci95" for kind in kinds)}
-    assert 0 <= found["qfloat_box_disagreement"] < found["box_disagreement"] < 1
     assert 0 <= found["qfloat_d"] < 0.1 * found["d"]
     for name in ("d", "qfloat_d"):
         low, high = found[f"{name}_ci95"]

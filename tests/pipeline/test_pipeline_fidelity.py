@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import ImageRecord
 from yoloqat.errors import ConfigError, ModelError
-from yoloqat.pipeline.fidelity import check_alike, fidelity_to
+from yoloqat.evaluation.reference import Fidelity
+from yoloqat.pipeline.fidelity import box_results, check_alike, fidelity_to
 from yoloqat.pipeline.run import Run
 from yoloqat.predictor import ModelInfo, RawOutputs
 
@@ -56,3 +57,16 @@ def test_models_of_the_same_classes_are_compared() -> None:
 def test_what_differs_between_two_models_is_told(other: ModelInfo, told: str) -> None:
     with pytest.raises(ModelError, match=told):
         check_alike(PETS, other, NAMED)
+
+
+def test_boxes_are_told_beside_scores() -> None:
+    """An engine whose scores are right and whose boxes are not (TensorRT #4854) shows."""
+    measures = {"d": np.zeros(4), "box_disagreement": np.asarray([0.4, 0.5, np.nan, 0.6]), "score_shift": np.zeros(4)}
+    found = box_results(Fidelity(measures, (1, 2, 3, 4)))
+    assert found["box_disagreement"] == pytest.approx(0.5)
+    low, high = found["box_disagreement_ci95"]
+    assert 0.4 <= low < high <= 0.6
+    assert box_results(None, "qfloat_box_disagreement") == {
+        "qfloat_box_disagreement": None,
+        "qfloat_box_disagreement_ci95": None,
+    }

@@ -81,10 +81,14 @@ def grouped(graph: Graph) -> list[Hit]:
 
 
 def depthwise(graph: Graph) -> list[Hit]:
-    """Find quantized depthwise convolutions."""
+    """Find quantized depthwise convolutions, without those that read what another quantized layer reads.
+
+    In float those would have what makes their input write float for them.
+    """
+    beside = {layer.data for layer in graph.layers if layer.quantized and not layer.depthwise}
+    found = [layer for layer in graph.layers if layer.quantized and layer.depthwise and layer.data not in beside]
     return gathered(
-        "depthwise convolutions are quantized",
-        [(layer.name, f"has {layer.group} groups") for layer in graph.layers if layer.quantized and layer.depthwise],
+        "depthwise convolutions are quantized", [(layer.name, f"has {layer.group} groups") for layer in found]
     )
 
 
