@@ -40,7 +40,7 @@ def report_engine(
     report = read_reports(files, threads=threads)
     found = losses(report.layers, report.runtime)
     results = report.results(found)
-    tables = (report.table(Path(files[0]).name, top), losses_table(found))
+    tables: tuple[Table, ...] = (report.table(Path(files[0]).name, top), losses_table(found))
     if onnx is not None:
         if report.runtime != "tensorrt":
             raise ConfigError(
