@@ -133,6 +133,12 @@ def kit_steps(
             "bench", "latency, interleaved, with CUDA graphs", ("bench", *map(str, engines), *on), engines, any_of=True
         ),
         Step(
+            "onnxruntime-cuda",
+            "ONNX Runtime with its CUDA provider",
+            ("eval", str(files["int8"]), *data, *on),
+            (files["int8"],),
+        ),
+        Step(
             "noise",
             "the noise budget on CUDA",
             ("sensitivity", str(out / "calibrate-int8" / "model.safetensors"), *data, "--mode", "noise", *on),
@@ -183,7 +189,7 @@ def _run_step(step: Step, out: Path, run: Runner) -> StepResult:
     except Exception as error:  # a step never ends the kit
         code, said = 1, f"{type(error).__name__}: {error}"
     state = "done" if code == 0 else "failed"
-    kept = "" if code == 0 else f"exit code {code}: {said[-_KEPT:]}"
+    kept = "" if code == 0 else f"exit code {code}: {said.strip()[-_KEPT:]}"
     return StepResult(step.name, step.claim, state, command, time.perf_counter() - begun, kept, _told(out / step.name))
 
 

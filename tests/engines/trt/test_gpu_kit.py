@@ -9,6 +9,7 @@ import pytest
 from stand_in import World, make_tensorrt
 
 from yoloqat.cli import main
+from yoloqat.cli.main import parsed
 from yoloqat.deploy import gpu_kit
 from yoloqat.deploy.gpu_kit import Step, kit_results, kit_steps, kit_tables, run_kit, run_process
 
@@ -69,7 +70,7 @@ def test_a_step_that_fails_ends_itself_alone(tmp_path):
     found = run_kit(steps, tmp_path, run=run, progress=lambda step, done, total: ticks.append((done, total)))
     assert [result.state for result in found] == ["failed", "failed", "not run", "done"]
     assert [result.said for result in found] == [
-        "exit code 2: yoloqat: a mistake\n",
+        "exit code 2: yoloqat: a mistake",
         "exit code 1: RuntimeError: the driver is gone",
         f"'{tmp_path / 'gone'}' is not there",
         "",
@@ -85,6 +86,14 @@ def test_a_step_runs_in_a_process_of_its_own():
     assert "unknown command 'unheard-of'" in said
 
 
+def test_every_step_is_a_line_that_yoloqat_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for step in kit_steps(Path("m.pt"), ["--data", "coco.yaml", "--imgsz", "640"], Path("out"), gpus=2):
+        command, args = parsed([*step.arguments, "--out", str(tmp_path / step.name)])
+        assert command.name == args.command == step.arguments[0]
+        assert step.claim
+
+
 def test_two_gpus_train_over_nccl():
     names = [step.name for step in kit_steps(Path("m.pt"), [], Path("out"), gpus=2)]
     assert names[-1] == "finetune-nccl"
@@ -98,6 +107,8 @@ def test_the_command_records_and_ends_with_1(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "steps failed; expected none; see 'steps'" in shown.err
     assert "no export here" in " ".join(shown.out.split())
-    assert (out / "report.html").is_file()
+    page = (out / "report.html").read_text()
+    assert "0 of 27 steps are done, 6 failed and 21 were not run" in page
+    assert "exit code 2: no export here" in page
     assert main(["gpu-kit", "m.pt", "--data", "coco.yaml", "--gpus", "0", "--out", str(tmp_path / "none")]) == 2
     assert "gpus is 0" in capsys.readouterr().err
