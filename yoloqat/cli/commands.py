@@ -63,6 +63,11 @@ COMMANDS = {
             "Show what a given engine really does: the precision and time of its layers, and what costs time.",
         ),
         ("bench", "bench", "Time several models in one run, interleaved."),
+        (
+            "gpu-kit",
+            "gpu_kit",
+            "Try on a GPU what only a GPU can tell: engines of TensorRT, and the CUDA paths of yoloqat.",
+        ),
         ("report", "report", "Join the results of several directories into one page."),
         ("data", "data", "Fetch a data set from its own server: the official COCO files."),
     )

@@ -192,6 +192,31 @@ def _losses_section(findings: Sequence[Results]) -> Section:
     return Section("Losses", "Copies, quantizers and float layers, the dearest first.", charts=charts, tables=(table,))
 
 
+def steps_section(results: Results) -> Section | None:
+    """Return the steps of the kit for a GPU, those that failed first, each with the line that repeats it."""
+    steps = results.get("steps")
+    if not isinstance(steps, list) or not steps or "state" not in steps[0]:
+        return None
+    order = {"failed": 0, "done": 1, "not run": 2}
+    rows = tuple(
+        (
+            str(step["name"]),
+            str(step["state"]),
+            str(step["claim"]),
+            f"{step['seconds']:.0f}",
+            *(number(value(step["results"], key), 4) for key in ("map_engine", "drop", "d")),
+            str(step["said"]),
+            str(step["command"]),
+        )
+        for step in sorted(steps, key=lambda step: order.get(str(step["state"]), len(order)))
+    )
+    columns = ("step", "state", "what it checks", "s", "mAP", "drop", "d", "what it said", "line")
+    table = Table("every step", columns, rows, left=(1, 2, 7, 8))
+    return Section(
+        "Steps", "Each ran in a process of its own; its results lie in the directory of its name.", tables=(table,)
+    )
+
+
 def parity_section(results: Results) -> Section | None:
     """Return how far an exported file is from the model, node by node and in mAP."""
     if value(results, "node_max_steps") is None:

@@ -16,7 +16,7 @@ from yoloqat.provenance import write_text
 from yoloqat.report.accuracy import classes_section, frontier_section, methods_section, scores_section, training_section
 from yoloqat.report.changes import ROOM, changes_section
 from yoloqat.report.decisions import decisions_section
-from yoloqat.report.engine import bench_section, lint_section, map_section, parity_section
+from yoloqat.report.engine import bench_section, lint_section, map_section, parity_section, steps_section
 from yoloqat.report.noise import budget_section, items_section, refinement_section
 from yoloqat.report.parts import Report, Results, Section
 from yoloqat.report.summary import summary_section
@@ -33,6 +33,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Results], Section | None]], ...] = (
     ("Frontier", frontier_section),
     ("Fine-tuning", training_section),
     ("Items", items_section),
+    ("Steps", steps_section),
     ("Latency", bench_section),
     ("INT8 map", map_section),
     ("Parity of the file", parity_section),

@@ -124,6 +124,12 @@ def _engine_report(results: Results, model: str) -> str:
     return f"{layers} run{took}, {results['int8_layers']} of them in INT8; {found}."
 
 
+def _gpu_kit(results: Results, model: str) -> str:
+    del model
+    counts = f"{results['failed']} failed and {results['not_run']} were not run"
+    return f"{results['done']} of {counted(len(results['steps']), 'step')} are done, {counts}."
+
+
 def _bench(results: Results, model: str) -> str:
     del model
     items = [item for item in results["items"] if value(item["latency_ms"], "p50")]
@@ -201,6 +207,7 @@ _SENTENCES: dict[str, Callable[[Results, str], str]] = {
     "export": _export,
     "build": _build,
     "engine-report": _engine_report,
+    "gpu-kit": _gpu_kit,
     "bench": _bench,
     "lint": _lint,
     "inspect": _inspect,

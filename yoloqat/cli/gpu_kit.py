@@ -1,0 +1,55 @@
+"""Try on a GPU what only a GPU can tell: engines of TensorRT, and the CUDA paths of yoloqat.
+
+Exports the model in FP16 and in INT8 with several placements of Q/DQ, builds each, scores each, times all engines in one run,
+interleaved, and tries calibration, the noise budget and fine-tuning on CUDA, on two GPUs also over NCCL. Every step runs by
+itself: one that fails is recorded, with the line that repeats it, and the rest goes on. Exit code 1 where a step failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yoloqat.cli.command import LightCommand, Outcome
+from yoloqat.deploy.gpu_kit import kit_results, kit_steps, kit_tables, run_kit
+from yoloqat.progress import Progress
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="trained model, a .pt")
+    parser.add_argument("--data", required=True, metavar="YAML", help="data set YAML of Ultralytics, with labels")
+    parser.add_argument("--imgsz", type=int, default=640, metavar="N", help="size of the images (default: 640)")
+    parser.add_argument(
+        "--calib-images", type=int, default=64, metavar="N", help="images to calibrate on (default: 64)"
+    )
+    parser.add_argument(
+        "--gpus", type=int, default=1, metavar="N", help="GPUs there are; from 2 on NCCL is tried (default: 1)"
+    )
+
+
+def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
+    from yoloqat.config.checks import check_int
+
+    check_int("gpus", args.gpus, 1)
+    check_int("calib_images", args.calib_images, 1)
+    device = "0" if args.device == "auto" else args.device
+    data = ["--data", args.data, "--imgsz", str(args.imgsz)]
+    found = run_kit(
+        kit_steps(args.model, data, out, calibration=args.calib_images, gpus=args.gpus, device=device),
+        out,
+        progress=progress,
+    )
+    results = kit_results(found)
+    failed = (
+        f"{results['failed']} of {len(found)} steps failed; expected none; see 'steps'" if results["failed"] else None
+    )
+    inputs = {"model": {"path": str(args.model)}}
+    settings = {"gpus": args.gpus, "imgsz": args.imgsz, "calib_images": args.calib_images, "data": args.data}
+    names = [result.name for result in found]
+    return Outcome(
+        settings, results, inputs, kit_tables(found), [name for name in names if (out / name).is_dir()], failed=failed
+    )
+
+
+_STEPS = [step.name for step in kit_steps(Path(), [], Path(), gpus=2)]
+COMMAND = LightCommand("gpu-kit", __doc__ or "", _arguments, _run, files=_STEPS)
