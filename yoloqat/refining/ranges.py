@@ -18,7 +18,7 @@ from yoloqat.errors import CalibrationError
 from yoloqat.progress import Progress, silent
 from yoloqat.quant import TensorQuantizer, activation_quantizers, quantization_disabled
 
-STEPS = 96
+STEPS = 64
 """Steps of the optimizer."""
 
 RATE = 0.015
