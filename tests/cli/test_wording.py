@@ -20,6 +20,7 @@ PACKAGE = Path(yoloqat.__file__).parent
 OPTION = re.compile(r"(?<![\w|-])--[A-Za-z]")
 OTHERS = {
     "engines/tensorrt/trtexec.py": "the line of trtexec",
+    "deploy/gpu_kit.py": "the lines of yoloqat that the kit runs",
     "pipeline/build_tensorrt.py": "a shell script that calls trtexec and sed",
 }
 """Modules that write lines for other programs."""
