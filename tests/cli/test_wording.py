@@ -20,6 +20,9 @@ PACKAGE = Path(yoloqat.__file__).parent
 OPTION = re.compile(r"(?<![\w|-])--[A-Za-z]")
 OTHERS = {
     "engines/tensorrt/trtexec.py": "the line of trtexec",
+    "deploy/gpu_kit.py": "the lines of its steps",
+    "engines/reading/files.py": "options of trtexec",
+    "engines/reading/report.py": "an option of trtexec",
     "pipeline/build_tensorrt.py": "a shell script that calls trtexec and sed",
 }
 """Modules that write lines for other programs."""
