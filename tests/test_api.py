@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from yoloqat.config import EvalConfig, ExportConfig, QuantConfig, QuantScheme
 from yoloqat.detectors import Detector
 from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError, YoloqatWarning
 from yoloqat.finetuning import FinetuneConfig, SupervisionConfig
+from yoloqat.pipeline import refine_steps
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
 from yoloqat.pipeline.refine_steps import EVERYTHING
@@ -231,8 +233,13 @@ def test_fine_tuning_and_engines_are_judged_without_labels(
 
 
 def test_a_refined_copy_is_exported_as_ever(
-    detector: Detector, statistics: yq.api.CollectedStatistics, data: yq.Dataset, tmp_path: Path
+    detector: Detector,
+    statistics: yq.api.CollectedStatistics,
+    data: yq.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(refine_steps, "learn_ranges", partial(refine_steps.learn_ranges, steps=4))
     clipped = yq.calibrate(detector, statistics, "percentile-97", device="cpu")
     before = state_digest(clipped.module)
     refined = yq.refine(clipped, data, count=8, device="cpu")

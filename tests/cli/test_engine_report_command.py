@@ -28,7 +28,7 @@ def test_layers_and_losses_are_shown_and_kept(cli, tmp_path):
     layers, times = tmp_path / "layers.json", tmp_path / "times.json"
     layers.write_text(json.dumps(ENGINE))
     times.write_text(json.dumps(TIMES))
-    ran = cli("engine-report", layers, times, "--top", 2)
+    ran = cli("engine-report", layers, times, "--layers", 2)
     assert (ran.code, ran.err) == (0, "")
     results = ran.result["results"]
     assert [layer["precision_out"] for layer in results["layers"]] == ["f16", "f16", "i8", "f16"]
@@ -51,8 +51,8 @@ def test_mistakes_are_one_line(cli, tmp_path):
     ran = cli("engine-report", tmp_path / "notes.txt")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "notes.txt' begins with 'no engine' and tells of no layer" in ran.err
-    ran = cli("engine-report", tmp_path / "notes.txt", "--top", -1)
-    assert (ran.code, "top is -1" in ran.err) == (2, True)
+    ran = cli("engine-report", tmp_path / "notes.txt", "--layers", -1)
+    assert (ran.code, "--layers is -1" in ran.err) == (2, True)
 
 
 def test_the_prediction_of_the_file_is_set_beside_it(cli, tmp_path):

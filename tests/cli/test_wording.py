@@ -21,16 +21,12 @@ OPTION = re.compile(r"(?<![\w|-])--[A-Za-z]")
 OTHERS = {
     "engines/tensorrt/trtexec.py": "the line of trtexec",
     "deploy/gpu_kit.py": "the lines of yoloqat that the kit runs",
+    "engines/reading/files.py": "options of trtexec",
+    "engines/reading/report.py": "an option of trtexec",
     "pipeline/build_tensorrt.py": "a shell script that calls trtexec and sed",
 }
 """Modules that write lines for other programs."""
-FOREIGN = (
-    "trtexec line with --verbose",
-    "a trtexec log, its --exportLayerInfo",
-    "run trtexec with --verbose",
-    "build with --profilingVerbosity",
-    "ray start --head",
-)
+FOREIGN = ("trtexec line with --verbose", "ray start --head")
 """Options of other programs in messages."""
 PARSERS = {name: _command_parser(entry.load()) for name, entry in COMMANDS.items()}
 

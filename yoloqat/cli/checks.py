@@ -60,6 +60,8 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         **{f"{end}_batch": (1, 1 << 16) for end in ("min", "opt", "max")},
         **{f"{end}_imgsz": _SIDE for end in ("min", "opt", "max")},
         "dla": (0, 63),
+        "gpus": (1, 1024),
+        "layers": (0, _COUNT),
     }
 )
 """Least and greatest number of each option, by where argparse keeps it, both included; settings may narrow it."""

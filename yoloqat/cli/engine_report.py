@@ -37,21 +37,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="with --onnx: whose least times are kept beside the measured ones (default: %(default)s)",
     )
     parser.add_argument(
-        "--top", type=int, default=25, metavar="N", help="layers to show, the slowest; 0 for all (default: 25)"
+        "--layers", type=int, default=25, metavar="N", help="layers to show, the slowest; 0 for all (default: 25)"
     )
 
 
 def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     del out, progress  # one reading of a few files
-    from yoloqat.config.checks import check_int
     from yoloqat.pipeline.engine_report import report_engine
 
-    check_int("top", args.top, 0)
-    found = report_engine(args.files, onnx=args.onnx, gpu=args.gpu, top=args.top, threads=args.threads or 1)
+    found = report_engine(args.files, onnx=args.onnx, gpu=args.gpu, top=args.layers, threads=args.threads or 1)
     inputs: dict[str, Any] = {"files": [_key(path) for path in args.files]}
     if args.onnx is not None:
         inputs["onnx"] = _key(args.onnx)
-    return Outcome({"top": args.top, "gpu": args.gpu}, found.to_dict(), inputs, found.tables)
+    return Outcome({"layers": args.layers, "gpu": args.gpu}, found.to_dict(), inputs, found.tables)
 
 
 def _key(path: Path) -> dict[str, str]:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from yoloqat.cli.command import LightCommand, Outcome
 from yoloqat.deploy.gpu_kit import kit_results, kit_steps, kit_tables, run_kit
+from yoloqat.errors import ConfigError
 from yoloqat.progress import Progress
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="trained model, a .pt")
-    parser.add_argument("--data", required=True, metavar="YAML", help="data set YAML of Ultralytics, with labels")
+    parser.add_argument("--data", type=Path, metavar="YAML", help="data set YAML of Ultralytics, with labels")
     parser.add_argument("--imgsz", type=int, default=640, metavar="N", help="size of the images (default: 640)")
     parser.add_argument(
         "--calib-images", type=int, default=64, metavar="N", help="images to calibrate on (default: 64)"
@@ -28,12 +29,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
-    from yoloqat.config.checks import check_int
-
-    check_int("gpus", args.gpus, 1)
-    check_int("calib_images", args.calib_images, 1)
+    if args.data is None:
+        raise ConfigError(f"`data` is {args.data}", expected="a data set YAML with labels", hint="name it with `data`")
     device = "0" if args.device == "auto" else args.device
-    data = ["--data", args.data, "--imgsz", str(args.imgsz)]
+    data = ["--data", str(args.data), "--imgsz", str(args.imgsz)]
     found = run_kit(
         kit_steps(args.model, data, out, calibration=args.calib_images, gpus=args.gpus, device=device),
         out,
@@ -44,7 +43,7 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
         f"{results['failed']} of {len(found)} steps failed; expected none; see 'steps'" if results["failed"] else None
     )
     inputs = {"model": {"path": str(args.model)}}
-    settings = {"gpus": args.gpus, "imgsz": args.imgsz, "calib_images": args.calib_images, "data": args.data}
+    settings = {"gpus": args.gpus, "imgsz": args.imgsz, "calib_images": args.calib_images, "data": str(args.data)}
     names = [result.name for result in found]
     return Outcome(
         settings, results, inputs, kit_tables(found), [name for name in names if (out / name).is_dir()], failed=failed

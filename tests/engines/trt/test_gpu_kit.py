@@ -110,5 +110,8 @@ def test_the_command_records_and_ends_with_1(tmp_path, monkeypatch, capsys):
     page = (out / "report.html").read_text()
     assert "0 of 27 steps are done, 6 failed and 21 were not run" in page
     assert "exit code 2: no export here" in page
-    assert main(["gpu-kit", "m.pt", "--data", "coco.yaml", "--gpus", "0", "--out", str(tmp_path / "none")]) == 2
-    assert "gpus is 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["gpu-kit", "m.pt", "--data", "coco.yaml", "--gpus", "0", "--out", str(tmp_path / "none")])
+    assert "--gpus is 0" in capsys.readouterr().err
+    assert main(["gpu-kit", "m.pt", "--out", str(tmp_path / "none")]) == 2
+    assert "is None; expected a data set YAML with labels" in capsys.readouterr().err
