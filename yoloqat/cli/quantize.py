@@ -14,9 +14,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import options
+from yoloqat.cli import diff, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
+from yoloqat.cli.next_line import next_line
 from yoloqat.config import to_dict
 from yoloqat.config.recipe import NAME
 from yoloqat.detectors import load_detector
@@ -50,6 +51,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_fidelity(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)
+    options.add_log(parser)
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
@@ -82,9 +84,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     )
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
-    return Outcome(
-        settings, found.results, inputs, quantize_tables(args.model.name, found.results), found.files, (), found.failed
-    )
+    lines = [next_line(args, diff.COMMAND, args.model, run.out / found.engine, without=("batch",))]
+    tables = quantize_tables(args.model.name, found.results)
+    return Outcome(settings, found.results, inputs, tables, found.files, lines, found.failed)
 
 
 COMMAND = Command(

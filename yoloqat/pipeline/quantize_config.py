@@ -73,9 +73,11 @@ class Quantized:
     Attributes:
         results: The keys of the result of ``quantize``.
         files: The files and directories written, relative to the directory of results.
+        engine: That of the engine; the ONNX file where none was built.
         failed: Why the best engine is not within the limit; None where it is, or where the images do not tell.
     """
 
     results: dict[str, Any]
     files: tuple[str, ...]
+    engine: str
     failed: str | None

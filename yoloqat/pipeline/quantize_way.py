@@ -271,7 +271,7 @@ class Way:
             )
         if self._config.max_latency is not None and latency > self._config.max_latency:
             failed.append(f"the engine ({chosen.name}) takes {latency:.2f} ms of {self._config.max_latency:g} ms")
-        return Quantized(results, (*names, NAME), "; ".join(failed) or None)
+        return Quantized(results, (*names, NAME), chosen.path.name, "; ".join(failed) or None)
 
     def _recipe(self, chosen: Candidate, results: dict[str, Any]) -> Recipe:
         """Return what makes the chosen engine again."""
