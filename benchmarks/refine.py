@@ -1,11 +1,12 @@
 """What refinement wins: the noise d of the refined model over that of the calibrated one, on images that neither saw.
 
     python benchmarks/refine.py --weights ../shared/real/weights --data ../shared/real/coco/coco_val.yaml --imgsz 320
-    python benchmarks/refine.py ... --models yolov8n.pt yolov8s.pt yolov5s.pt --imgsz 640 --seeds 0 1 2
+    python benchmarks/refine.py ... --models yolov8n.pt yolov8s.pt yolov5s.pt --imgsz 640 --int8-macs 0.9 --refine all
 
 The baseline is today's default: mse, 64 calibration images, seed 0, one thread, 8 bits. Every row refines a copy of it, on the
 calibration images of one seed, and measures both on the validation images. A ratio is that of the two means, with the 95 %
-interval of a paired bootstrap over the images.
+interval of a paired bootstrap over the images. With --int8-macs the layers that a noise budget of the calibration images says to
+leave float are, up to that share of the multiply-adds in INT8: the exact best by its shares, layers with a common scale together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +22,25 @@ import torch
 from numpy.typing import NDArray
 
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig
+from yoloqat.config.sizes import sides
 from yoloqat.datasets import calibration_images, load_dataset, spread
-from yoloqat.detectors import Detector, TorchPredictor, load_detector, torch_threads
+from yoloqat.detectors import Detector, TorchPredictor, load_detector, save_checkpoint, torch_threads
 from yoloqat.evaluation.fidelity import BOX, NOISE
 from yoloqat.evaluation.interval import Resampling
 from yoloqat.pipeline.fidelity import float_reference
+from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
 from yoloqat.pipeline.refine_steps import ALL, STEPS, steps_of
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search import budget_figures
+from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.quant.graph import trace
+from yoloqat.quant.graph.cost import layer_costs
+from yoloqat.searching import Choice, Problem, least_noise
+from yoloqat.searching.tied import tied_layers
+from yoloqat.sensitivity.settings import NOISE as NOISE_MODE
+from yoloqat.sensitivity.settings import ScanConfig
 
 IMAGES = CalibrationConfig.images
 Values = NDArray[np.float64]
@@ -55,6 +66,41 @@ class Ratio:
     def __str__(self) -> str:
         """Return the value and the interval."""
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def _macs(ptq: Ptq) -> tuple[dict[str, int], int]:
+    """Return the multiply-adds of each quantized layer, and of all layers."""
+    example = torch.zeros(1, ptq.detector.info.channels, *sides(ptq.imgsz))
+    costs = layer_costs(trace(ptq.detector.module, example))
+    return {cost.name: cost.macs for cost in costs if cost.name in ptq.layers}, sum(cost.macs for cost in costs)
+
+
+def int8_share(ptq: Ptq) -> float:
+    """Return which share of the multiply-adds of all layers is quantized."""
+    quantized, total = _macs(ptq)
+    return sum(quantized.values()) / total
+
+
+def least_noise_within(ptq: Ptq, share: float, run: Run) -> tuple[str, ...]:
+    """Return the layers that are best left float with at least a share of the multiply-adds in INT8."""
+    checkpoint = run.out / "budget.safetensors"
+    save_checkpoint(ptq.detector, checkpoint)
+    config, inner = EvalConfig(imgsz=ptq.imgsz, batch=ptq.batch), replace(run, out=run.out / f"budget-{ptq.imgsz}")
+    images = spread(ptq.records, 32)
+    options = ScanOptions()
+    budget = run_noise_budget(checkpoint, images, config, scan=ScanConfig(mode=NOISE_MODE), options=options, run=inner)
+    d, shares = budget_figures(budget, ptq.detector)
+    quantized, total = _macs(ptq)
+    quantization = ptq.detector.quantization
+    if quantization is None:
+        return ()
+    groups = tied_layers(quantization.placement, quantization.layers)
+    choices = [
+        Choice(group, sum(shares.get(name, 0.0) for name in group), sum(quantized[name] for name in group) / total)
+        for group in groups
+    ]
+    found = least_noise(Problem(tuple(choices), (), d, 0.0), sum(quantized.values()) / total - share)
+    return () if found is None else found.layers
 
 
 def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> None:
@@ -89,9 +135,10 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
         noise, box = (Ratio.of(after.measures[name], base.measures[name]) for name in (NOISE, BOX))
         print(f"  {what}: d {after.d.value:.4f}, ratio {noise}; box disagreement, ratio {box}", flush=True)
 
-    if args.ignore:
-        ptq = calibrated(QuantConfig(ignore=tuple(args.ignore)))
-        row(f"float: {', '.join(args.ignore)}", ptq.detector)
+    ignored = [*args.ignore, *(least_noise_within(ptq, args.int8_macs, run) if args.int8_macs else ())]
+    if ignored:
+        ptq = calibrated(QuantConfig(ignore=tuple(ignored)))
+        row(f"float: {', '.join(ignored)}; multiply-adds in INT8 {int8_share(ptq):.3f}", ptq.detector)
     for seed in args.seeds:
         chosen = calibration_images(args.data, args.refine_images, seed)
         for name in args.refine:
@@ -115,6 +162,9 @@ def main() -> None:
     parser.add_argument("--refine", nargs="+", default=[*STEPS, ALL], choices=[*STEPS, ALL], help="one row for each")
     parser.add_argument(
         "--ignore", nargs="+", default=[], help="layers to leave float, as `calibrate --ignore` takes them"
+    )
+    parser.add_argument(
+        "--int8-macs", type=float, help="leave layers float down to this share of multiply-adds in INT8"
     )
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
