@@ -47,7 +47,7 @@ from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.quantize import quantize as _quantize
 from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
-from yoloqat.pipeline.refine_steps import EVERYTHING
+from yoloqat.pipeline.refine_steps import ALL, NONE, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search import run_search
 from yoloqat.pipeline.search_table import search_table
@@ -444,7 +444,7 @@ def compare_methods(
     quant: QuantConfig | None = None,
     config: EvalConfig | None = None,
     fidelity_images: int = COMPARED,
-    refine: Sequence[str] = (),
+    refine: str | Sequence[str] = NONE,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Result:
@@ -458,7 +458,7 @@ def compare_methods(
         quant: As in :func:`calibrate`.
         config: How to score; None takes the defaults at the image size of the statistics.
         fidelity_images: On how many images the noise is measured.
-        refine: The steps of :func:`refine` that the recommended method goes through besides; none by default.
+        refine: The steps of :func:`refine` that the recommended method goes through besides, or ``"all"``.
         device: Where it runs.
         progress: Told of every finished step.
 
@@ -474,7 +474,9 @@ def compare_methods(
         ptq = _quantized(detector, statistics, quant, run, specs)
         dataset, images = data.validation if data.labelled else None, data.comparison(fidelity_images)
         seed = statistics.config.seed
-        results = _compare_methods(ptq, dataset, specs, config, run=run, images=images, seed=seed, refine=refine)
+        results = _compare_methods(
+            ptq, dataset, specs, config, run=run, images=images, seed=seed, refine=steps_of(refine)
+        )
     bits = (quant or statistics.quant).activations.bits
     title = f"{Path(detector.source.path).name}, {len(ptq.layers)} layers at {bits} bits"
     return Result(results, tables.comparison_tables(title, results), drawn_by=plots.methods_plot)
@@ -649,7 +651,7 @@ def refine(
     detector: Detector,
     data: Dataset,
     *,
-    steps: Sequence[str] = EVERYTHING,
+    steps: str | Sequence[str] = ALL,
     count: int = CalibrationConfig.images,
     seed: int = CalibrationConfig.seed,
     imgsz: ImageSize | None = None,
@@ -663,7 +665,7 @@ def refine(
         detector: From :func:`calibrate`; not changed.
         data: Gives the calibration images; every fourth takes no part and judges.
         steps: In this order, of ``"bias"``, the bias of least squared error after the activation, channel by channel, and
-            ``"ranges"``, all activation ranges moved together by the gradient of the noise.
+            ``"ranges"``, all activation ranges moved together by the gradient of the noise; or ``"all"``.
         count: How many images.
         seed: Chooses them.
         imgsz: Image size in pixels; None takes the detector's own.
@@ -685,7 +687,7 @@ def refine(
     size = detector.imgsz if imgsz is None else imgsz
     with _scratch(device, progress) as run:
         records = data.calibration(count, seed=seed)
-        results = refine_detector(refined, records, steps=steps, imgsz=size, batch=batch, run=run)
+        results = refine_detector(refined, records, steps=steps_of(steps), imgsz=size, batch=batch, run=run)
     return RefineResult(results, (tables.refine_table(results),), refined)
 
 

@@ -204,6 +204,13 @@ def test_too_few_images_are_refused(detector: Detector, records: tuple[ImageReco
         refined(detector, records[:7], make_run())
 
 
+def test_steps_are_named_by_a_word_or_one_by_one() -> None:
+    assert [steps_of(word) for word in ("none", "bias", "all")] == [(), ("bias",), ("bias", "ranges", "bias")]
+    assert steps_of(["ranges", "bias"]) == ("ranges", "bias")
+    with pytest.raises(ConfigError, match="refine is 'both'; expected one of none, bias, ranges, all"):
+        steps_of("both")
+
+
 def test_an_unknown_step_is_refused(detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:
     with pytest.raises(ConfigError, match="refine is 'magic'; expected one of bias, ranges"):
         refined(detector, records, make_run(), ("magic",))

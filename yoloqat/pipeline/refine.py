@@ -11,14 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from yoloqat.config import EvalConfig
-from yoloqat.config.checks import check_choice
 from yoloqat.config.sizes import ImageSize
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector, TorchPredictor
 from yoloqat.errors import CalibrationError, ModelError
 from yoloqat.evaluation.fidelity import NOISE, Mean, mean
 from yoloqat.evaluation.reference import Fidelity, Reference
-from yoloqat.pipeline.refine_steps import NONE, STEPS, Task
+from yoloqat.pipeline.refine_steps import NONE, STEPS, Task, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import quantization_disabled, quantizers
 
@@ -89,7 +88,7 @@ def refine_detector(
         ``refine``: the noise before, as the step ``none``, and after each step. ``refine_images``, ``refine_held_out``: how many
         images took part and judged; ``refine_seconds``. Of ``bias`` also ``refine_layers``, of each corrected layer the squared
         error after its activation, before and after, relative to the squared float output, and ``refine_skipped``, layers that
-        were left alone.
+        were left alone; of ``ranges`` also ``refine_ranges``, amax of each quantizer before and after.
 
     Raises:
         CalibrationError: There are too few images.
@@ -98,8 +97,7 @@ def refine_detector(
         ModelError: The detector is not calibrated, was refined or fine-tuned, or cannot be traced.
     """
     start = time.perf_counter()
-    for step in steps:
-        check_choice("refine", step, tuple(STEPS))
+    steps = steps_of(steps)
     check_refinable(detector)
     check_image_count(len(records))
     held_out = records[HELD_OUT - 1 :: HELD_OUT]

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from yoloqat.config.checks import check_choice
 from yoloqat.config.sizes import ImageSize, json_size
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
@@ -165,6 +166,15 @@ EVERYTHING = (BIAS, RANGES, BIAS)
 """What :data:`ALL` does: ranges are learned where biases are right already, and then want other biases."""
 
 
-def steps_of(name: str) -> tuple[str, ...]:
-    """Return the steps that one word names: none, all, or one."""
-    return () if name == NONE else EVERYTHING if name == ALL else (name,)
+def steps_of(named: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the steps that a word names (none, all, or one), or that are named one by one.
+
+    Raises:
+        ConfigError: A word or a step is unknown.
+    """
+    if isinstance(named, str):
+        check_choice("refine", named, (NONE, *STEPS, ALL))
+        return () if named == NONE else EVERYTHING if named == ALL else (named,)
+    for step in named:
+        check_choice("refine", step, tuple(STEPS))
+    return tuple(named)
