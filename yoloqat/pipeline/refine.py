@@ -109,7 +109,8 @@ def refine_detector(
         reference = Reference(predictor, held_out, config, detections=False, progress=progress)
     before = reference.compare(predictor, progress=progress)
     found: dict[str, Any] = {"refine": [_entry(NONE, before)]}
-    task = Task(detector, fitted, imgsz, run)
+    floating = {name: value.detach().clone() for name, value in detector.module.named_parameters()}
+    task = Task(detector, fitted, imgsz, run, floating)
     for step in steps:
         state = _state(detector)
         found |= STEPS[step](task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from yoloqat.pipeline.run import Run, records_key
 from yoloqat.progress import Progress
 from yoloqat.provenance import atomic_path
 from yoloqat.quant import state_digest
-from yoloqat.refining import correct_biases
+from yoloqat.refining import correct_biases, learn_rounding
+from yoloqat.refining.objective import detection_objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +34,14 @@ class Task:
         records: The images that take part.
         imgsz: Image size in pixels.
         run: Where finished parts are kept, on what device, who watches.
+        floating: The float model's parameters by name, which the steps before have changed in the detector.
     """
 
     detector: Detector
     records: Sequence[ImageRecord]
     imgsz: ImageSize
     run: Run
+    floating: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def progress(self) -> Progress:
@@ -50,13 +53,17 @@ class Task:
         """The layers that the step leaves alone, and why."""
         return {name: f"stays as it is: {reason}" for name, reason in self.detector.keep_float.items()}
 
-    def batches(self) -> list[Tensor]:
-        """Return images that fill the canvas, in batches of one size that does not exceed what the device takes at once."""
+    def batches(self, *, cropped: bool = True) -> list[Tensor]:
+        """Return the images in batches of one size that does not exceed what the device takes at once.
+
+        Args:
+            cropped: Cut each image to the canvas, which it then fills, instead of padding it.
+        """
         records, device, channels = self.records, self.run.device, self.detector.info.channels
-        (plan,) = plan_batches(records, self.imgsz, len(records), channels=channels, cropped=True)
+        (plan,) = plan_batches(records, self.imgsz, len(records), channels=channels, cropped=cropped)
         part = forward_parts((len(records), plan.channels, *plan.shape), device)[0]
         size = next(size for size in range(part.stop, 0, -1) if len(records) % size == 0)
-        plans = plan_batches(records, self.imgsz, size, channels=channels, cropped=True)
+        plans = plan_batches(records, self.imgsz, size, channels=channels, cropped=cropped)
         with closing(read_batches(plans)) as batches:
             return [torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last) for batch in batches]
 
@@ -111,9 +118,29 @@ def correct(task: Task) -> dict[str, Any]:
     return {"refine_layers": layers, "refine_skipped": done.skipped}
 
 
-NONE, ALL, BIAS = "none", "all", "bias"
+def round_(task: Task) -> dict[str, Any]:
+    """Learn the rounding: ``refine_blocks``, ``refine_restored`` and ``refine_rounding``."""
+    kept = task.kept(ROUNDING)
+    done = learn_rounding(
+        task.detector.module,
+        [*task.batches(), *task.batches(cropped=False)],
+        objective=detection_objective(task.detector.info),
+        floating=task.floating,
+        skip=task.skipped,
+        found=kept.load(),
+        keep=kept.save,
+        progress=task.progress,
+    )
+    blocks = [
+        {"name": name, "error_before": before, "error_after": after} for name, (before, after) in done.errors.items()
+    ]
+    layers = [{"name": name, "moved": share, "furthest": done.furthest[name]} for name, share in done.moved.items()]
+    return {"refine_blocks": blocks, "refine_restored": list(done.restored), "refine_rounding": layers}
 
-STEPS: Mapping[str, Step] = {BIAS: correct}
+
+NONE, ALL, BIAS, ROUNDING = "none", "all", "bias", "rounding"
+
+STEPS: Mapping[str, Step] = {BIAS: correct, ROUNDING: round_}
 """By name, in the order of :data:`ALL`."""
 
 

@@ -1,5 +1,6 @@
 """Refinement: what a calibrated detector wins back without labels and without training."""
 
 from yoloqat.refining.bias import BiasCorrection, correct_biases
+from yoloqat.refining.rounding import LearnedRounding, RoundingConfig, learn_rounding
 
-__all__ = ["BiasCorrection", "correct_biases"]
+__all__ = ["BiasCorrection", "LearnedRounding", "RoundingConfig", "correct_biases", "learn_rounding"]
