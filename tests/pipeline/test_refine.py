@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, 
 from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.evaluation import evaluate
-from yoloqat.pipeline import refine
+from yoloqat.pipeline import refine, refine_steps
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.ptq import Ptq
@@ -26,6 +27,7 @@ from yoloqat.pipeline.refine import refine_detector
 from yoloqat.pipeline.refine_steps import Kept, Task
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import activation_quantizers, state_digest
+from yoloqat.refining import RoundingConfig, learn_rounding
 
 MakeRun = Callable[..., Run]
 FOUR_BITS = QuantConfig(
@@ -187,3 +189,29 @@ def test_changed_biases_are_not_refined(
 def test_a_float_detector_is_not_refined(tiny_model: Path, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:
     with pytest.raises(ModelError, match=r"tiny.pt' is not calibrated"):
         refined(load_detector(tiny_model), records, make_run())
+
+
+def test_learned_rounding_lowers_the_noise_and_goes_through_the_checkpoint(
+    detector: Detector,
+    records: tuple[ImageRecord, ...],
+    make_run: MakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    config = RoundingConfig(steps=30, batch=2, weight_rate=0.02, bias_rate=1e-3, keep_every=10)
+    monkeypatch.setattr(refine_steps, "learn_rounding", partial(learn_rounding, config=config))
+    second, run = copy.deepcopy(detector), make_run()
+    found = refined(detector, records, run, ("bias", "rounding"))
+    assert [row["step"] for row in found["refine"]] == ["none", "bias", "rounding"]
+    assert found["refine"][2]["d"] < found["refine"][0]["d"]
+    assert all(block["error_after"] <= block["error_before"] for block in found["refine_blocks"])
+    assert set(found["refine_restored"]) <= {block["name"] for block in found["refine_blocks"]}
+    moved = {layer["name"] for layer in found["refine_rounding"] if layer["moved"] > 0}
+    assert moved
+    assert moved.isdisjoint(detector.keep_float)
+    save_checkpoint(detector, tmp_path / "model.safetensors")
+    loaded = load_checkpoint(tmp_path / "model.safetensors")
+    assert state_digest(loaded.module) == state_digest(detector.module)
+    assert len(list(run.out.glob(".parts/*/rounding.safetensors"))) == 1
+    refined(second, records, run, ("bias", "rounding"))  # goes on from what was kept
+    assert state_digest(second.module) == state_digest(detector.module)

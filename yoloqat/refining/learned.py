@@ -12,7 +12,7 @@ from yoloqat.quant import activation_quantizers, quantized_layers
 from yoloqat.quant.graph.flow import block_of
 from yoloqat.quant.learned_ranges import LearnedRanges
 from yoloqat.quant.modules import QuantMixin
-from yoloqat.refining.blocks import Blocks
+from yoloqat.refining.blocks import Blocks, Boundary
 
 Saved = dict[str, Tensor]
 
@@ -62,9 +62,10 @@ class Learned:
             self._weights[name] = _Weight(
                 layer, nn.Parameter(torch.zeros_like(weight)), weight.detach().clone(), amax / high
             )
-            if isinstance(layer.bias, nn.Parameter):
-                layer.bias.requires_grad_(True)
-                self._biases[name] = layer.bias
+        for name, value in module.named_parameters():
+            layer, _, kind = name.rpartition(".")
+            if kind == "bias" and layer not in skip:
+                self._biases[layer] = value.requires_grad_(True)
         self._start = self._saved(self._tensors())
         self._integers = self._rounded()
         self._ranges = LearnedRanges(module, weights=False)
@@ -136,32 +137,34 @@ class Learned:
             weight.layer.weight.copy_(weight.layer._weight_quantizer(weight.layer.weight))
 
     @torch.no_grad()
-    def compare(self, batches: Sequence[Tensor]) -> tuple[dict[str, tuple[float, float]], tuple[str, ...]]:
+    def compare(
+        self, batches: Sequence[Tensor], boundary: Boundary
+    ) -> tuple[dict[str, tuple[float, float]], tuple[str, ...]]:
         """Restore the blocks that are no better than they were on the same inputs.
 
-        Inputs are those that the learned model gives. A block that is restored gets its ranges back, and whatever else reads
-        through these is compared again.
+        Inputs are what ``boundary`` makes of those that the learned model gives, the same for both. A block that is restored gets
+        its ranges back, and whatever else reads through these is compared again.
 
         Returns:
             Of every block the error before and after, and the blocks that were restored.
         """
         restored: set[str] = set()
         while True:
-            after, before = self._both(batches)
+            after, before = self._both(batches, boundary)
             worse = {name for name in before if not after[name] <= before[name]} - restored
             if not worse:
                 return {name: (before[name], after[name]) for name in before}, tuple(sorted(restored))
             restored |= worse
             self._load({name: value for name, value in self._start.items() if self._owner(name) & restored})
 
-    def _both(self, batches: Sequence[Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+    def _both(self, batches: Sequence[Tensor], boundary: Boundary) -> tuple[dict[str, float], dict[str, float]]:
         now, after, before = self._saved(self._tensors()), dict[str, float](), dict[str, float]()
         for batch in batches:
             inputs: dict[int, Tensor] = {}
 
-            def kept(index: int, _: Tensor, given: Tensor) -> Tensor:
-                inputs[index] = given  # noqa: B023 - called within the pass
-                return given
+            def kept(index: int, wanted: Tensor, given: Tensor) -> Tensor:
+                inputs[index] = boundary(index, wanted, given)  # noqa: B023 - called within the pass
+                return inputs[index]  # noqa: B023
 
             for name, error in self._blocks.errors(batch, kept).items():
                 after[name] = after.get(name, 0.0) + float(error) / len(batches)

@@ -116,16 +116,12 @@ def learn_rounding(
     learned = Learned(module, blocks, skip or {}, (config.weight_rate, config.bias_rate, config.range_rate))
     first = 0 if not found else learned.load(found)
     order, per_pass = torch.Generator(), len(images) // size
-    random = torch.Generator(images[0].device)
+    mixed = _Mixed(config.float_share, images[0].device)
     for step in range(first, config.steps):
         order.manual_seed(_seed(config.seed, 2 * (step // per_pass)))
-        random.manual_seed(_seed(config.seed, 2 * step + 1))
+        mixed.seed(_seed(config.seed, 2 * step + 1))
         chosen = torch.randperm(len(images), generator=order)[step % per_pass * size :][:size]
         batch = _stacked([images[index] for index in chosen.tolist()], mirrored=bool(step % 2))
-
-        def mixed(_: int, wanted: Tensor, given: Tensor) -> Tensor:
-            drawn = torch.rand(given.shape, generator=random, device=given.device)
-            return torch.where(drawn < config.float_share, wanted, given.detach())
 
         with torch.enable_grad():
             error = torch.stack(list(blocks.errors(batch, mixed).values())).sum()
@@ -144,9 +140,24 @@ def learn_rounding(
     judged = [
         _stacked(images[start : start + size]) for start in range(0, min(config.judged, len(images)) - size + 1, size)
     ]
-    errors, restored = learned.compare(judged)
+    mixed.seed(_seed(config.seed, 2 * config.steps + 1))
+    errors, restored = learned.compare(judged, mixed)
     moved, furthest = learned.moves()
     return LearnedRounding(errors, restored, moved, furthest)
+
+
+class _Mixed:
+    """Replaces a share of what blocks read of others by the float model's values, at random."""
+
+    def __init__(self, share: float, device: torch.device) -> None:
+        self._share, self._generator = share, torch.Generator(device)
+
+    def seed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+
+    def __call__(self, _: int, wanted: Tensor, given: Tensor) -> Tensor:
+        drawn = torch.rand(given.shape, generator=self._generator, device=given.device)
+        return torch.where(drawn < self._share, wanted, given.detach())
 
 
 def _seed(seed: int, number: int) -> int:
