@@ -198,7 +198,7 @@ def test_learned_rounding_lowers_the_noise_and_goes_through_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    config = RoundingConfig(steps=30, batch=2, weight_rate=0.02, bias_rate=1e-3, keep_every=10)
+    config = RoundingConfig(steps=16, batch=2, weight_rate=0.02, bias_rate=1e-3, keep_every=8)
     monkeypatch.setattr(refine_steps, "learn_rounding", partial(learn_rounding, config=config))
     second, run = copy.deepcopy(detector), make_run()
     found = refined(detector, records, run, ("bias", "rounding"))
@@ -206,9 +206,8 @@ def test_learned_rounding_lowers_the_noise_and_goes_through_the_checkpoint(
     assert found["refine"][2]["d"] < found["refine"][0]["d"]
     assert all(block["error_after"] <= block["error_before"] for block in found["refine_blocks"])
     assert set(found["refine_restored"]) <= {block["name"] for block in found["refine_blocks"]}
-    moved = {layer["name"] for layer in found["refine_rounding"] if layer["moved"] > 0}
-    assert moved
-    assert moved.isdisjoint(detector.keep_float)
+    assert {layer["name"] for layer in found["refine_rounding"]} == set(detector.quantization.layers)
+    assert any(layer["moved"] > 0 for layer in found["refine_rounding"])
     save_checkpoint(detector, tmp_path / "model.safetensors")
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert state_digest(loaded.module) == state_digest(detector.module)

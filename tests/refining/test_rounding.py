@@ -105,6 +105,19 @@ def test_layers_to_skip_and_weight_ranges_stay(batches: list[Tensor]) -> None:
     assert set(done.moved) == {"first.0", "second.0", "second.2"}
 
 
+def test_a_float_layer_of_a_block_learns_its_bias_alone(batches: list[Tensor]) -> None:
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Conv2d(3, 8, 1), nn.SiLU(), nn.Conv2d(8, 4, 1))
+    four = QuantScheme(bits=4)
+    config = QuantConfig(activations=four, weights=replace(four, axis=0, narrow_range=True), ignore=("0.0.2",))
+    module = quantize_module(nn.Sequential(nn.Sequential(inner)).eval(), batches[0], config)
+    module = calibrate_module(module, batches, "max")
+    kept = {name: value.clone() for name, value in module.named_parameters()}
+    learn_rounding(module, batches, config=replace(FAST, steps=10))
+    changed = {name for name, value in module.named_parameters() if not torch.equal(value, kept[name])}
+    assert changed == {"0.0.0.weight", "0.0.0.bias", "0.0.2.bias"}
+
+
 def test_a_block_that_gets_worse_is_put_back(batches: list[Tensor]) -> None:
     """At such rates every block is harmed; each is put back with its ranges, so that the module is what it was."""
     module = low_bits(batches)

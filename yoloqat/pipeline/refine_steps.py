@@ -126,7 +126,6 @@ def round_(task: Task) -> dict[str, Any]:
         [*task.batches(), *task.batches(cropped=False)],
         objective=detection_objective(task.detector.info),
         floating=task.floating,
-        skip=task.skipped,
         found=kept.load(),
         keep=kept.save,
         progress=task.progress,

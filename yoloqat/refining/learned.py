@@ -62,10 +62,11 @@ class Learned:
             self._weights[name] = _Weight(
                 layer, nn.Parameter(torch.zeros_like(weight)), weight.detach().clone(), amax / high
             )
-        for name, value in module.named_parameters():
-            layer, _, kind = name.rpartition(".")
-            if kind == "bias" and layer not in skip:
-                self._biases[layer] = value.requires_grad_(True)
+        for name, bias in module.named_parameters():
+            owner, _, kind = name.rpartition(".")
+            if kind == "bias" and owner not in skip and block_of(owner) in blocks.names:
+                bias.requires_grad_(True)
+                self._biases[owner] = bias
         self._start = self._saved(self._tensors())
         self._integers = self._rounded()
         self._ranges = LearnedRanges(module, weights=False)

@@ -60,8 +60,8 @@ class LearnedRounding:
     """What learning did.
 
     Attributes:
-        errors: Of every block the error before and after, on the same inputs, see :meth:`Blocks.errors`.
-        restored: Blocks that were no better afterwards and are as they were.
+        errors: Of every block the error before and after, on the same inputs, mixed as while learning; see :meth:`Blocks.errors`.
+        restored: Blocks whose error had risen, and that have their weights, biases and ranges back.
         moved: Of every layer the share of its weights whose integer changed.
         furthest: Of every layer by how many steps an integer changed at most.
     """
@@ -86,7 +86,8 @@ def learn_rounding(
 ) -> LearnedRounding:
     """Learn the rounding of a calibrated module's quantized layers, with biases and ranges, in place.
 
-    Ranges of weights stay, and those of affine quantizers. A block whose error is not below what it was stays as it was.
+    Ranges of weights stay, those of affine quantizers, and the weights of float layers. A block whose error rises gets back what
+    it had.
 
     Args:
         module: In evaluation mode, with its quantizers on and in the memory format that it will run in.
@@ -94,7 +95,7 @@ def learn_rounding(
         config: None takes the defaults.
         objective: The error of the outputs; by default their relative squared error.
         floating: The float model's parameters by name, where the module's are no longer those.
-        skip: Layers to leave alone, and why.
+        skip: Layers to leave alone, and why; their ranges may be learned with others'.
         found: What ``keep`` was last told by an interrupted call of the same arguments.
         keep: Told of the state after every so many steps.
         progress: Told of every finished step.
