@@ -25,12 +25,11 @@ from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import Detector, TorchPredictor, load_detector, torch_threads
 from yoloqat.evaluation.fidelity import BOX, NOISE
 from yoloqat.evaluation.interval import Resampling
-from yoloqat.evaluation.reference import Reference
+from yoloqat.pipeline.fidelity import float_reference
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
-from yoloqat.pipeline.refine_steps import STEPS
+from yoloqat.pipeline.refine_steps import ALL, STEPS, steps_of
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import quantization_disabled
 
 IMAGES = CalibrationConfig.images
 Values = NDArray[np.float64]
@@ -63,33 +62,44 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
     run = Run(folder, torch.device("cpu"), 1)
     records = calibration_images(args.data, IMAGES, 0)
     config = EvalConfig(imgsz=imgsz, batch=args.batch)
-    ptq = Ptq(
-        load_detector(args.weights / model),
-        records,
-        quant=QuantConfig(),
-        calibration=CalibrationConfig(),
-        imgsz=imgsz,
-        batch=args.batch,
-        run=run,
-    )
-    ptq.apply(MethodSpec("mse"))
+
+    def calibrated(quant: QuantConfig) -> Ptq:
+        ptq = Ptq(
+            load_detector(args.weights / model),
+            records,
+            quant=quant,
+            calibration=CalibrationConfig(),
+            imgsz=imgsz,
+            batch=args.batch,
+            run=run,
+        )
+        ptq.apply(MethodSpec("mse"))
+        return ptq
+
+    ptq = calibrated(QuantConfig())
     images = spread(load_dataset(args.data).images, args.images)
-    with quantization_disabled(ptq.detector.module):
-        reference = Reference(ptq.predictor, images, config, detections=False)
+    reference = float_reference(ptq, images, config, run=run)
+    if reference is None:
+        return
     base = reference.compare(ptq.predictor)
     print(f"{model}, {imgsz} px, {len(images)} images: d {base.d.value:.4f} as calibrated", flush=True)
+
+    def row(what: str, detector: Detector) -> None:
+        after = reference.compare(TorchPredictor(detector))
+        noise, box = (Ratio.of(after.measures[name], base.measures[name]) for name in (NOISE, BOX))
+        print(f"  {what}: d {after.d.value:.4f}, ratio {noise}; box disagreement, ratio {box}", flush=True)
+
+    if args.ignore:
+        ptq = calibrated(QuantConfig(ignore=tuple(args.ignore)))
+        row(f"float: {', '.join(args.ignore)}", ptq.detector)
     for seed in args.seeds:
-        refined: Detector = copy.deepcopy(ptq.detector)
         chosen = calibration_images(args.data, args.refine_images, seed)
-        found = refine_detector(refined, chosen, steps=args.steps, imgsz=imgsz, batch=args.batch, run=run)
-        after = reference.compare(TorchPredictor(refined))
-        kept = "+".join(row["step"] for row in found["refine"][1:] if row["accepted"]) or "nothing"
-        ratios = {name: Ratio.of(after.measures[name], base.measures[name]) for name in (NOISE, BOX)}
-        print(
-            f"  refined by {kept}, seed {seed}, {args.refine_images} images: d {after.d.value:.4f}, "
-            f"ratio {ratios[NOISE]}; box disagreement, ratio {ratios[BOX]}; {found['refine_seconds']:.0f} s",
-            flush=True,
-        )
+        for name in args.refine:
+            refined: Detector = copy.deepcopy(ptq.detector)
+            found = refine_detector(refined, chosen, steps=steps_of(name), imgsz=imgsz, batch=args.batch, run=run)
+            kept = "+".join(entry["step"] for entry in found["refine"][1:] if entry["accepted"]) or "nothing"
+            seconds = found["refine_seconds"]
+            row(f"refined by {kept}, seed {seed}, {args.refine_images} images, {seconds:.0f} s", refined)
 
 
 def main() -> None:
@@ -102,7 +112,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=220, help="validation images that d is measured on")
     parser.add_argument("--refine-images", type=int, default=IMAGES, help="calibration images that refine")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="choose these images")
-    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
+    parser.add_argument("--refine", nargs="+", default=[*STEPS, ALL], choices=[*STEPS, ALL], help="one row for each")
+    parser.add_argument(
+        "--ignore", nargs="+", default=[], help="layers to leave float, as `calibrate --ignore` takes them"
+    )
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
     with torch_threads(1), tempfile.TemporaryDirectory() as folder:

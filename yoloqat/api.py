@@ -41,7 +41,7 @@ from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import check_refinable, refine_detector
-from yoloqat.pipeline.refine_steps import BIAS
+from yoloqat.pipeline.refine_steps import QUICK
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
@@ -486,7 +486,7 @@ def refine(
     detector: Detector,
     data: Dataset,
     *,
-    steps: Sequence[str] = (BIAS,),
+    steps: Sequence[str] = QUICK,
     count: int = CalibrationConfig.images,
     seed: int = CalibrationConfig.seed,
     imgsz: ImageSize | None = None,
@@ -499,8 +499,9 @@ def refine(
     Args:
         detector: From :func:`calibrate`; not changed.
         data: Gives the calibration images; every fourth takes no part and judges.
-        steps: ``"bias"``: the bias of least squared error after the activation, channel by channel; ``"rounding"``: the rounding
-            of weights, with biases and ranges of activations, learned block by block, which takes minutes.
+        steps: In this order, of ``"bias"``, the bias of least squared error after the activation, channel by channel,
+            ``"ranges"``, all activation ranges moved together by the gradient of the noise, and ``"rounding"``, the rounding of
+            weights, with biases and ranges, learned block by block, which takes minutes.
         count: How many images.
         seed: Chooses them.
         imgsz: Image size in pixels; None takes the detector's own.

@@ -19,12 +19,13 @@ from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, 
 from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.evaluation import evaluate
+from yoloqat.evaluation.fidelity import noise_only
 from yoloqat.pipeline import refine, refine_steps
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
-from yoloqat.pipeline.refine_steps import Kept, Task
+from yoloqat.pipeline.refine_steps import EVERYTHING, QUICK, Kept, Task, noise_loss, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import activation_quantizers, state_digest
 from yoloqat.refining import RoundingConfig, learn_rounding
@@ -141,6 +142,39 @@ def test_a_step_that_harms_is_undone(
     assert "refine" not in detector.quantization.calibration
 
 
+def test_learned_ranges_are_judged_recorded_and_kept_for_the_biases_that_follow(
+    detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refine_steps, "learn_ranges", partial(refine_steps.learn_ranges, steps=12))
+    second, run = copy.deepcopy(detector), make_run()
+    found = refined(detector, records, run, QUICK)
+    assert [row["step"] for row in found["refine"]] == ["none", "bias", "ranges", "bias"]
+    assert found["refine"][-1]["d"] < found["refine"][0]["d"]
+    ranges = {row["name"]: row["amax_after"] for row in found["refine_ranges"]}
+    kept = found["refine"][2]["accepted"]
+    assert {
+        name: float(quantizer.amax) == ranges[name] for name, quantizer in activation_quantizers(detector.module)
+    } == dict.fromkeys(ranges, kept)
+    assert sorted(path.name for path in run.out.glob(".parts/*/*")) == [
+        "bias.safetensors",
+        "bias.safetensors",
+        "ranges.safetensors",
+    ]
+    again = refined(second, records, run, QUICK)
+    assert (again["refine"], state_digest(second.module)) == (found["refine"], state_digest(detector.module))
+
+
+def test_what_ranges_lower_is_the_noise(tiny_model: Path) -> None:
+    info = load_detector(tiny_model).info
+    p, q = torch.rand(2, 3, 4 + info.classes, 50, generator=torch.Generator().manual_seed(0))
+    p[1, 4:] = 0.0  # nothing is seen there, so that it has no noise
+    expected = noise_only([p.numpy()], [q.numpy()], info)
+    assert noise_loss(info)(p, q).item() == pytest.approx(np.nanmean(expected), rel=1e-5)
+    scores = torch.tensor([[[0.0, 0, 9, 9, 0.8, 1], [0, 0, 9, 9, 0.2, 3]]])
+    other = scores + torch.tensor([0.0, 0, 0, 0, 0.1, 0])
+    assert noise_loss(replace(info, end2end=True))(scores, other).item() == pytest.approx(0.2)
+
+
 def test_float_and_swapped_are_scored_before_the_biases_move(
     tiny_model: Path, records: tuple[ImageRecord, ...], make_run: MakeRun, dataset: DetectionDataset
 ) -> None:
@@ -172,7 +206,7 @@ def test_too_few_images_are_refused(detector: Detector, records: tuple[ImageReco
 
 
 def test_an_unknown_step_is_refused(detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:
-    with pytest.raises(ConfigError, match="refine is 'magic'; expected one of bias"):
+    with pytest.raises(ConfigError, match="refine is 'magic'; expected one of bias, ranges"):
         refined(detector, records, make_run(), ("magic",))
 
 
@@ -208,6 +242,7 @@ def test_learned_rounding_lowers_the_noise_and_goes_through_the_checkpoint(
     assert set(found["refine_restored"]) <= {block["name"] for block in found["refine_blocks"]}
     assert {layer["name"] for layer in found["refine_rounding"]} == set(detector.quantization.layers)
     assert any(layer["moved"] > 0 for layer in found["refine_rounding"])
+    assert (steps_of("all"), steps_of("none")) == (EVERYTHING, ())
     save_checkpoint(detector, tmp_path / "model.safetensors")
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert state_digest(loaded.module) == state_digest(detector.module)

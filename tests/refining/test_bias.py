@@ -143,6 +143,16 @@ def test_the_same_again_to_the_last_bit_and_after_an_interruption(module: nn.Mod
     assert (resumed.errors, resumed.skipped) == (done.errors, done.skipped)
 
 
+def test_the_float_model_may_have_other_parameters(batches: list[Tensor]) -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    floating = {"0.weight": layer.weight.detach().clone(), "0.bias": layer.bias.detach().clone()}
+    module = calibrate_module(quantize_module(nn.Sequential(layer, nn.SiLU()).eval(), batches[0]), batches, "max")
+    with torch.no_grad():
+        module[0].bias += 0.25
+    correct_biases(module, batches, floating=floating)
+    torch.testing.assert_close(module[0].bias.detach(), floating["0.bias"], atol=0.01, rtol=0)
+
+
 def test_a_linear_layer_and_a_transposed_convolution_are_corrected() -> None:
     torch.manual_seed(0)
     images = torch.rand(4, 3, 8, 8) + 0.5

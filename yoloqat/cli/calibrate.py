@@ -54,8 +54,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--refine",
         default=NONE,
         choices=(NONE, *STEPS, ALL),
-        help="afterwards correct biases by the error after each activation, or learn rounding, which takes minutes; "
-        "no labels needed (default: %(default)s)",
+        help="afterwards correct biases by the error after each activation, learn ranges by the noise, or learn rounding block "
+        "by block, which takes minutes; no labels needed (default: %(default)s)",
     )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from yoloqat.evaluation.fidelity import NOISE, Mean, mean
 from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.refine_steps import NONE, STEPS, Task
 from yoloqat.pipeline.run import Run
-from yoloqat.quant import quantization_disabled
+from yoloqat.quant import quantization_disabled, quantizers
 
 HELD_OUT = 4
 """Every so many-th image takes no part and judges."""
@@ -109,8 +110,7 @@ def refine_detector(
         reference = Reference(predictor, held_out, config, detections=False, progress=progress)
     before = reference.compare(predictor, progress=progress)
     found: dict[str, Any] = {"refine": [_entry(NONE, before)]}
-    floating = {name: value.detach().clone() for name, value in detector.module.named_parameters()}
-    task = Task(detector, fitted, imgsz, run, floating)
+    task = Task(detector, _teacher(detector), fitted, imgsz, run)
     for step in steps:
         state = _state(detector)
         found |= STEPS[step](task)
@@ -135,6 +135,14 @@ def refine_detector(
 def _entry(step: str, fidelity: Fidelity, change: Mean | None = None, *, accepted: bool = True) -> dict[str, Any]:
     changed = {"d_change": None, "d_change_ci95": None} if change is None else change.to_dict("d_change")
     return {"step": step, "accepted": accepted, **fidelity.d.to_dict(NOISE), **changed}
+
+
+def _teacher(detector: Detector) -> nn.Module:
+    """Return a copy of a detector's module that stays float."""
+    teacher = copy.deepcopy(detector.module)
+    for _, quantizer in quantizers(teacher):
+        quantizer.disable()
+    return teacher
 
 
 State = Sequence[tuple[nn.Module, dict[str, Tensor | None], dict[str, Tensor | None]]]

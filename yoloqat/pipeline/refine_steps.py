@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from yoloqat.config.sizes import ImageSize, json_size
 from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.detectors.predictor import forward_parts
 from yoloqat.pipeline.run import Run, records_key
+from yoloqat.predictor import ModelInfo
 from yoloqat.progress import Progress
 from yoloqat.provenance import atomic_path
 from yoloqat.quant import state_digest
-from yoloqat.refining import correct_biases, learn_rounding
+from yoloqat.refining import correct_biases, learn_ranges, learn_rounding
 from yoloqat.refining.objective import detection_objective
 
 
@@ -31,17 +32,17 @@ class Task:
 
     Attributes:
         detector: Calibrated; the steps before have changed it.
+        teacher: The float model: the detector's module before any step, with its quantizers off.
         records: The images that take part.
         imgsz: Image size in pixels.
         run: Where finished parts are kept, on what device, who watches.
-        floating: The float model's parameters by name, which the steps before have changed in the detector.
     """
 
     detector: Detector
+    teacher: nn.Module
     records: Sequence[ImageRecord]
     imgsz: ImageSize
     run: Run
-    floating: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def progress(self) -> Progress:
@@ -53,16 +54,18 @@ class Task:
         """The layers that the step leaves alone, and why."""
         return {name: f"stays as it is: {reason}" for name, reason in self.detector.keep_float.items()}
 
-    def batches(self, *, cropped: bool = True) -> list[Tensor]:
-        """Return the images in batches of one size that does not exceed what the device takes at once.
+    def batches(self, size: int | None = None, *, cropped: bool = True) -> list[Tensor]:
+        """Return the images in batches of one size, at most ``size`` and no more than what the device takes at once.
 
         Args:
-            cropped: Cut each image to the canvas, which it then fills, instead of padding it.
+            size: None takes as many as the device does.
+            cropped: They fill the canvas; False letterboxes them.
         """
         records, device, channels = self.records, self.run.device, self.detector.info.channels
-        (plan,) = plan_batches(records, self.imgsz, len(records), channels=channels, cropped=cropped)
-        part = forward_parts((len(records), plan.channels, *plan.shape), device)[0]
-        size = next(size for size in range(part.stop, 0, -1) if len(records) % size == 0)
+        (plan,) = plan_batches(records, self.imgsz, len(records), channels=channels, cropped=True)
+        most = forward_parts((len(records), plan.channels, *plan.shape), device)[0].stop
+        most = most if size is None else min(most, size)
+        size = next(size for size in range(most, 0, -1) if len(records) % size == 0)
         plans = plan_batches(records, self.imgsz, size, channels=channels, cropped=cropped)
         with closing(read_batches(plans)) as batches:
             return [torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last) for batch in batches]
@@ -107,6 +110,7 @@ def correct(task: Task) -> dict[str, Any]:
     done = correct_biases(
         task.detector.module,
         task.batches(),
+        floating=dict(task.teacher.named_parameters()),
         skip=task.skipped,
         found=kept.load(),
         keep=kept.save,
@@ -118,14 +122,32 @@ def correct(task: Task) -> dict[str, Any]:
     return {"refine_layers": layers, "refine_skipped": done.skipped}
 
 
-def round_(task: Task) -> dict[str, Any]:
+def learn(task: Task) -> dict[str, Any]:
+    """Learn the ranges: ``refine_ranges``."""
+    kept = task.kept(RANGES)
+    done = learn_ranges(
+        task.detector.module,
+        task.teacher,
+        task.batches(BATCH, cropped=False),
+        noise_loss(task.detector.info),
+        found=kept.load(),
+        keep=kept.save,
+        progress=task.progress,
+    )
+    ranges = [
+        {"name": name, "amax_before": before, "amax_after": after} for name, (before, after) in done.ranges.items()
+    ]
+    return {"refine_ranges": ranges}
+
+
+def round_weights(task: Task) -> dict[str, Any]:
     """Learn the rounding: ``refine_blocks``, ``refine_restored`` and ``refine_rounding``."""
     kept = task.kept(ROUNDING)
     done = learn_rounding(
         task.detector.module,
         [*task.batches(), *task.batches(cropped=False)],
         objective=detection_objective(task.detector.info),
-        floating=task.floating,
+        floating=dict(task.teacher.named_parameters()),
         found=kept.load(),
         keep=kept.save,
         progress=task.progress,
@@ -137,12 +159,35 @@ def round_(task: Task) -> dict[str, Any]:
     return {"refine_blocks": blocks, "refine_restored": list(done.restored), "refine_rounding": layers}
 
 
-NONE, ALL, BIAS, ROUNDING = "none", "all", "bias", "rounding"
+def noise_loss(info: ModelInfo) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the mean over the images of what :func:`yoloqat.evaluation.fidelity.noise` measures, with a gradient.
 
-STEPS: Mapping[str, Step] = {BIAS: correct, ROUNDING: round_}
-"""By name, in the order of :data:`ALL`."""
+    Of a head that does its own NMS the scores are compared rank by rank.
+    """
+
+    def loss(floating: Tensor, other: Tensor) -> Tensor:
+        p, q = ((raw[..., 4] if info.end2end else raw[:, 4 : 4 + info.classes]).flatten(1) for raw in (floating, other))
+        signal = p.sum(1)
+        return ((q - p).abs().sum(1) / signal.clamp_min(torch.finfo(p.dtype).tiny))[signal > 0].mean()
+
+    return loss
+
+
+NONE, ALL, BIAS, RANGES, ROUNDING = "none", "all", "bias", "ranges", "rounding"
+
+BATCH = 8
+"""Images whose gradient moves the ranges together."""
+
+STEPS: Mapping[str, Step] = {BIAS: correct, RANGES: learn, ROUNDING: round_weights}
+"""By name."""
+
+QUICK = (BIAS, RANGES, BIAS)
+"""What takes seconds to few minutes: ranges are learned where biases are right already, and then want other biases."""
+
+EVERYTHING = (*QUICK, ROUNDING)
+"""What :data:`ALL` does."""
 
 
 def steps_of(name: str) -> tuple[str, ...]:
     """Return the steps that one word names: none, all, or one."""
-    return () if name == NONE else tuple(STEPS) if name == ALL else (name,)
+    return () if name == NONE else EVERYTHING if name == ALL else (name,)

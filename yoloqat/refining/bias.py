@@ -85,6 +85,7 @@ def correct_biases(
     module: nn.Module,
     batches: Sequence[Tensor],
     *,
+    floating: Mapping[str, Tensor] | None = None,
     skip: Mapping[str, str] | None = None,
     found: Mapping[str, Tensor] | None = None,
     keep: Callable[[Mapping[str, Tensor]], None] | None = None,
@@ -97,6 +98,7 @@ def correct_biases(
     Args:
         module: In evaluation mode, with its quantizers on and in the memory format that it will run in.
         batches: Images without padding, all of one shape (batch, channels, height, width), float32, on the module's device.
+        floating: The float model's parameters by name, where the module's are others; its images' outputs are wanted.
         skip: Layers to leave alone, and why.
         found: The shifts by layer that an interrupted correction of the same module and images had found.
         keep: Told after every layer of all shifts so far.
@@ -113,7 +115,7 @@ def correct_biases(
             hint="name images to refine on",
         )
     traced = trace(module, batches[0])
-    lockstep = Lockstep(module, traced, batches)
+    lockstep = Lockstep(module, traced, batches, floating)
     layers, skipped = _layers(traced, lockstep, skip or {})
     parameters = dict(module.named_parameters())
     shifts: dict[str, Tensor] = {}

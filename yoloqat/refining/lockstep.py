@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ Both = tuple[Any, Any]
 
 
 class Lockstep:
-    """Runs a traced graph twice at the same time: with its quantizers, and without them on the parameters of the beginning.
+    """Runs a traced graph twice at the same time: with its quantizers, and without them on the float model's parameters.
 
     One node is run on all batches before the next, so that a parameter may be changed between two nodes and everything after it
     sees the change. Values are freed after their last reader.
@@ -25,12 +25,20 @@ class Lockstep:
         module: The quantized module.
         traced: Its graph, with its quantizers as placeholders, at the shape of a batch.
         batches: Images, all of the traced shape, memory format and device.
+        floating: The float model's parameters by name; None takes those of the module as they are now.
     """
 
-    def __init__(self, module: nn.Module, traced: Traced, batches: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        traced: Traced,
+        batches: Sequence[Tensor],
+        floating: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self._executor = Executor(module, traced)
         self._batches = batches
-        self._parameters = {name: value.detach().clone() for name, value in module.named_parameters()}
+        own = dict(module.named_parameters()) if floating is None else floating
+        self._parameters = {name: value.detach().clone() for name, value in own.items()}
         self._values: list[dict[int, Both]] = [{} for _ in batches]
         self._last = {read: node.index for node in traced.nodes for read in node.reads()}
 
