@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig, QuantScheme
-from yoloqat.errors import CalibrationError
+from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.export import export_module
 from yoloqat.onnx_graph.graph import initializers, producers
 from yoloqat.quant import activation_quantizers, calibrate_module, quantize_module, quantized_layers, state_digest
@@ -181,3 +181,18 @@ def test_the_exported_integers_are_the_learned_ones(batches: list[Tensor], tmp_p
     (given,) = session.run(None, {session.get_inputs()[0].name: batches[0].numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(given), module(batches[0]), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"batch": -1}, "batch is -1"),
+        ({"weight_rate": 0.0}, r"weight_rate is 0\.0"),
+        ({"range_rate": float("nan")}, "range_rate is nan"),
+        ({"float_share": 1.5}, r"float_share is 1\.5"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RoundingConfig(**settings)

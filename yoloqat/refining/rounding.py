@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from yoloqat.errors import CalibrationError
+from yoloqat.config.checks import check_int, check_seed
+from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.progress import Progress, silent
 from yoloqat.quant.graph import trace
 from yoloqat.refining.blocks import Blocks, Objective, relative_errors
@@ -42,6 +43,9 @@ class RoundingConfig:
         keep_every: Steps after which the state is kept for a resume.
         judged: Images, the first ones, on which blocks are compared before and after.
         seed: Seeds order, mirroring and replacement.
+
+    Raises:
+        ConfigError: A count is below 1, a rate is not above 0, or the share is outside [0, 1].
     """
 
     steps: int = 1500
@@ -53,6 +57,17 @@ class RoundingConfig:
     keep_every: int = 50
     judged: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("steps", "batch", "keep_every", "judged"):
+            check_int(name, getattr(self, name), 1)
+        check_seed(self.seed)
+        for name in ("weight_rate", "bias_rate", "range_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", expected="a number above 0", hint=f"raise {name}")
+        if not 0 <= self.float_share <= 1:
+            raise ConfigError(f"float_share is {self.float_share}", expected="a number from 0 to 1", hint="take 0.5")
 
 
 @dataclass(frozen=True)
