@@ -48,7 +48,7 @@ class RoundingConfig:
         ConfigError: A count is below 1, a rate is not above 0, or the share is outside [0, 1].
     """
 
-    steps: int = 1500
+    steps: int = 300
     batch: int = 4
     weight_rate: float = 0.005
     bias_rate: float = 3e-4
