@@ -350,6 +350,7 @@ def compare_methods(
     quant: QuantConfig | None = None,
     config: EvalConfig | None = None,
     fidelity_images: int = COMPARED,
+    refine: Sequence[str] = (),
     device: str = "auto",
     progress: Progress = silent,
 ) -> Result:
@@ -363,6 +364,7 @@ def compare_methods(
         quant: As in :func:`calibrate`.
         config: How to score; None takes the defaults at the image size of the statistics.
         fidelity_images: On how many images the noise is measured.
+        refine: The steps of :func:`refine` that the recommended method goes through besides; none by default.
         device: Where it runs.
         progress: Told of every finished step.
 
@@ -378,7 +380,7 @@ def compare_methods(
         ptq = _quantized(detector, statistics, quant, run, specs)
         dataset, images = data.validation if data.labelled else None, data.comparison(fidelity_images)
         seed = statistics.config.seed
-        results = _compare_methods(ptq, dataset, specs, config, run=run, images=images, seed=seed)
+        results = _compare_methods(ptq, dataset, specs, config, run=run, images=images, seed=seed, refine=refine)
     bits = (quant or statistics.quant).activations.bits
     title = f"{Path(detector.source.path).name}, {len(ptq.layers)} layers at {bits} bits"
     return Result(results, tables.comparison_tables(title, results))

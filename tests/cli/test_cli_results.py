@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tiny_detector import NAMES, VALIDATION_IMAGES, TinyData
 
+from yoloqat.config import MethodSpec
+
 Cli = Callable[..., Any]
 CALIBRATION = ("--calib-images", 4)
 EVAL = {"map50_95", "map50", "map75", "map_small", "map_medium", "map_large", "images", "per_class"}
@@ -124,6 +126,22 @@ def test_calibrate_and_refine_without_labels(cli: Cli, tiny_model: Path, tiny_da
     assert [row["step"] for row in found["refine"]] == ["none", "bias"]
     assert ran.result["config"]["refine"] == ["bias"]
     assert "held out of the refinement" in " ".join(ran.out.split())
+
+
+def test_compare_refines_the_recommended_method(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:
+    options = ("--calib-images", 8, "--methods", "max,percentile-99", "--fidelity-images", 2, "--refine", "bias")
+    ran = cli("compare", tiny_model, "--data", tiny_data.yaml, *options)
+    found = checked(ran, "compare", {"refine", "refined", "refine_layers"})
+    refined = found["refined"]
+    (row,) = (
+        row for row in found["methods"] if (row["method"], row["params"]) == (refined["method"], refined["params"])
+    )
+    assert str(MethodSpec(row["method"], **row["params"])) == found["recommended"]
+    assert refined["d_behind_recommended"] == pytest.approx(refined["d"] - row["d"])
+    assert refined["drop"] == pytest.approx(found["baseline"]["map50_95"] - refined["map50_95"], abs=1e-9)
+    told = " ".join(ran.out.split())
+    assert f"{found['recommended']}, refined" in told
+    assert "--refine bias" in told
 
 
 def test_calibrate_refuses_to_refine_on_few_images(cli: Cli, tiny_model: Path, tiny_data: TinyData) -> None:

@@ -3,8 +3,8 @@
 Writes DIR/model.safetensors. With the validation split of --data the noise d of the calibrated model is measured, and the mAP
 of three models: float, swapped (quantizers without calibrated ranges) and QFloat (calibrated). With --images DIR alone, which
 needs no labels, one half of the images calibrates and the other measures d. With --curve DIR/curve.png shows how ranges, d and
-mAP settle with the number of calibration images. --refine bias corrects biases afterwards, judged by the noise on calibration
-images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
+mAP settle with the number of calibration images. --refine corrects biases and learns ranges afterwards, judged by the noise on
+calibration images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ _DIGITS = 9
 """Of the largest number of images; Python refuses to read numbers of some thousands."""
 
 
+def add_refine(parser: argparse.ArgumentParser) -> None:
+    """Add ``--refine``."""
+    parser.add_argument(
+        "--refine",
+        default=NONE,
+        choices=(NONE, *STEPS, ALL),
+        help="afterwards lower the noise by what is learned on calibration images; no labels needed (default: %(default)s)",
+    )
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="Ultralytics .pt")
     parser.add_argument(
@@ -50,13 +60,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
-    parser.add_argument(
-        "--refine",
-        default=NONE,
-        choices=(NONE, *STEPS, ALL),
-        help="afterwards correct biases by the error after each activation, learn ranges by the noise, or learn rounding block "
-        "by block, which takes minutes; no labels needed (default: %(default)s)",
-    )
+    add_refine(parser)
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)
     options.add_evaluation(parser)

@@ -5,7 +5,7 @@ the class probabilities of the quantized model are from those of the float model
 alone one half of them calibrates and the other measures. With labels every method is scored too, with the 95 % interval of its
 drop. Methods whose mAP is not significantly below the best are tied; of these the one of the least noise is recommended. What
 choosing is worth is measured: chosen on one half of the images, confirmed on the other. `per-layer` takes for every layer the
-method that harms its output least.
+method that harms its output least. With --refine the recommended method is refined, and measured once more.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.detectors import load_detector
 from yoloqat.pipeline.compare import compare_methods
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.refine_steps import steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import comparison_tables
 
@@ -34,6 +35,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="comma-separated: max, entropy, mse, percentile-P, per-layer (default: %(default)s)",
     )
+    calibrate.add_refine(parser)
     options.add_histograms(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
@@ -61,14 +63,15 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         histograms=args.histograms,
         candidates=plain or CANDIDATES,
     )
-    images = options.comparison_records(args, dataset)
-    results = compare_methods(ptq, dataset, methods, config, run=run, images=images, seed=args.seed)
+    images, steps = options.comparison_records(args, dataset), steps_of(args.refine)
+    results = compare_methods(ptq, dataset, methods, config, run=run, images=images, seed=args.seed, refine=steps)
     settings = {
         "evaluation": to_dict(config),
         "quantization": to_dict(quant),
         "calibration": to_dict(calibration),
         "methods": [str(method) for method in dict.fromkeys(methods)],
         "fidelity_images": args.fidelity_images,
+        "refine": list(steps),
     }
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     title = f"{args.model.name}, {len(ptq.layers)} layers at {args.bits} bits"

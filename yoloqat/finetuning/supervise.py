@@ -26,6 +26,7 @@ from yoloqat.finetuning.ranges import RangeGuard, check_calibrated
 from yoloqat.finetuning.settings import SupervisionConfig
 from yoloqat.finetuning.state import TrainingState
 from yoloqat.progress import Progress, silent
+from yoloqat.quant import forget_inference
 from yoloqat.quant.learned_ranges import LearnedRanges
 
 
@@ -90,7 +91,7 @@ class _Supervision:
 
     def step(self, images: Tensor) -> float:
         """Take one step and return the loss."""
-        _forget_anchors(self.student)
+        forget_inference(self.student)
         with captured(self.student, self.names) as ours, captured(self.teacher, self.names) as theirs:
             with torch.no_grad():
                 self.teacher(images)
@@ -125,14 +126,6 @@ class _Supervision:
         if self.learned is not None:
             self.learned.release()
         self.student.requires_grad_(False)
-
-
-def _forget_anchors(module: nn.Module) -> None:
-    """Let Ultralytics' head make its anchors anew where scoring left those of inference mode, which take no gradient."""
-    for child in module.modules():
-        anchors = vars(child).get("anchors")
-        if isinstance(anchors, Tensor) and anchors.is_inference():
-            child.shape = None  # type: ignore[assignment]  # the size they were made for
 
 
 def _plain(module: nn.Module, device: torch.device) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset, ImageRecord, spread
+from yoloqat.detectors import TorchPredictor
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Matches, mean_average_precision, split_halves, subset
 from yoloqat.evaluation.drops import Baseline, drop_results
@@ -20,6 +22,7 @@ from yoloqat.evaluation.fidelity import NOISE, mean
 from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.refine import check_image_count, refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import quantization_disabled
 
@@ -66,6 +69,7 @@ def compare_methods(
     run: Run,
     images: Sequence[ImageRecord] | None = None,
     seed: int = 0,
+    refine: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare the models calibrated by several methods with the float model.
 
@@ -77,11 +81,14 @@ def compare_methods(
         run: Where finished parts are kept.
         images: On which the noise is measured; None takes some of the data set's.
         seed: Seeds the halves and the resamples.
+        refine: The steps of :func:`yoloqat.pipeline.refine.refine_detector` that the recommended method goes through besides.
 
     Returns:
-        The keys ``baseline``, ``methods``, ``best``, ``recommended``, ``confirmed`` and more of the result of ``compare``.
+        The keys ``baseline``, ``methods``, ``best``, ``recommended``, ``confirmed`` and more of the result of ``compare``; with
+        ``refine`` also ``refined``, the row of the refined model, and the keys of the refinement.
 
     Raises:
+        CalibrationError: There are too few images to refine on.
         ConfigError: There is no method, or the image size does not fit the model.
         DataError: The names of classes and categories do not match, no object counts, or there is no image.
     """
@@ -91,6 +98,8 @@ def compare_methods(
             f"methods to compare are {len(methods)}", expected="at least one", hint="name a method, e.g. mse"
         )
     check_scoring(ptq.detector.info, dataset, config)
+    if refine:
+        check_image_count(ptq.config.images)
     images = spread(dataset.images) if images is None and dataset is not None else images or ()
     baseline, float_key = None, {"weights": ptq.detector.source.sha256}
     with quantization_disabled(ptq.detector.module):
@@ -109,7 +118,10 @@ def compare_methods(
         )
         rows.append(_Row(method, fidelity, evaluation, seconds, ptq.calibrated_on()))
     choice = _choose(rows, seed=seed)
-    return {
+    refined: dict[str, Any] = {}
+    if refine:
+        refined = _refined(choice.recommended, refine, ptq, dataset, reference, baseline, config, run=run, seed=seed)
+    return refined | {
         "baseline": None if baseline is None else baseline.to_dict(),
         "methods": _method_results(rows, choice, baseline, ptq, run, seed=seed),
         "best": str(choice.best.method),
@@ -142,6 +154,42 @@ def _choose(rows: Sequence[_Row], *, seed: int, half: Mask | None = None, seen: 
     winner = Baseline(best.matches(half), seed=seed)
     tied = [row for row in rows if row is not best and winner.drop(row.matches(half)).low <= 0.0]
     return _Choice(best, tied, min([best, *tied], key=lambda row: noises[id(row)]))
+
+
+def _refined(
+    row: _Row,
+    steps: Sequence[str],
+    ptq: Ptq,
+    dataset: DetectionDataset | None,
+    reference: Reference,
+    baseline: Evaluation | None,
+    config: EvalConfig,
+    *,
+    run: Run,
+    seed: int,
+) -> dict[str, Any]:
+    """Return ``refined``, the row of a refined copy of a method's model, and the keys of the refinement."""
+    label, key = f"{row.method} refined", ptq.model_key(str(row.method)) | {"refine": list(steps)}
+    ptq.apply(row.method)
+    detector = copy.deepcopy(ptq.detector)
+    found = refine_detector(detector, ptq.records, steps=steps, imgsz=ptq.imgsz, batch=ptq.batch, run=run)
+    predictor = TorchPredictor(detector, device=run.device)
+    fidelity = run.fidelity(reference, predictor, label=label, model_key=key)
+    scored: dict[str, Any] = {"map50_95": None, "drop": None, "drop_ci95": None}
+    if dataset is not None and baseline is not None:
+        evaluation = run.evaluate(predictor, dataset, config, label=label, model_key=key)
+        drop = Baseline(baseline.matches, seed=seed).drop(evaluation.matches)
+        scored = {"map50_95": evaluation.metrics.map50_95, **drop_results(drop)}
+    noises = fidelity.to_dict()
+    entry = {
+        "method": row.method.kind,
+        "params": row.method.params,
+        **scored,
+        **noises,
+        **mean(fidelity.measures[NOISE] - row.noise).to_dict("d_behind_recommended"),
+        **expected_drop(noises[NOISE], None if baseline is None else baseline.metrics.map50_95),
+    }
+    return {"refined": entry, **found}
 
 
 def _is_tied(row: _Row, quietest: _Row) -> bool:

@@ -39,9 +39,12 @@ def comparison_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
     scored = results["baseline"] is not None
     rows: list[tuple[str, ...]] = [("float", "0", number(results["baseline"]["map50_95"]), "-", "")] if scored else []
     taken = []
-    for row in sorted(results["methods"], key=lambda row: (row["d"] is None, row["d"])):
+    models = results["methods"] + [row for row in [results.get("refined")] if row]
+    for row in sorted(models, key=lambda row: (row["d"] is None, row["d"])):
         name = str(MethodSpec(row["method"], **row["params"]))
         mark = "best" if name == results["best"] else "tied" if name in results["tied"] else ""
+        if row is results.get("refined"):
+            name, mark = f"{name}, refined", ""
         cells = [name, noise_cell(row)]
         if scored:
             cells += [number(row["map50_95"]), f"{signed(row['drop'])} {interval(row['drop_ci95'])}"]
@@ -65,7 +68,8 @@ def comparison_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
             f"chosen on one half of the images: {confirmed['method']}; on the other half {drop}d {noise_cell(confirmed)}"
         )
     heading = f"{title}, {counted(results['calibration_images'], 'calibration image')}"
-    return Table(heading, ("method", "d, 95 % interval", *last), tuple(rows), "\n".join(lines)), *taken
+    refined = [refine_table(results)] if "refine" in results else []
+    return Table(heading, ("method", "d, 95 % interval", *last), tuple(rows), "\n".join(lines)), *refined, *taken
 
 
 def noise_cell(row: dict[str, Any]) -> str:

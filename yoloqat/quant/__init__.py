@@ -1,7 +1,7 @@
 """Numerics and graph of quantization: fake quant, calibrators, quantized layers, swapping. Knows no data set and no mAP."""
 
 from yoloqat.quant.blocks import QuantBlock, block_locations, residual_roles, swap_blocks
-from yoloqat.quant.contexts import collecting, dynamic_amax, quantization_disabled, weights_float
+from yoloqat.quant.contexts import collecting, dynamic_amax, forget_inference, quantization_disabled, weights_float
 from yoloqat.quant.digest import state_digest
 from yoloqat.quant.module import calibrate_module, fold_batch_norms, quantize_module
 from yoloqat.quant.modules import QuantConv2d, QuantConvTranspose2d, QuantLinear
@@ -36,6 +36,7 @@ __all__ = [
     "dynamic_amax",
     "float_reasons",
     "fold_batch_norms",
+    "forget_inference",
     "locate_quantizer",
     "match_layers",
     "module_qparams",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 from yoloqat.quant.swap import activation_quantizers, quantized_layers, quantizers
 
@@ -83,3 +83,11 @@ def dynamic_amax(module: nn.Module) -> Iterator[None]:
     finally:
         for quantizer, amax, low in kept:
             quantizer._amax, quantizer._low = amax, low
+
+
+def forget_inference(module: nn.Module) -> None:
+    """Replace the tensors that modules remember from a run in inference mode, such as anchors, by copies that take a gradient."""
+    for child in module.modules():
+        for name, value in list(vars(child).items()):
+            if isinstance(value, Tensor) and value.is_inference():
+                setattr(child, name, value.clone())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,8 +45,6 @@ class Blocks:
     """
 
     def __init__(self, module: nn.Module, traced: Traced, floating: Mapping[str, Tensor], objective: Objective) -> None:
-        # a head keeps its anchors from the last forward, which may have been in inference mode: no gradient passes such tensors
-        traced = replace(traced, constants={name: value.clone() for name, value in traced.constants.items()})
         self._traced, self._objective = traced, objective
         self._executor = Executor(module, traced)
         own = {name: value.detach().clone() for name, value in module.named_parameters()}

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from yoloqat.errors import CalibrationError
 from yoloqat.progress import Progress, silent
-from yoloqat.quant import TensorQuantizer, activation_quantizers, quantization_disabled
+from yoloqat.quant import TensorQuantizer, activation_quantizers, forget_inference, quantization_disabled
 
-STEPS = 96
+STEPS = 64
 """Steps of the optimizer."""
 
 RATE = 0.015
@@ -89,7 +89,7 @@ def learn_ranges(
     before = {name: float(_amax(quantizer)) for name, quantizer in learned.items()}
     state = _State.begin(before) if not found else _State(dict(found))
     state.push(learned)
-    _forget_inference(module)
+    forget_inference(module)
     wanted: dict[int, Tensor] = {}
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
@@ -161,14 +161,6 @@ class _State:
         direction = kept["first"] / (1 - first**step) / root.clamp_min(torch.finfo(root.dtype).tiny)
         kept["logs"] = kept["logs"] - rate * direction
         kept["losses"] = torch.cat([kept["losses"], torch.tensor([loss], dtype=torch.float64)])
-
-
-def _forget_inference(module: nn.Module) -> None:
-    """Replace what modules remember from a run in inference mode, such as anchors: no gradient passes through such tensors."""
-    for child in module.modules():
-        for name, value in list(vars(child).items()):
-            if isinstance(value, Tensor) and value.is_inference():
-                setattr(child, name, value.clone())
 
 
 def _learnable(quantizer: TensorQuantizer) -> bool:

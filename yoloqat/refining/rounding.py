@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from yoloqat.config.checks import check_int, check_seed
 from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.progress import Progress, silent
+from yoloqat.quant import forget_inference
 from yoloqat.quant.graph import trace
 from yoloqat.refining.blocks import Blocks, Objective, relative_errors
 from yoloqat.refining.learned import Learned
@@ -127,6 +128,7 @@ def learn_rounding(
             expected="at least one",
             hint="name images to refine on",
         )
+    forget_inference(module)
     size = min(config.batch, len(images))
     blocks = Blocks(module, trace(module, _stacked(images[:size])), floating or {}, objective)
     learned = Learned(module, blocks, skip or {}, (config.weight_rate, config.bias_rate, config.range_rate))
