@@ -20,7 +20,7 @@ from yoloqat.finetuning import FinetuneConfig, SupervisionConfig
 from yoloqat.pipeline import refine_steps
 from yoloqat.pipeline.bench import BenchConfig
 from yoloqat.pipeline.engine import BuildConfig
-from yoloqat.pipeline.refine_steps import EVERYTHING
+from yoloqat.pipeline.refine_steps import QUICK
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
 from yoloqat.results import Result, counted
@@ -244,7 +244,7 @@ def test_a_refined_copy_is_exported_as_ever(
     before = state_digest(clipped.module)
     refined = yq.refine(clipped, data, count=8, device="cpu")
     assert state_digest(clipped.module) == before != state_digest(refined.detector.module)
-    assert [row["step"] for row in refined["refine"]] == ["none", *EVERYTHING]
+    assert [row["step"] for row in refined["refine"]] == ["none", *QUICK]
     assert "held out of the refinement" in repr(refined)
     exported = yq.export_onnx(refined.detector, tmp_path / "model.onnx", data=data)
     assert (exported.failed, exported["node_max_steps"] <= 1) == (None, True)

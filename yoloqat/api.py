@@ -47,7 +47,7 @@ from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.quantize import quantize as _quantize
 from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
-from yoloqat.pipeline.refine_steps import ALL, NONE, steps_of
+from yoloqat.pipeline.refine_steps import NONE, QUICK, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search import run_search
 from yoloqat.pipeline.search_table import search_table
@@ -651,7 +651,7 @@ def refine(
     detector: Detector,
     data: Dataset,
     *,
-    steps: str | Sequence[str] = ALL,
+    steps: str | Sequence[str] = QUICK,
     count: int = CalibrationConfig.images,
     seed: int = CalibrationConfig.seed,
     imgsz: ImageSize | None = None,
@@ -664,8 +664,9 @@ def refine(
     Args:
         detector: From :func:`calibrate`; not changed.
         data: Gives the calibration images; every fourth takes no part and judges.
-        steps: In this order, of ``"bias"``, the bias of least squared error after the activation, channel by channel, and
-            ``"ranges"``, all activation ranges moved together by the gradient of the noise; or ``"all"``.
+        steps: In this order, of ``"bias"``, the bias of least squared error after the activation, channel by channel,
+            ``"ranges"``, all activation ranges moved together by the gradient of the noise, and ``"rounding"``, the rounding of
+            weights, with biases and ranges, learned block by block, which takes minutes; or ``"all"``.
         count: How many images.
         seed: Chooses them.
         imgsz: Image size in pixels; None takes the detector's own.

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from yoloqat.errors import CalibrationError
-from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard, active_quantizers, check_calibrated
+from yoloqat.finetuning.ranges import RangeGuard, check_calibrated
 from yoloqat.quant import TensorQuantizer
+from yoloqat.quant.learned_ranges import LearnedRanges, active_quantizers
 
 
 def located(*ranges: float | list[float] | None) -> nn.Sequential:

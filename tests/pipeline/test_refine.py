@@ -25,9 +25,10 @@ from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.finetune import float_detector
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
-from yoloqat.pipeline.refine_steps import Kept, Task, noise_loss, steps_of
+from yoloqat.pipeline.refine_steps import EVERYTHING, QUICK, Kept, Task, noise_loss, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.quant import activation_quantizers, state_digest
+from yoloqat.refining import RoundingConfig, learn_rounding
 
 MakeRun = Callable[..., Run]
 FOUR_BITS = QuantConfig(
@@ -146,7 +147,7 @@ def test_learned_ranges_are_judged_recorded_and_kept_for_the_biases_that_follow(
 ) -> None:
     monkeypatch.setattr(refine_steps, "learn_ranges", partial(refine_steps.learn_ranges, steps=12))
     second, run = copy.deepcopy(detector), make_run()
-    found = refined(detector, records, run, steps_of("all"))
+    found = refined(detector, records, run, QUICK)
     assert [row["step"] for row in found["refine"]] == ["none", "bias", "ranges", "bias"]
     assert found["refine"][-1]["d"] < found["refine"][0]["d"]
     ranges = {row["name"]: row["amax_after"] for row in found["refine_ranges"]}
@@ -159,7 +160,7 @@ def test_learned_ranges_are_judged_recorded_and_kept_for_the_biases_that_follow(
         "bias.safetensors",
         "ranges.safetensors",
     ]
-    again = refined(second, records, run, steps_of("all"))
+    again = refined(second, records, run, QUICK)
     assert (again["refine"], state_digest(second.module)) == (found["refine"], state_digest(detector.module))
 
 
@@ -229,3 +230,29 @@ def test_changed_biases_are_not_refined(
 def test_a_float_detector_is_not_refined(tiny_model: Path, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:
     with pytest.raises(ModelError, match=r"tiny.pt' is not calibrated"):
         refined(load_detector(tiny_model), records, make_run())
+
+
+def test_learned_rounding_lowers_the_noise_and_goes_through_the_checkpoint(
+    detector: Detector,
+    records: tuple[ImageRecord, ...],
+    make_run: MakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    config = RoundingConfig(steps=16, batch=2, weight_rate=0.02, bias_rate=1e-3, keep_every=8)
+    monkeypatch.setattr(refine_steps, "learn_rounding", partial(learn_rounding, config=config))
+    second, run = copy.deepcopy(detector), make_run()
+    found = refined(detector, records, run, ("bias", "rounding"))
+    assert [row["step"] for row in found["refine"]] == ["none", "bias", "rounding"]
+    assert found["refine"][2]["d"] < found["refine"][0]["d"]
+    assert all(block["error_after"] <= block["error_before"] for block in found["refine_blocks"])
+    assert set(found["refine_restored"]) <= {block["name"] for block in found["refine_blocks"]}
+    assert {layer["name"] for layer in found["refine_rounding"]} == set(detector.quantization.layers)
+    assert any(layer["moved"] > 0 for layer in found["refine_rounding"])
+    assert (steps_of("all"), steps_of("none")) == (EVERYTHING, ())
+    save_checkpoint(detector, tmp_path / "model.safetensors")
+    loaded = load_checkpoint(tmp_path / "model.safetensors")
+    assert state_digest(loaded.module) == state_digest(detector.module)
+    assert len(list(run.out.glob(".parts/*/rounding.safetensors"))) == 1
+    refined(second, records, run, ("bias", "rounding"))  # goes on from what was kept
+    assert state_digest(second.module) == state_digest(detector.module)

@@ -22,11 +22,12 @@ from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.finetuning.checkpoints import CheckpointManager
 from yoloqat.finetuning.distill import feature_loss
 from yoloqat.finetuning.randomness import epoch_seeds, generators_kept, seed_everything
-from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard, check_calibrated
+from yoloqat.finetuning.ranges import RangeGuard, check_calibrated
 from yoloqat.finetuning.settings import SupervisionConfig
 from yoloqat.finetuning.state import TrainingState
 from yoloqat.progress import Progress, silent
 from yoloqat.quant import forget_inference
+from yoloqat.quant.learned_ranges import LearnedRanges
 
 
 def supervised_modules(module: nn.Module, stride: int) -> list[str]:

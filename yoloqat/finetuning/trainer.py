@@ -26,11 +26,12 @@ from yoloqat.finetuning.distill import DistillingCriterion
 from yoloqat.finetuning.group import Group, averaged
 from yoloqat.finetuning.norms import fold
 from yoloqat.finetuning.randomness import epoch_seeds, seed_everything
-from yoloqat.finetuning.ranges import LearnedRanges, RangeGuard
+from yoloqat.finetuning.ranges import RangeGuard
 from yoloqat.finetuning.settings import FinetuneConfig
 from yoloqat.finetuning.state import TrainingState
 from yoloqat.finetuning.training_data import training_data
 from yoloqat.progress import Progress, silent
+from yoloqat.quant.learned_ranges import LearnedRanges
 
 TRAINERS = {"detect": ("detect", "DetectionTrainer"), "segment": ("segment", "SegmentationTrainer")}
 """By task: the package of `ultralytics.models.yolo` and the class in it."""

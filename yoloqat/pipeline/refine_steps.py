@@ -23,7 +23,8 @@ from yoloqat.predictor import ModelInfo
 from yoloqat.progress import Progress
 from yoloqat.provenance import atomic_path
 from yoloqat.quant import state_digest
-from yoloqat.refining import correct_biases, learn_ranges
+from yoloqat.refining import correct_biases, learn_ranges, learn_rounding
+from yoloqat.refining.objective import detection_objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,25 @@ def learn(task: Task) -> dict[str, Any]:
     return {"refine_ranges": ranges}
 
 
+def round_weights(task: Task) -> dict[str, Any]:
+    """Learn the rounding: ``refine_blocks``, ``refine_restored`` and ``refine_rounding``."""
+    kept = task.kept(ROUNDING)
+    done = learn_rounding(
+        task.detector.module,
+        [*task.batches(), *task.batches(cropped=False)],
+        objective=detection_objective(task.detector.info),
+        floating=dict(task.teacher.named_parameters()),
+        found=kept.load(),
+        keep=kept.save,
+        progress=task.progress,
+    )
+    blocks = [
+        {"name": name, "error_before": before, "error_after": after} for name, (before, after) in done.errors.items()
+    ]
+    layers = [{"name": name, "moved": share, "furthest": done.furthest[name]} for name, share in done.moved.items()]
+    return {"refine_blocks": blocks, "refine_restored": list(done.restored), "refine_rounding": layers}
+
+
 def noise_loss(info: ModelInfo) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the mean over the images of what :func:`yoloqat.evaluation.fidelity.noise` measures, with a gradient.
 
@@ -154,16 +174,19 @@ def noise_loss(info: ModelInfo) -> Callable[[Tensor, Tensor], Tensor]:
     return loss
 
 
-NONE, ALL, BIAS, RANGES = "none", "all", "bias", "ranges"
+NONE, ALL, BIAS, RANGES, ROUNDING = "none", "all", "bias", "ranges", "rounding"
 
 BATCH = 8
 """Images whose gradient moves the ranges together."""
 
-STEPS: Mapping[str, Step] = {BIAS: correct, RANGES: learn}
+STEPS: Mapping[str, Step] = {BIAS: correct, RANGES: learn, ROUNDING: round_weights}
 """By name."""
 
-EVERYTHING = (BIAS, RANGES, BIAS)
-"""What :data:`ALL` does: ranges are learned where biases are right already, and then want other biases."""
+QUICK = (BIAS, RANGES, BIAS)
+"""What takes seconds to few minutes: ranges are learned where biases are right already, and then want other biases."""
+
+EVERYTHING = (*QUICK, ROUNDING)
+"""What :data:`ALL` does."""
 
 
 def steps_of(named: str | Sequence[str]) -> tuple[str, ...]:

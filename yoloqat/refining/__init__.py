@@ -2,5 +2,14 @@
 
 from yoloqat.refining.bias import BiasCorrection, correct_biases
 from yoloqat.refining.ranges import LearnedRanges, learn_ranges
+from yoloqat.refining.rounding import LearnedRounding, RoundingConfig, learn_rounding
 
-__all__ = ["BiasCorrection", "LearnedRanges", "correct_biases", "learn_ranges"]
+__all__ = [
+    "BiasCorrection",
+    "LearnedRanges",
+    "LearnedRounding",
+    "RoundingConfig",
+    "correct_biases",
+    "learn_ranges",
+    "learn_rounding",
+]

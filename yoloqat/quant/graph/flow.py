@@ -102,9 +102,9 @@ class UnionFind:
         self._parent[high] = low
 
 
-def _block(node: Node) -> str:
-    """Return the block of the model that a node ran in: the first two parts of the module's name (``model.12``)."""
-    return ".".join(node.module.split(".")[:2])
+def block_of(module: str) -> str:
+    """Return the block of the model that a module belongs to: the first two parts of its name (``model.12``)."""
+    return ".".join(module.split(".")[:2])
 
 
 def shared_pairs(traced: Traced, *, sharing: str) -> Iterator[tuple[int, int]]:
@@ -118,7 +118,7 @@ def shared_pairs(traced: Traced, *, sharing: str) -> Iterator[tuple[int, int]]:
         return
     for node in traced.nodes:
         for read in carried(node):
-            if sharing == "graph" or _block(node) == _block(traced.nodes[read]):
+            if sharing == "graph" or block_of(node.module) == block_of(traced.nodes[read].module):
                 yield read, node.index
 
 
