@@ -34,17 +34,26 @@ def _watch(_module: nn.Module, _inputs: Any, output: Any) -> None:
             refuse(f"a layer returns {size} for an image of {SIDE} pixels", expected=f"at most {MAX_ELEMENTS} numbers")
 
 
+def _remove_norms(layers: nn.Module) -> None:
+    """Put identities in the places of batch-norms: they change no size, and on meta tensors they take most of the time."""
+    for module in list(layers.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+
+
 def check_size(layers: nn.Module, channels: int) -> None:
     """Check the sizes of the weights and of the outputs of the layers before the head.
 
     Args:
-        layers: Ultralytics' sequence of layers, on the device ``meta``; the head is the last.
+        layers: Ultralytics' sequence of layers, on the device ``meta``, which loses its batch-norms; the head is the last.
         channels: Of the image.
 
     Raises:
         ModelError: They are.
     """
     check_weights(layers)
+    _remove_norms(layers)
     *body, _ = layers.children()
     handles = [module.register_forward_hook(_watch) for layer in body for module in layer.modules()]
     value: Any = torch.zeros(1, channels, SIDE, SIDE, device="meta")

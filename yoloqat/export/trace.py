@@ -17,6 +17,7 @@ from yoloqat.export.lower import NEWEST, lower_opset
 from yoloqat.export.padding import name_padded_axes
 from yoloqat.export.placeholders import translations
 from yoloqat.onnx_graph.operators import opset_of
+from yoloqat.quant.graph.trace import without_stack_traces
 
 INPUT, BATCH = "images", "batch"
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -90,7 +91,7 @@ def trace_onnx(module: nn.Module, example: torch.Tensor, *, opset: int = 19, dyn
         # a detector's head caches its anchors at the first forward; traced without them, it branches on data
         names = _output_names(module(example))
         try:
-            with _quiet():
+            with _quiet(), without_stack_traces():
                 program = torch.onnx.export(
                     module,
                     (example,),

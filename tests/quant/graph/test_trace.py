@@ -152,3 +152,15 @@ def test_images_of_another_shape_are_refused(net, images):
     executor = Executor(net, trace(net, images))
     with pytest.raises(ModelError, match=r"images have the shape \(1, 3, 17, 17\)"):
         executor(images[:1])
+
+
+def test_no_stack_is_noted_for_a_node_and_torch_is_left_as_it_was(net, images, monkeypatch):
+    if not hasattr(torch.fx.config, "do_not_emit_stack_traces"):
+        pytest.skip("this torch always notes them")
+    made, export = [], torch.export.export
+    monkeypatch.setattr(
+        torch.export, "export", lambda *args, **options: made.append(export(*args, **options)) or made[0]
+    )
+    trace(net, images)
+    assert not any(node.stack_trace for node in made[0].graph.nodes)
+    assert not torch.fx.config.do_not_emit_stack_traces
