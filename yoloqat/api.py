@@ -963,7 +963,7 @@ def quantize(
             run=Run(Path(out), torch_device(device), threads, progress),
             dataset=data.validation if data.labelled else None,
             compared=data.comparison(),
-            training=(lambda: training_images(source, held_out=held_out)) if config.epochs else None,
+            training=(lambda: training_images(source, held_out=held_out)) if config.finetune else None,
         )
     return QuantizeResult(
         found.results, tables.quantize_tables(Path(model).name, found.results), Path(out), found.failed

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 import torch
 from tiny_detector import IMGSZ, TinyData
 
-from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig
+from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig, QuantScheme
 from yoloqat.datasets import DetectionDataset, calibration_images, load_dataset
 from yoloqat.detectors import load_checkpoint, torch_threads
-from yoloqat.errors import ConfigError
+from yoloqat.errors import ConfigError, ModelError
 from yoloqat.pipeline import candidates
 from yoloqat.pipeline import quantize as module
 from yoloqat.pipeline import quantize_way as way
@@ -133,6 +134,7 @@ def test_an_interrupted_run_ends_alike(
         ({"max_noise": float("nan")}, "max_noise is nan"),
         ({"max_drop": 0.1, "time_limit": 0.0}, "time_limit is 0.0"),
         ({"max_drop": 0.1, "max_latency": -2.0}, "max_latency is -2.0"),
+        ({"max_drop": 0.1, "epochs": 0}, "epochs is 0"),
     ],
 )
 def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:
@@ -153,3 +155,16 @@ def test_a_spent_time_limit_begins_no_further_stage(
     left_out = {row["step"] for row in found.results["decisions"] if row["decision"] == "left out"}
     assert left_out == {"search", "fine-tuning"}
     assert [row["name"] for row in found.results["candidates"]] == [ALL_INT8]
+
+
+def test_other_widths_and_quantized_models_are_refused_before_the_work(
+    within: tuple[Quantized, Path], whole: Whole, tmp_path: Path
+) -> None:
+    four = QuantConfig(activations=QuantScheme(bits=4))
+    config = QuantizeConfig(max_drop=0.1, quant=four)
+    rest: Any = {"scoring": SCORING, "run": Run(tmp_path, torch.device("cpu"), 1), "dataset": None, "compared": ()}
+    config = replace(config, max_drop=None, max_noise=0.1)
+    with pytest.raises(ConfigError, match="bits is 4; expected 8"):
+        quantize(Path(load_checkpoint(within[1] / "model.safetensors").source.path), (), config, **rest)
+    with pytest.raises(ModelError, match=r"is quantized already \(\d+ layers\)"):
+        quantize(within[1] / "model.safetensors", (), config, **rest)

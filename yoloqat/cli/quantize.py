@@ -39,7 +39,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-noise", type=float, metavar="D", help="largest noise d; needs no labels")
     group.add_argument("--max-latency", type=float, metavar="MS", help="milliseconds of one image that it may take")
     group.add_argument("--time-limit", type=float, metavar="MIN", help="minutes after which no further stage begins")
-    add_field(group, QuantizeConfig, "epochs", "of the fine-tuning where nothing else is enough, 0 for none")
+    add_field(group, QuantizeConfig, "epochs", "of the fine-tuning where nothing else is enough")
+    group.add_argument("--no-finetune", action="store_true", help="do not fine-tune, whatever the loss")
     group.add_argument(
         "--refine",
         default=BIAS,
@@ -66,6 +67,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         quant=options.quant_config(args),
         calibration=options.calibration_config(args),
         epochs=args.epochs,
+        finetune=not args.no_finetune,
         refine=steps_of(args.refine),
     )
     detector = load_detector(args.model)
@@ -80,7 +82,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         run=run,
         dataset=dataset,
         compared=compared,
-        training=(lambda: options.training_records(args)) if args.epochs else None,
+        training=(lambda: options.training_records(args)) if config.finetune else None,
     )
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}

@@ -12,11 +12,13 @@ from yoloqat.detectors import load_detector
 from yoloqat.engines.tensorrt import load_tensorrt
 from yoloqat.errors import ConfigError, DependencyError
 from yoloqat.pipeline.candidates import Judge, Settings
+from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import Way
 from yoloqat.pipeline.run import Run, dataset_key, records_key
 from yoloqat.pipeline.stages import Stages
 
+ENGINE_BITS = 8
 ORT_IMAGES = 32
 """Calibration images on which ONNX Runtime's ranges are measured."""
 
@@ -45,7 +47,8 @@ def quantize(
         training: Gives images to fine-tune on, which need no labels; None never fine-tunes.
 
     Raises:
-        ConfigError: A drop is limited and there are no labels; or a setting does not fit the model.
+        ConfigError: A drop is limited and there are no labels; a bit width is not 8; or a setting does not fit the model.
+        ModelError: The model is quantized already.
         YoloqatError: As each stage.
     """
     if config.max_drop is not None and dataset is None:
@@ -53,6 +56,15 @@ def quantize(
             f"max_drop is {config.max_drop} and the images have no labels",
             expected="labels to measure mAP on",
             hint="name `max_noise` instead, or a labelled data set",
+        )
+    detector = load_detector(model)
+    refuse_quantized(detector)
+    bits = {config.quant.activations.bits, config.quant.weights.bits}
+    if bits != {ENGINE_BITS}:
+        raise ConfigError(
+            f"bits is {max(bits - {ENGINE_BITS})}",
+            expected=f"{ENGINE_BITS}, the only width that engines run",
+            hint="leave `bits` out, or calibrate and score other widths without an engine",
         )
     engine = _engine(config.quant.target)
     settings = Settings(
@@ -66,7 +78,7 @@ def quantize(
         images=lambda: records[:ORT_IMAGES],
     )
     key = {
-        "weights": load_detector(model).source.sha256,
+        "weights": detector.source.sha256,
         "calibration": records_key(records),
         "compared": records_key(compared),
         "data": None if dataset is None else dataset_key(dataset),

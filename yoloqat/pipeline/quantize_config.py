@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yoloqat.config import CalibrationConfig, QuantConfig
+from yoloqat.config.checks import check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.errors import ConfigError
 
@@ -28,6 +29,7 @@ class QuantizeConfig:
         methods: What the method is chosen among.
         refine: Steps of refinement, none for none.
         epochs: Of the fine-tuning that follows where nothing else is enough.
+        finetune: Whether it may follow.
 
     Raises:
         ConfigError: Neither a drop nor a noise is named, or both, or a value is out of range.
@@ -42,9 +44,11 @@ class QuantizeConfig:
     methods: tuple[str, ...] = METHODS
     refine: tuple[str, ...] = ()
     epochs: int = 5
+    finetune: bool = True
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_int("epochs", self.epochs, 1)
         if (self.max_drop is None) == (self.max_noise is None):
             raise ConfigError(
                 f"max_drop is {self.max_drop} and max_noise is {self.max_noise}",
