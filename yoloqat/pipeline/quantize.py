@@ -85,7 +85,7 @@ def quantize(
         "limit": [config.max_drop, config.max_noise],
     }
     way = Way(settings, config, Stages(run, key), Judge(run, settings, dataset, compared), run, training)
-    return way.walked(compared)
+    return way.walked()
 
 
 def _engine(target: str | None) -> str | None:

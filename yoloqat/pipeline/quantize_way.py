@@ -68,13 +68,13 @@ class Way:
         self.decisions: list[dict[str, Any]] = []
         self.candidates: list[Candidate] = []
 
-    def walked(self, compared: Sequence[ImageRecord]) -> Quantized:
+    def walked(self) -> Quantized:
         """Go from stage to stage until an engine is within the limit, or nothing is left to try."""
         if self._settings.engine is None:
             self._decide(
                 "engine", "TensorRT is not installed: the ONNX file is measured as ONNX Runtime computes it", ""
             )
-        self._choose_method(compared)
+        self._choose_method()
         chosen = self._candidate((), ALL_INT8)
         found: dict[str, Any] | None = None
         if not self._accepted(chosen) and not self._late("search"):
@@ -108,8 +108,8 @@ class Way:
             self._decide(stage, "left out", f"{minutes:.1f} of {limit:g} minutes are spent")
         return late
 
-    def _choose_method(self, compared: Sequence[ImageRecord]) -> None:
-        settings, config = self._settings, self._config
+    def _choose_method(self) -> None:
+        settings, config, images = self._settings, self._config, self._judge.choosing
         methods = [MethodSpec.parse(method) for method in config.methods]
 
         def make(folder: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Way:
                 run=self._run,
             )
             return compare_methods(
-                ptq, None, methods, settings.scoring, run=replace(self._run, out=folder), images=compared
+                ptq, None, methods, settings.scoring, run=replace(self._run, out=folder), images=images
             )
 
         found, _ = self._stages.once(
@@ -150,6 +150,8 @@ class Way:
         return Tuning(self._settings.model, spread(images, TRAINING_IMAGES), self._judge.choosing, scoring, config)
 
     def _candidate(self, layers: Sequence[str], name: str, tuning: Tuning | None = None) -> Candidate:
+        taken = sum(candidate.name.startswith(name) for candidate in self.candidates)
+        name = f"{name}, set {taken + 1}" if taken else name
         candidate = make_candidate(
             self._stages,
             self._judge,
@@ -244,7 +246,7 @@ class Way:
         for name in names:
             _copy(chosen.folder / name, self._run.out / name)
         row, timed = self._judge.row(chosen), self._timed(chosen)
-        latency = timed["items"][-1]["latency_ms"]["p50"]
+        latency = timed["items"][-1]["latency_ms"]["p50"] if timed["items"] else None
         results = {
             **_predicted(search, chosen),
             **{name: value for name, value in row.items() if name != "name"},
@@ -269,7 +271,9 @@ class Way:
             failed.append(
                 f"the best engine ({chosen.name}) exceeds the limit {verdict.limit:g}: {verdict.value:.4f}; tried: {tried}"
             )
-        if self._config.max_latency is not None and latency > self._config.max_latency:
+        if chosen.found["export_failed"] is not None:
+            failed.append(str(chosen.found["export_failed"]))
+        if self._config.max_latency is not None and latency is not None and latency > self._config.max_latency:
             failed.append(f"the engine ({chosen.name}) takes {latency:.2f} ms of {self._config.max_latency:g} ms")
         return Quantized(results, (*names, NAME), chosen.path.name, "; ".join(failed) or None)
 
@@ -296,6 +300,8 @@ class Way:
 
     def _timed(self, chosen: Candidate) -> dict[str, Any]:
         """Time the float model, the whole in INT8 and the chosen engine in one run, where engines were built."""
+        if self._settings.engine is None:
+            return {"items": []}
         folder = self._float_engine()
         paths = {FLOAT: folder, ALL_INT8: self.candidates[0].path, chosen.name: chosen.path}
         engines = {
