@@ -11,11 +11,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from few_images import demo_of_few_images
 
 import yoloqat
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+IMAGES = 64
 
 
 def example(name: str) -> ModuleType:
@@ -45,7 +47,8 @@ def test_the_classifier_agrees_in_all_three_stages(tmp_path: Path, capsys: pytes
 def test_the_ten_lines_calibrate_three_ways_find_noisy_blocks_and_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example("ten_lines").main(tmp_path / "demo.onnx")
+    data = demo_of_few_images(EXAMPLES.parent / "data" / "demo.yaml", tmp_path / "few", images=IMAGES)
+    example("ten_lines").main(tmp_path / "demo.onnx", yaml=data)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["max", "entropy", "mse"]
     drops = [float(line.split()[4]) for line in lines[:3]]

@@ -15,15 +15,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 RUN = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "subprocess.Popen", "pty.spawn"}
 CONNECT = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.sendto"}
 WRITE = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.rename": 1, "os.symlink": 1, "os.link": 1, "os.truncate": 0}
 """Events that change a directory, with the place of the path among their arguments."""
 PROGRAMS = {"fc-list", "git", "ldconfig", "lscpu", "uname"}
 """What is asked for the machine and the versions that a result was made with."""
-DEMO_IMAGES = 24
+DEMO_IMAGES = 12
 FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -65,34 +63,24 @@ def hook(allowed: list[Path], refused: list[str]) -> Any:
     return check
 
 
-def demo_of_few_images(data: Path, folder: Path) -> Path:
-    """Write the demo's data set again with few of its validation images and return its YAML."""
-    content = yaml.safe_load(data.read_text())
-    images = sorted((data.parent / content["val"]).iterdir())[:DEMO_IMAGES]
-    folder.mkdir()
-    (folder / "val.txt").write_text("\n".join(map(str, images)))
-    path = folder / "demo.yaml"
-    changed = {"path": ".", "train": str(data.parent / content["train"]), "val": "val.txt"}
-    path.write_text(yaml.safe_dump(content | changed))
-    return path
-
-
 def main() -> None:
     """Run all lines and write what was found."""
     lines, found, *allowed = sys.argv[1:]
     refused: list[str] = []
     sys.addaudithook(hook([Path(folder) for folder in (*allowed, Path(lines).parent / "few")], refused))
     sys.path.append(str(Path(__file__).parents[1]))
+    from few_images import demo_of_few_images
     from traced_once import shared_traces
 
     from yoloqat.cli import main as yoloqat
-    from yoloqat.pipeline import demo
+    from yoloqat.pipeline import demo, quantize_way
 
     # the same steps, fewer times and images
     weights, data = demo.demo_assets()
-    few = demo_of_few_images(data, Path(lines).parent / "few")
+    few = demo_of_few_images(data, Path(lines).parent / "few", images=DEMO_IMAGES)
     demo.demo_assets = lambda: (weights, few)
-    demo.BENCH_ROUNDS, demo.CALIBRATION_IMAGES, demo.DEFAULT_METHODS = 2, 4, demo.HARD_METHODS
+    demo.CALIBRATION_IMAGES, demo.COMPARED, demo.METHODS = 4, 4, ("mse",)
+    quantize_way.BENCH_ROUNDS, quantize_way.TRIES = 2, 1
 
     results = []
     with shared_traces():

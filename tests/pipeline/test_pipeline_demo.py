@@ -5,14 +5,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
+from few_images import demo_of_few_images
 
 from yoloqat.cli import main
 from yoloqat.errors import ModelError
 from yoloqat.pipeline import demo as module
 from yoloqat.pipeline import quantize_way
 
-VALIDATION_IMAGES = 80
+VALIDATION_IMAGES = 60
 
 
 def test_the_embedded_files_are_found():
@@ -31,11 +31,8 @@ def test_an_installation_without_them_is_told(monkeypatch, tmp_path):
 def test_the_whole_way(tmp_path, monkeypatch, capsys):
     # the demo's own weights on its own images, fewer of them, and fewer methods and rounds of timing
     weights, data = module.demo_assets()
-    images = sorted((data.parent / "images" / "val").iterdir())[:VALIDATION_IMAGES]
-    (tmp_path / "val.txt").write_text("\n".join(map(str, images)))
-    content = {"train": str(data.parent / "images" / "train"), "val": "val.txt"}
-    (tmp_path / "few.yaml").write_text(yaml.safe_dump(yaml.safe_load(data.read_text()) | {"path": "."} | content))
-    monkeypatch.setattr(module, "demo_assets", lambda: (weights, tmp_path / "few.yaml"))
+    few = demo_of_few_images(data, tmp_path / "few", images=VALIDATION_IMAGES)
+    monkeypatch.setattr(module, "demo_assets", lambda: (weights, few))
     monkeypatch.setattr(quantize_way, "BENCH_ROUNDS", 3)
     monkeypatch.setattr(module, "CALIBRATION_IMAGES", 32)
     monkeypatch.setattr(module, "COMPARED", 4)

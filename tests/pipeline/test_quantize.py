@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,14 @@ from yoloqat.provenance.files import finite
 SCORING = EvalConfig(imgsz=IMGSZ, batch=2)
 CALIBRATION = CalibrationConfig(images=8)
 Whole = Callable[..., Quantized]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_same_steps_fewer_times() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(way, "TRIES", 1)
+        patch.setattr(way, "BENCH_ROUNDS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")

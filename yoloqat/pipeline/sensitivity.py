@@ -163,6 +163,7 @@ def run_scan(
                     scan=scan,
                     device=run.device,
                     memory=options.memory,
+                    graphs=scanner.graphs,
                 )
                 budget = measure_noise(study, noise_scan, first=options.top, run=run)
             with _workers(job, options, study, scanner, _with_leaders(study, scanner, run.progress)) as workers:

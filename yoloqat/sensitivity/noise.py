@@ -24,7 +24,7 @@ from yoloqat.errors import DataError
 from yoloqat.evaluation.fidelity import Mean, mean, noise_only
 from yoloqat.evaluation.interval import LEVEL, Resampling
 from yoloqat.evaluation.scoring import check_fit, check_raw
-from yoloqat.quant.graph import Traced, trace
+from yoloqat.quant.graph import Graphs, Traced
 from yoloqat.sensitivity.edges import OFF, Edge, Switch, active_edges
 from yoloqat.sensitivity.items import Item, make_items
 from yoloqat.sensitivity.replay import Replay
@@ -183,6 +183,7 @@ class NoiseScan:
         scan: The granularity and the bits; the mode plays no part.
         device: Where torch runs.
         memory: Bytes of values that a replay keeps between items.
+        graphs: Graphs of the detector's module that are traced already; None begins with none.
 
     Attributes:
         items: What is switched together; what no item of a group holds is one more item, :data:`OTHERS`.
@@ -205,6 +206,7 @@ class NoiseScan:
         scan: ScanConfig,
         device: torch.device,
         memory: int,
+        graphs: Graphs | None = None,
     ) -> None:
         if not images:
             raise DataError("there are 0 images to measure the noise on", expected="at least one", hint="name images")
@@ -216,7 +218,7 @@ class NoiseScan:
         self.weights = frozenset(edge.quantizer_name for edge in self._edges if edge.is_weight)
         self._bits, self._device, self._memory = scan.bits, device, memory
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._traced: dict[tuple[int, ...], Traced] = {}
+        self._graphs = graphs or Graphs(self._module)
         self._replays: dict[tuple[int, ...], Replay] = {}  # a whole and a last, smaller batch
         self.batches = plan_scan(images, replace(config, rect=False), info=self.info, device=device)
         self._single = self._named(self.items, self.quantizers)
@@ -269,7 +271,15 @@ class NoiseScan:
         switches = {name: self._switches(edges) for name, edges in (self._single if on is None else on).items()}
         # the noise is that of the class scores
         rows = None if self.info.end2end else (4, 4 + self.info.classes)
-        replay = Replay(self._module, self.traced(images), self._edges, base=base, items=switches, rows=rows)
+        replay = Replay(
+            self._module,
+            self.traced(images),
+            self._edges,
+            base=base,
+            items=switches,
+            rows=rows,
+            graphs=self._graphs,
+        )
         if on is None:
             self._replays[shape] = replay
         return replay
@@ -280,10 +290,7 @@ class NoiseScan:
             plan = self.batches[0]
             images = torch.zeros((len(plan.records), plan.channels, *plan.shape), device=self._device)
             images = images.to(memory_format=torch.channels_last)
-        shape = tuple(images.shape)
-        if shape not in self._traced:
-            self._traced[shape] = trace(self._module, images)
-        return self._traced[shape]
+        return self._graphs.at(images)
 
     def without(self, items: Sequence[Item]) -> list[str]:
         """Return the edges that stay on where the layers of some items are float, as an ignore list leaves them."""

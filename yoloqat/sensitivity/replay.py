@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yoloqat.quant.graph import Executor, Traced
+from yoloqat.quant.graph import Executor, Graphs, Traced
 from yoloqat.quant.graph.cost import layer_costs
 from yoloqat.quant.graph.trace import CONSTANT, GETITEM, INPUT, PARAMETER
 from yoloqat.sensitivity.edges import Edge, Switch, placeholders
@@ -63,6 +63,7 @@ class Replay:
         rows: First and last plus one of the output's rows (its second axis) that are wanted of the items; in the others they may
             hold the base model's values, and what only these need is not run. None: all.
         width: Images of one forward that several items share.
+        graphs: Graphs of the module that are traced already; None begins with none.
 
     Attributes:
         executor: Runs single nodes of the graph.
@@ -79,6 +80,7 @@ class Replay:
         items: Mapping[str, Switches],
         rows: tuple[int, int] | None = None,
         width: int = WIDTH,
+        graphs: Graphs | None = None,
     ) -> None:
         self.executor = Executor(module, traced)
         self._traced = traced
@@ -92,7 +94,7 @@ class Replay:
         self._wanted = self._live if rows is None else _wanted(traced, self._reads, self._output, rows)
         self._width = width
         self._again = False
-        self.together = Together(module, self.executor, self._reads)
+        self.together = Together(graphs or Graphs(module), self.executor, self._reads)
         self._steps = {name: self._planned(switches) for name, switches in self._items.items()}
 
     def shares(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ from yoloqat.evaluation.image_matches import ImageMatches, pack
 from yoloqat.evaluation.metric import Metric
 from yoloqat.evaluation.scoring import check_fit, suppressed
 from yoloqat.predictor import ModelInfo
-from yoloqat.quant.graph import trace
+from yoloqat.quant.graph import Graphs
 from yoloqat.sensitivity.edges import active_edges
 from yoloqat.sensitivity.items import BASE, OTHER, base_switches, item_switches, make_items
 from yoloqat.sensitivity.replay import Replay
@@ -136,6 +136,9 @@ class Scanner:
         memory: Bytes of values that a replay keeps between items.
         only: Names of the items to run; None runs all.
 
+    Attributes:
+        graphs: Of the detector's module, for whatever else runs on it.
+
     Raises:
         ConfigError: The image size does not fit the model, or the data set lacks the metric's class, or the bits of the quantizer
             under test are those it has anyway.
@@ -172,6 +175,7 @@ class Scanner:
         self._position = {number: position for position, number in enumerate(self.truth.image_ids)}
         self.batches = plan_scan(dataset.images, config, info=detector.info, device=device)
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.graphs = Graphs(self._module, kept=2 * _SHAPES)
         self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
 
     @property
@@ -193,8 +197,10 @@ class Scanner:
         """Return the replay for images of this shape, traced when first asked for."""
         shape = tuple(images.shape)
         if shape not in self._replays:
-            traced = trace(self._module, images)
-            self._replays[shape] = Replay(self._module, traced, self.edges, base=self.base, items=self.switches)
+            traced = self.graphs.at(images)
+            self._replays[shape] = Replay(
+                self._module, traced, self.edges, base=self.base, items=self.switches, graphs=self.graphs
+            )
             while len(self._replays) > _SHAPES:
                 self._replays.popitem(last=False)
         self._replays.move_to_end(shape)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from yoloqat.errors import ModelError
-from yoloqat.quant.graph import Executor, trace
+from yoloqat.quant.graph import Executor, Graphs
 from yoloqat.quant.graph.trace import Node, Ref
 from yoloqat.sensitivity.edges import Edge, Switch, switched_quantizer
 
@@ -90,7 +90,7 @@ class Together:
     """Runs the nodes of several items at once, each node for all items that need it.
 
     Args:
-        module: The module, which is traced a second time at twice the batch: what doubles there holds the batch.
+        graphs: Of the module, which is traced a second time at twice the batch: what doubles there holds the batch.
         executor: Runs single nodes of its graph.
         reads: The positions of the values that each node reads.
 
@@ -100,10 +100,10 @@ class Together:
         parted: Those of them whose numbers then differed; they run item by item.
     """
 
-    def __init__(self, module: nn.Module, executor: Executor, reads: Sequence[Sequence[int]]) -> None:
+    def __init__(self, graphs: Graphs, executor: Executor, reads: Sequence[Sequence[int]]) -> None:
         self.checked: set[tuple[int, int]] = set()
         self.parted: set[tuple[int, int]] = set()
-        self._module, self._executor, self._reads = module, executor, reads
+        self._graphs, self._executor, self._reads = graphs, executor, reads
         self._wide: tuple[Node, ...] = ()
         self._batched: frozenset[int] | None = None
         self._nodes: dict[tuple[int, int], Node] = {}
@@ -116,7 +116,7 @@ class Together:
         """
         if self._batched is None:
             try:
-                self._wide = trace(self._module, torch.cat([images, images])).nodes
+                self._wide = self._graphs.at(torch.cat([images, images])).nodes
                 self._batched = _batched(self._executor.traced.nodes, self._wide)
             except ModelError:
                 self._batched = frozenset()

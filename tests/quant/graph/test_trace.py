@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -5,8 +7,10 @@ from torch import Tensor, nn
 from yoloqat.config import QuantConfig
 from yoloqat.errors import ModelError
 from yoloqat.quant import quantizers, swap_layers, swappable_layers
-from yoloqat.quant.graph import Executor, Node, Ref, quantizer_placeholders, trace
+from yoloqat.quant.graph import Executor, Graphs, Node, Ref, quantizer_placeholders, trace
 from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, PLACEHOLDER
+
+trace_module = sys.modules["yoloqat.quant.graph.trace"]
 
 
 class Block(nn.Module):
@@ -164,3 +168,20 @@ def test_no_stack_is_noted_for_a_node_and_torch_is_left_as_it_was(net, images, m
     trace(net, images)
     assert not any(node.stack_trace for node in made[0].graph.nodes)
     assert not torch.fx.config.do_not_emit_stack_traces
+
+
+def test_a_module_is_traced_once_at_each_shape(net, images, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        trace_module, "trace", lambda module, example: asked.append(len(example)) or trace(module, example)
+    )
+    graphs = Graphs(net, kept=2)
+    first = graphs.at(images)
+    assert graphs.at(images) is first
+    graphs.at(images[:1])
+    graphs.at(images)
+    assert asked == [2, 1]
+    graphs.at(torch.cat([images, images]))
+    graphs.at(images)
+    graphs.at(images[:1])
+    assert asked == [2, 1, 4, 1], "the one that was asked for longest ago is gone"

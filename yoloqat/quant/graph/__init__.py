@@ -5,10 +5,11 @@ from yoloqat.quant.graph.placeholders import quantizer_placeholders
 from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
 from yoloqat.quant.graph.planner import beside_quantized, make_plan, plan_module
 from yoloqat.quant.graph.text import plan_text, reader_name
-from yoloqat.quant.graph.trace import Node, Ref, Traced, trace
+from yoloqat.quant.graph.trace import Graphs, Node, Ref, Traced, trace
 
 __all__ = [
     "Executor",
+    "Graphs",
     "Node",
     "PlacementPlan",
     "PlannedTensor",

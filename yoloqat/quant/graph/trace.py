@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -159,6 +160,33 @@ def trace(module: nn.Module, example: Tensor) -> Traced:
                 hint="remove branches on data from its forward",
             ) from error
     return _Reader(module, program).traced()
+
+
+class Graphs:
+    """The graphs of one module by the shape of its input, each traced once; the module must not change meanwhile.
+
+    Args:
+        module: In evaluation mode.
+        kept: How many graphs are kept, the last ones that were asked for.
+    """
+
+    def __init__(self, module: nn.Module, *, kept: int = 8) -> None:
+        self._module, self._kept = module, kept
+        self._traced: OrderedDict[tuple[int, ...], Traced] = OrderedDict()
+
+    def at(self, images: Tensor) -> Traced:
+        """Return the graph at the shape of some images, which all have one memory format.
+
+        Raises:
+            ModelError: As :func:`trace`.
+        """
+        shape = tuple(images.shape)
+        if shape not in self._traced:
+            self._traced[shape] = trace(self._module, images)
+            while len(self._traced) > self._kept:
+                self._traced.popitem(last=False)
+        self._traced.move_to_end(shape)
+        return self._traced[shape]
 
 
 def _writes_in_place(graph: torch.fx.Graph) -> bool:
