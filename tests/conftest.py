@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import gc
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from traced_once import never_known, shared_traces
 
 from yoloqat.cli import main
 from yoloqat.detectors import torch_threads
+from yoloqat.engines import openvino_files, openvino_import
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,6 +84,24 @@ def translations_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(from_torchlib))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_tried_once() -> Iterator[None]:
+    """Let OpenVINO's reader try each file once in a process of its own, which takes longer to start than to read it."""
+    tried, known = openvino_files._try_reading, set[tuple[str, bytes]]()
+
+    def once(source: str, data: str | bytes) -> None:
+        paths = [] if isinstance(data, bytes) else [Path(data), Path(data).with_suffix(".bin")]
+        content = data if isinstance(data, bytes) else b"".join(path.read_bytes() for path in paths if path.is_file())
+        key = (openvino_import.__file__, hashlib.sha256(content).digest())
+        if key not in known:
+            tried(source, data)
+            known.add(key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_files, "_try_reading", once)
         yield
 
 

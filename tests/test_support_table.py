@@ -33,7 +33,6 @@ def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     module = importlib.import_module("support_table")
     monkeypatch.setattr(module, "build", shallow)
-    monkeypatch.setattr(module, "IMAGES", 2)
     return module
 
 

@@ -112,14 +112,23 @@ def save_module(module: nn.Module, path: Path) -> Path:
 
 
 def _labels(predictor: TorchPredictor, image: NDArray[np.uint8], *, keep: int) -> list[tuple[int, NDArray[np.float64]]]:
-    """Return class and corners of the detector's most confident detections, in pixels of a square image."""
+    """Return class and corners of the detector's most confident detections, in pixels of an image of its size."""
     raw = predictor(np.ascontiguousarray(image[None, ..., ::-1].transpose(0, 3, 1, 2), dtype=np.float32) / 255)[0]
     found = non_max_suppression(raw, classes=len(NAMES), conf=0.05, iou=0.7)[0][:keep]
-    return [(int(row[5]), np.clip(row[:4].astype(np.float64), 0, IMGSZ)) for row in found]
+    height, width = image.shape[:2]
+    return [(int(row[5]), np.clip(row[:4].astype(np.float64), 0, [width, height] * 2)) for row in found]
 
 
-def make_data(directory: Path, checkpoint: Path, *, images: int = VALIDATION_IMAGES, seed: int = 7) -> TinyData:
-    """Write the data set: square images of the detector's own size for validation, others for training."""
+def make_data(
+    directory: Path,
+    checkpoint: Path,
+    *,
+    images: int = VALIDATION_IMAGES,
+    seed: int = 7,
+    size: tuple[int, int] = (IMGSZ, IMGSZ),
+) -> TinyData:
+    """Write the data set: images of the height and width that the detector is to run at for validation, others for training."""
+    height, width = size
     rng = np.random.default_rng(seed)
     predictor = TorchPredictor(load_detector(checkpoint))
     data = TinyData(
@@ -131,13 +140,13 @@ def make_data(directory: Path, checkpoint: Path, *, images: int = VALIDATION_IMA
     coco: dict[str, Any] = {"images": [], "annotations": []}
     coco["categories"] = [{"id": 10 + index, "name": name} for index, name in NAMES.items()]
     for number in range(images):
-        image = cv2.resize(render(rng), (IMGSZ, IMGSZ))
+        image = cv2.resize(render(rng), (width, height))
         cv2.imwrite(str(data.images / f"{number:03d}.png"), image)
-        coco["images"].append({"id": number + 1, "file_name": f"{number:03d}.png", "width": IMGSZ, "height": IMGSZ})
+        coco["images"].append({"id": number + 1, "file_name": f"{number:03d}.png", "width": width, "height": height})
         lines = []
         for label, (x1, y1, x2, y2) in _labels(predictor, image, keep=6):
             box = np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
-            lines.append(f"{label} " + " ".join(f"{value:.6f}" for value in box / IMGSZ))
+            lines.append(f"{label} " + " ".join(f"{value:.6f}" for value in box / [width, height, width, height]))
             annotation = {"id": len(coco["annotations"]) + 1, "image_id": number + 1, "category_id": 10 + label}
             coco["annotations"].append(annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0})
         (labels / f"{number:03d}.txt").write_text("\n".join(lines) + "\n")

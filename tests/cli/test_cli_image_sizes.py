@@ -7,20 +7,27 @@ import shutil
 
 import onnx
 import pytest
-from tiny_detector import IMGSZ
+from tiny_detector import IMGSZ, make_data
 
 from yoloqat.cli import main
 from yoloqat.cli.main import joined_sizes
 
-SIZE = ("--imgsz", "48", "80")
+HEIGHT, WIDTH = 48, 80
+SIZE = ("--imgsz", str(HEIGHT), str(WIDTH))
 
 
 @pytest.fixture(scope="module")
-def calibrated(tmp_path_factory, tiny_model, tiny_data):
+def wide_data(tmp_path_factory, tiny_model):
+    """A data set whose labels are what the tiny detector finds at 48 x 80, so that its mAP is not 0 there."""
+    return make_data(tmp_path_factory.mktemp("wide-data") / "set", tiny_model, size=(HEIGHT, WIDTH))
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory, tiny_model, wide_data):
     """The tiny detector calibrated at 48 x 80, and what the command left."""
     out = tmp_path_factory.mktemp("wide")
-    data = ["--images", str(tiny_data.images), "--annotations", str(tiny_data.annotations)]
-    calibration = ["--calib-images-dir", str(tiny_data.train), "--calib-images", "4", "--threads", "1"]
+    data = ["--images", str(wide_data.images), "--annotations", str(wide_data.annotations)]
+    calibration = ["--calib-images-dir", str(wide_data.train), "--calib-images", "4", "--threads", "1"]
     assert main(["calibrate", str(tiny_model), *data, *SIZE, *calibration, "--out", str(out)]) == 0
     return out / "model.safetensors"
 
@@ -32,8 +39,8 @@ def exported(tmp_path_factory, calibrated):
     return out / "model.onnx"
 
 
-def pair(tiny_data):
-    return ["--images", tiny_data.images, "--annotations", tiny_data.annotations]
+def pair(wide_data):
+    return ["--images", wide_data.images, "--annotations", wide_data.annotations]
 
 
 @pytest.mark.parametrize(
@@ -52,34 +59,34 @@ def test_two_sides_become_one_value(given, joined):
     assert joined_sizes(given) == joined
 
 
-def test_a_file_is_exported_checked_built_and_scored_at_its_own_size(cli, exported, calibrated, tiny_data, tmp_path):
-    checked = cli("export", calibrated, *SIZE, *pair(tiny_data), out=tmp_path / "checked")
+def test_a_file_is_exported_checked_built_and_scored_at_its_own_size(cli, exported, calibrated, wide_data, tmp_path):
+    checked = cli("export", calibrated, *SIZE, *pair(wide_data), out=tmp_path / "checked")
     assert checked.code == 0, checked.err
     assert checked.result["config"]["export"]["imgsz"] == [48, 80]
     assert checked.result["results"]["node_max_steps"] <= 1
     model = onnx.load(exported)
     assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 48, 80]
     assert ast.literal_eval({entry.key: entry.value for entry in model.metadata_props}["imgsz"]) == [48, 80]
-    built = cli("build", exported, *pair(tiny_data), out=tmp_path / "built")
+    built = cli("build", exported, *pair(wide_data), out=tmp_path / "built")
     assert built.code == 0, built.err
-    engine = cli("eval", tmp_path / "built" / "model_openvino", *pair(tiny_data), out=tmp_path / "engine")
-    floating = cli("eval", exported, *pair(tiny_data), out=tmp_path / "onnx")
+    engine = cli("eval", tmp_path / "built" / "model_openvino", *pair(wide_data), out=tmp_path / "engine")
+    floating = cli("eval", exported, *pair(wide_data), out=tmp_path / "onnx")
     for found in (engine, floating):
         assert found.result["config"]["evaluation"]["imgsz"] == [48, 80]
-    assert engine.result["results"]["map50_95"] == built.result["results"]["map_engine"]
-    assert floating.result["results"]["map50_95"] == checked.result["results"]["map_onnx"]
+    assert engine.result["results"]["map50_95"] == built.result["results"]["map_engine"] > 0.1
+    assert floating.result["results"]["map50_95"] == checked.result["results"]["map_onnx"] > 0.1
 
 
-def test_the_line_for_the_next_command_names_both_sides(cli, tiny_model, tiny_data, tmp_path):
-    arguments = ("--calib-images-dir", tiny_data.train, "--calib-images", "4", "--no-eval")
+def test_the_line_for_the_next_command_names_both_sides(cli, tiny_model, wide_data, tmp_path):
+    arguments = ("--calib-images-dir", wide_data.train, "--calib-images", "4", "--no-eval")
     assert f"--imgsz {' '.join(SIZE[1:])}" in cli("calibrate", tiny_model, *SIZE, *arguments, out=tmp_path / "a").out
     square = cli("calibrate", tiny_model, "--imgsz", 64, 64, *arguments, out=tmp_path / "b")
     assert "--imgsz 64 " in square.out
     assert square.result["config"]["evaluation"]["imgsz"] == 64
 
 
-def test_a_file_of_a_fixed_size_refuses_another(cli, exported, tiny_data):
-    found = cli("eval", exported, *pair(tiny_data), "--imgsz", 80, 48)
+def test_a_file_of_a_fixed_size_refuses_another(cli, exported, wide_data):
+    found = cli("eval", exported, *pair(wide_data), "--imgsz", 80, 48)
     assert found.code == 2
     assert found.err.count("\n") == 1
     assert "imgsz is 80 x 48 and the model is fixed to 48 x 80" in found.err
@@ -97,14 +104,14 @@ def test_a_file_of_a_fixed_size_refuses_another(cli, exported, tiny_data):
     "command", ["eval", "calibrate", "compare", "sensitivity", "export", "inspect", "bench", "finetune"]
 )
 def test_sides_that_are_no_multiple_of_the_stride(
-    cli, tiny_model, calibrated, tiny_data, labelled, command, size, message
+    cli, tiny_model, calibrated, wide_data, labelled, command, size, message
 ):
     model = calibrated if command in ("sensitivity", "finetune") else tiny_model
     data = {
-        "eval": pair(tiny_data),
-        "calibrate": ["--calib-images-dir", tiny_data.train, "--calib-images", "4"],
-        "compare": [*pair(tiny_data), "--calib-images-dir", tiny_data.train, "--calib-images", "4"],
-        "sensitivity": pair(tiny_data),
+        "eval": pair(wide_data),
+        "calibrate": ["--calib-images-dir", wide_data.train, "--calib-images", "4"],
+        "compare": [*pair(wide_data), "--calib-images-dir", wide_data.train, "--calib-images", "4"],
+        "sensitivity": pair(wide_data),
         "finetune": ["--data", labelled, "--supervise", "1"],
     }
     found = cli(command, model, *data.get(command, []), "--imgsz", *size)
@@ -113,16 +120,16 @@ def test_sides_that_are_no_multiple_of_the_stride(
     shutil.rmtree(found.directory, ignore_errors=True)
 
 
-def test_methods_are_compared_and_blocks_ranked(cli, tiny_model, calibrated, tiny_data, tmp_path):
-    calibration = ("--calib-images-dir", tiny_data.train, "--calib-images", "4")
-    compared = cli("compare", tiny_model, *pair(tiny_data), *SIZE, *calibration, "--methods", "max", out=tmp_path / "a")
+def test_methods_are_compared_and_blocks_ranked(cli, tiny_model, calibrated, wide_data, tmp_path):
+    calibration = ("--calib-images-dir", wide_data.train, "--calib-images", "4")
+    compared = cli("compare", tiny_model, *pair(wide_data), *SIZE, *calibration, "--methods", "max", out=tmp_path / "a")
     assert compared.code == 0, compared.err
     assert compared.result["config"]["evaluation"]["imgsz"] == [48, 80]
-    scan = ("--granularity", "block", *pair(tiny_data), *SIZE)
+    scan = ("--granularity", "block", *pair(wide_data), *SIZE)
     ranked = cli("sensitivity", calibrated, *scan, out=tmp_path / "b")
     assert ranked.code == 0, ranked.err
-    scored = cli("eval", calibrated, *pair(tiny_data), *SIZE, out=tmp_path / "c")
-    assert ranked.result["results"]["quantized"]["map50_95"] == scored.result["results"]["map50_95"]
+    scored = cli("eval", calibrated, *pair(wide_data), *SIZE, out=tmp_path / "c")
+    assert ranked.result["results"]["quantized"]["map50_95"] == scored.result["results"]["map50_95"] > 0.1
 
 
 def test_shapes_are_told_and_models_timed(cli, tiny_model, exported, tmp_path):
@@ -154,15 +161,15 @@ def test_what_is_no_size_is_one_line(cli, tiny_model, value):
     assert f"argument --imgsz: {value!r} is no size; expected one side, or height and width" in found.err
 
 
-def test_rectangular_batches_go_with_one_side(cli, tiny_model, tiny_data):
-    found = cli("eval", tiny_model, *pair(tiny_data), *SIZE, "--rect")
+def test_rectangular_batches_go_with_one_side(cli, tiny_model, wide_data):
+    found = cli("eval", tiny_model, *pair(wide_data), *SIZE, "--rect")
     assert found.code == 2
     assert "imgsz is 48 x 80 for rectangular batches; expected one side of a square; leave out --rect" in found.err
-    assert cli("eval", tiny_model, *pair(tiny_data), "--imgsz", IMGSZ, IMGSZ, "--rect").code == 0
+    assert cli("eval", tiny_model, *pair(wide_data), "--imgsz", IMGSZ, IMGSZ, "--rect").code == 0
 
 
-def test_statistics_are_found_again_or_named(cli, tiny_model, tiny_data, tmp_path):
-    arguments = ("--calib-images-dir", tiny_data.train, "--calib-images", 4, "--no-eval", *SIZE)
+def test_statistics_are_found_again_or_named(cli, tiny_model, wide_data, tmp_path):
+    arguments = ("--calib-images-dir", wide_data.train, "--calib-images", 4, "--no-eval", *SIZE)
     first = cli("calibrate", tiny_model, *arguments, out=tmp_path / "a")
     assert "collect statistics" in first.err
     kept = next((tmp_path / "a").glob("histograms-*.npz"))
@@ -176,8 +183,8 @@ def test_statistics_are_found_again_or_named(cli, tiny_model, tiny_data, tmp_pat
     assert "were collected with imgsz [48, 80] instead of [80, 48]" in other.err
 
 
-def test_a_scan_goes_on_with_its_own_study(cli, calibrated, tiny_data, tmp_path):
-    scan = ("sensitivity", calibrated, "--granularity", "block", *pair(tiny_data), *SIZE)
+def test_a_scan_goes_on_with_its_own_study(cli, calibrated, wide_data, tmp_path):
+    scan = ("sensitivity", calibrated, "--granularity", "block", *pair(wide_data), *SIZE)
     first = cli(*scan, out=tmp_path / "a")
     again = cli(*scan, out=tmp_path / "a")
     assert (again.code, again.result["results"]["items"]) == (0, first.result["results"]["items"])

@@ -15,7 +15,7 @@ from yoloqat.cli import main
 from yoloqat.detectors.ultralytics_import import ultralytics_module
 from yoloqat.engines import OnnxPredictor
 
-IMAGES, IMGSZ = 16, 160
+IMAGES, IMGSZ = 8, 160
 pytestmark = pytest.mark.real
 
 

@@ -19,6 +19,7 @@ from yoloqat.cli.next_line import next_line
 from yoloqat.pipeline import noise_budget
 
 Cli = Callable[..., Any]
+FEW_ROUNDS = ("--rounds", 3, "--warmup", 1)
 
 
 def following(ran: Any) -> list[str]:
@@ -56,7 +57,7 @@ def test_the_lines_lead_from_the_comparison_to_the_times(
     ):
         words = following(ran)
         assert (words[0], out_of(words)) == (command, tmp_path / "my runs" / command)
-        ran = cli(*words, out=out_of(words))
+        ran = cli(*words, *(FEW_ROUNDS if command == "bench" else ()), out=out_of(words))
         assert ran.code == 0, ran.err
         now = asked(ran)
         assert {name: now[name] for name in kept} == {name: first[name] for name in kept}
