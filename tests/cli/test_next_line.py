@@ -204,8 +204,7 @@ def test_a_line_is_told_to_leave_out_or_to_give_a_value() -> None:
 def test_every_command_takes_the_options_of_a_run() -> None:
     for name in COMMANDS:
         words = [name, "--threads", "1", "--device", "cpu", "--out", "x", "--overwrite"]
-        places = {"demo": [], "diff": ["float.pt", "coco-val2017"], "predict": ["m.pt", "coco-val2017"]}.get(
-            name, ["coco-val2017"]
-        )
+        two = {"diff": ["float.pt", "coco-val2017"], "gpu-kit": ["m.pt", "--data", "coco.yaml"]}
+        places = {"demo": [], "predict": ["m.pt", "coco-val2017"], **two}.get(name, ["coco-val2017"])
         known = parsed([*words, *places])[1]
         assert (known.threads, known.overwrite, known.out) == (1, True, Path("x"))

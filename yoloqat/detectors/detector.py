@@ -16,18 +16,20 @@ from yoloqat.detectors.quant_blocks import block_forms
 from yoloqat.errors import ModelError
 from yoloqat.predictor import ModelInfo
 from yoloqat.quant import (
-    DEPTHWISE_REASON,
     block_locations,
+    dequantized_layers,
     float_reasons,
     match_layers,
+    place_quantizers,
     quantized_layers,
     remove_quantizers,
     share_quantizers,
     swap_blocks,
+    swap_dequantized,
     swap_layers,
     swappable_layers,
 )
-from yoloqat.quant.graph import PlacementPlan, beside_quantized, plan_module, trace
+from yoloqat.quant.graph import PlacementPlan
 from yoloqat.results import counted
 
 TRACED_STRIDES = 2
@@ -155,15 +157,8 @@ class Detector:
         side = TRACED_STRIDES * self.info.stride
         device = next(self.module.parameters()).device
         example = torch.zeros(1, self.info.channels, side, side, device=device)
-        traced = trace(self.module, example)
-        depthwise = {name for name, reason in floats.items() if reason == DEPTHWISE_REASON}
-        shared = beside_quantized(traced, depthwise) if config.depthwise is None and depthwise else []
-        if shared:
-            swap_layers(self.module, shared, config)
-            floats = {name: reason for name, reason in floats.items() if name not in shared}
-            names = [name for name, _ in quantized_layers(self.module)]
-            traced = trace(self.module, example)
-        plan = plan_module(self.module, traced, config, floats=floats)
+        plan = place_quantizers(self.module, example, config, floats=floats)
+        names = [name for name, _ in quantized_layers(self.module)]
         _finish(self, Quantization(config, tuple(names), plan), blocks)
         return names
 
@@ -177,6 +172,8 @@ def apply_quantization(detector: Detector, quantization: Quantization) -> None:
     forms = block_forms(detector.family)
     blocks = block_locations(detector.module, forms, quantization.config) if quantization.layers else []
     _swap(detector, quantization.layers, quantization.config)
+    fed = dequantized_layers(quantization.placement.locations)
+    swap_dequantized(detector.module, fed, quantization.config)
     _finish(detector, quantization, blocks)
 
 

@@ -8,7 +8,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig, QuantScheme
-from yoloqat.quant.modules import adopted
+from yoloqat.quant.modules import adopted, replace_children
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
 
@@ -93,11 +93,8 @@ def swap_blocks(module: nn.Module, forms: Mapping[type[nn.Module], type[QuantBlo
         forms: Float block to quantized block; only exact types are swapped, since a subclass may compute anything.
         config: Gives the recipes and the scheme of activations.
     """
-    swapped = {
+    swapped: dict[nn.Module, nn.Module] = {
         child: form.from_float(child, activations=config.activations, roles=roles, name=name)
         for name, child, form, roles in _wanted(module, forms, config)
     }
-    for parent in [*module.modules(), *swapped.values()]:
-        for child_name, child in list(parent._modules.items()):
-            if child in swapped:
-                setattr(parent, child_name, swapped[child])
+    replace_children(module, swapped)

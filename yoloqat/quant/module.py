@@ -15,9 +15,9 @@ from yoloqat.config import MethodSpec, QuantConfig
 from yoloqat.errors import CalibrationError, ConfigError
 from yoloqat.quant.calib import HistogramCalibrator
 from yoloqat.quant.contexts import collecting
-from yoloqat.quant.graph.planner import plan_module
 from yoloqat.quant.graph.trace import Ref, trace
 from yoloqat.quant.modules import QUANT_MODULES
+from yoloqat.quant.placement import place_quantizers
 from yoloqat.quant.sharing import share_quantizers
 from yoloqat.quant.swap import activation_quantizers, float_reasons, quantized_layers, swap_layers, swappable_layers
 
@@ -84,9 +84,9 @@ def quantize_module(module: nn.Module, example: Tensor, config: QuantConfig | No
             expected=f"at least one of {', '.join(kind.__name__ for kind, _ in QUANT_MODULES)} to quantize",
             hint="ignore fewer layers, or use these classes themselves",
         )
-    _check_untied(quantized, names)
     swap_layers(quantized, names, config)
-    plan = plan_module(quantized, trace(quantized, example), config, floats=floats)
+    plan = place_quantizers(quantized, example, config, floats=floats)
+    _check_untied(quantized, [name for name, _ in quantized_layers(quantized)])
     share_quantizers(quantized, plan.aliases)
     for _, layer in quantized_layers(quantized):
         layer.calibrate_weight()

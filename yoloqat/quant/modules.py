@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -42,6 +42,19 @@ def adopted(form: type[_Form], module: nn.Module) -> _Form:
         key: value.copy() if isinstance(value, dict | set) else value for key, value in vars(module).items()
     }
     return made
+
+
+def replace_children(module: nn.Module, swapped: Mapping[nn.Module, nn.Module]) -> None:
+    """Replace modules inside ``module``, and inside what replaces them, under all their names.
+
+    Args:
+        module: The model, changed in place.
+        swapped: What replaces each module.
+    """
+    for parent in [*module.modules(), *swapped.values()]:
+        for name, child in list(parent._modules.items()):  # named_children leaves out a second name
+            if child is not None and child in swapped:
+                setattr(parent, name, swapped[child])
 
 
 class QuantMixin(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from yoloqat.config import QuantConfig
 from yoloqat.errors import ModelError
-from yoloqat.quant.modules import QUANT_MODULES, QuantMixin
+from yoloqat.quant.modules import QUANT_MODULES, QuantMixin, replace_children
 from yoloqat.quant.patterns import match_layers
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
 
@@ -23,6 +23,8 @@ GROUP_MULTIPLE = 4
 """Channels per group that a grouped INT8 convolution of TensorRT needs a multiple of."""
 DEPTHWISE_REASON = "depthwise convolution, faster in FP16"
 """Why depthwise convolutions stay float."""
+NAMED_REASON = "named by the user"
+"""Why ignored layers stay float."""
 
 
 def _group_reason(layer: nn.Module, config: QuantConfig) -> str | None:
@@ -57,7 +59,7 @@ def float_reasons(
     for name in names:
         grouped = _group_reason(module.get_submodule(name), config)
         if name in ignored:
-            reasons[name] = "named by the user"
+            reasons[name] = NAMED_REASON
         elif name in head and not config.quantize_head:
             reasons[name] = head[name]
         elif grouped is not None:
@@ -113,10 +115,7 @@ def swap_layers(module: nn.Module, names: Collection[str], config: QuantConfig) 
             )
         if child not in swapped:
             swapped[child] = form.from_float(child, activations=config.activations, weights=config.weights, name=name)
-    for parent in list(module.modules()):
-        for child_name, child in list(parent._modules.items()):  # named_children leaves out a second name
-            if child in swapped:
-                setattr(parent, child_name, swapped[child])
+    replace_children(module, swapped)
 
 
 def quantized_layers(module: nn.Module) -> Iterator[tuple[str, QuantMixin]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yoloqat.config import QuantConfig
 from yoloqat.errors import ModelError, PatternError
 from yoloqat.quant import QuantBlock, residual_roles, swap_blocks, swap_layers, swappable_layers
-from yoloqat.quant.graph import PlacementPlan, Traced, beside_quantized, plan_module, plan_text, trace
+from yoloqat.quant.graph import PlacementPlan, Traced, plan_module, plan_text, trace
 
 
 class Skip(nn.Module):
@@ -153,26 +153,3 @@ def test_a_plan_reads_as_lines():
         "scale 2: 1 tensor, 1 reader",
         "  :cat#3 -> last",
     ]
-
-
-class Beside(nn.Module):
-    """A quantized and a depthwise convolution that read one tensor, and a depthwise one that reads another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.box = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
-        self.shared = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.alone = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        tensor = self.stem(images).relu()
-        result: torch.Tensor = self.box(tensor) + self.alone(self.shared(tensor).relu())
-        return result
-
-
-def test_depthwise_layers_beside_a_quantized_reader_are_found() -> None:
-    model = Beside().eval()
-    swap_layers(model, ["stem", "box"], QuantConfig())
-    traced = trace(model, torch.zeros(1, 3, 8, 8))
-    assert beside_quantized(traced, {"shared", "alone"}) == ["shared"]
-    assert beside_quantized(traced, {"alone"}) == []

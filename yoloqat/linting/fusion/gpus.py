@@ -1,4 +1,4 @@
-"""Peak rates of GPUs, from NVIDIA's own sheets."""
+"""Peak rates of GPUs, from NVIDIA's own sheets; compared with published copies of them, and marked where no sheet states one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Gpu:
 _SHEETS = "https://www.nvidia.com/content/dam/en-zz/Solutions"
 _ORIN = Source(
     "NVIDIA, Jetson AGX Orin Series Technical Brief: 170 sparse INT8 TOPS of the GPU at 1.3 GHz, 5.3 FP32 TFLOPS, 204.8 GB/s; "
-    "FP16 half of INT8, TF32 half of FP16, as on every GPU of its architecture",
+    "FP16 and TF32 not stated there, not confirmed: half of INT8 and of FP16, as on other GPUs of its architecture",
     "https://www.nvidia.com/content/dam/en-zz/Solutions/gtcf21/jetson-orin/nvidia-jetson-agx-orin-technical-brief.pdf",
 )
 _T4 = Source(
@@ -55,7 +55,7 @@ _L4 = Source(
 )
 _A10 = Source(
     "NVIDIA A10, datasheet: 250 INT8 TOPS, 125 FP16, 62.5 TF32 and 31.2 FP32 TFLOPS, 600 GB/s",
-    f"{_SHEETS}/Data-Center/a10/pdf/a10-datasheet.pdf",
+    f"{_SHEETS}/Data-Center/a10/pdf/datasheet-new/nvidia-a10-datasheet.pdf",
 )
 _H100 = Source(
     "NVIDIA H100 SXM, datasheet: 3958 INT8 TOPS, 1979 FP16 and 989 TF32 TFLOPS with sparsity, 67 FP32 TFLOPS, 3.35 TB/s",

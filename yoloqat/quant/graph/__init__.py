@@ -1,9 +1,10 @@
 """A model as a graph of tensors and quantizers."""
 
+from yoloqat.quant.graph.beside import beside_quantized, dequantized_readers
 from yoloqat.quant.graph.execute import Executor
 from yoloqat.quant.graph.placeholders import quantizer_placeholders
 from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
-from yoloqat.quant.graph.planner import beside_quantized, make_plan, plan_module
+from yoloqat.quant.graph.planner import make_plan, plan_module
 from yoloqat.quant.graph.text import plan_text, reader_name
 from yoloqat.quant.graph.trace import Graphs, Node, Ref, Traced, trace
 
@@ -17,6 +18,7 @@ __all__ = [
     "ScaleGroup",
     "Traced",
     "beside_quantized",
+    "dequantized_readers",
     "make_plan",
     "plan_module",
     "plan_text",

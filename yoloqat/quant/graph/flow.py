@@ -52,6 +52,13 @@ _SINGLE = frozenset(
 _JOINING = frozenset({"cat", "concat", "stack"})
 """Operators whose output holds nothing but values of all tensors in their first argument."""
 _PADDING = frozenset({"constant_pad_nd", "pad"})
+_ACTIVATIONS = frozenset(
+    {"silu", "relu", "relu6", "leaky_relu", "hardswish", "hardtanh", "gelu", "sigmoid", "mish", "elu", "hardsigmoid"}
+)
+LAYERS = frozenset(
+    {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
+)
+"""Operators that a weighted layer runs."""
 
 
 def operator_name(node: Node) -> str:
@@ -79,6 +86,16 @@ def carried(node: Node) -> tuple[int, ...]:
     if name in _JOINING and node.args and isinstance(node.args[0], list | tuple):
         return tuple(part.index for part in node.args[0] if isinstance(part, Ref))
     return ()
+
+
+def quantized_source(traced: Traced, index: int) -> bool:
+    """Return whether a quantized layer computes a tensor, perhaps followed by an activation."""
+    node: Node = traced.nodes[index]
+    while operator_name(node) in _ACTIVATIONS and isinstance(node.args[0], Ref):
+        node = traced.nodes[node.args[0].index]
+    reads = node.args[:2]  # a float layer may read dequantized values; its weight is float
+    quantized = [isinstance(read, Ref) and traced.nodes[read.index].op == PLACEHOLDER for read in reads]
+    return operator_name(node) in LAYERS and bool(quantized) and all(quantized)
 
 
 class UnionFind:

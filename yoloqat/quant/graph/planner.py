@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import nn
 
 from yoloqat.config import QuantConfig
-from yoloqat.quant.graph.flow import operator_name, scale_groups
+from yoloqat.quant.graph.flow import LAYERS, UnionFind, operator_name, quantized_source, scale_groups
 from yoloqat.quant.graph.plan import PlacementPlan, PlannedTensor, ScaleGroup
 from yoloqat.quant.graph.text import reader_name
-from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, PLACEHOLDER, Node, Ref, Traced
+from yoloqat.quant.graph.trace import CONSTANT, INPUT, PARAMETER, PLACEHOLDER, Node, Traced
 from yoloqat.quant.patterns import match_layers
 from yoloqat.quant.swap import quantized_layers
 
 NO_LAYER = "the Add follows no quantized layer"
 
-_LAYERS = frozenset(
-    {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
-)
 _PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "scaled_dot_product_attention", "einsum"})
-_ACTIVATIONS = frozenset(
-    {"silu", "relu", "relu6", "leaky_relu", "hardswish", "hardtanh", "gelu", "sigmoid", "mish", "elu", "hardsigmoid"}
-)
 
 
 def make_plan(
@@ -45,9 +39,7 @@ def make_plan(
     """
     alone = _lone_skips(traced) if config.adds == "residual" else {}
     locations = [node for node in traced.placeholders() if node.target not in weights and node.target not in alone]
-    named = match_layers(config.unmerge, [str(node.target) for node in locations], option="unmerge")
-    unshared = {node.args[0].index for node in locations if node.target in named}
-    groups = scale_groups(traced, sharing=config.merge, unshared=unshared)
+    groups = planned_groups(traced, config, locations)
     names = _tensor_names(traced)
     tensors: dict[int, list[str]] = {}
     for node in locations:
@@ -65,25 +57,26 @@ def make_plan(
     return PlacementPlan(tuple(ScaleGroup(tuple(group)) for group in members.values()), reasons, tuple(unreached))
 
 
+def planned_groups(traced: Traced, config: QuantConfig, locations: Sequence[Node]) -> UnionFind:
+    """Return the sets of tensors that share a scale, by the recipes of ``config``.
+
+    Args:
+        traced: The graph.
+        config: Gives how far sharing reaches, and the locations that share no scale.
+        locations: The placeholders of activations.
+
+    Raises:
+        PatternError: A pattern of ``config.unmerge`` matches no location.
+    """
+    named = match_layers(config.unmerge, [str(node.target) for node in locations], option="unmerge")
+    unshared = {node.args[0].index for node in locations if node.target in named}
+    return scale_groups(traced, sharing=config.merge, unshared=unshared)
+
+
 def plan_module(module: nn.Module, traced: Traced, config: QuantConfig, *, floats: Mapping[str, str]) -> PlacementPlan:
     """Plan which quantizers of ``module`` share a scale; arguments as of :func:`make_plan`."""
     weights = {f"{name}._weight_quantizer" for name, _ in quantized_layers(module)}
     return make_plan(traced, config, floats=floats, weights=weights)
-
-
-def beside_quantized(traced: Traced, layers: Collection[str]) -> list[str]:
-    """Return those of some float layers whose input a quantized layer reads too, in order of execution.
-
-    What makes such a tensor has to write it in float for the one, and a Q of its own follows for the other.
-
-    Args:
-        traced: The graph of a model in which every location has its own quantizer.
-        layers: Names of layers that are float in it.
-    """
-    read = {node.args[0].index for node in traced.placeholders() if str(node.target).endswith("._input_quantizer")}
-    reads = ((node.module, node.args[0]) for node in traced.nodes if operator_name(node) in _LAYERS and node.args)
-    found = (module for module, first in reads if module in layers and isinstance(first, Ref) and first.index in read)
-    return list(dict.fromkeys(found))
 
 
 def _tensor_names(traced: Traced) -> dict[int, str]:
@@ -114,7 +107,7 @@ def _lone_skips(traced: Traced) -> dict[str, str]:
         skips = [read for read in reads if traced.nodes[read].op == PLACEHOLDER]
         if len(reads) == 2 and len(skips) == 1:
             (branch,) = (read for read in reads if read not in skips)
-            if not _quantized_source(traced, branch):
+            if not quantized_source(traced, branch):
                 found[str(traced.nodes[skips[0]].target)] = NO_LAYER
     return found
 
@@ -127,23 +120,14 @@ def _unquantized(traced: Traced, config: QuantConfig, *, floats: Mapping[str, st
             continue
         kind = operator_name(node)
         where = f"{kind} in {node.module or 'the model'} ({node.module_type.rpartition('.')[2]})"
-        if kind in _LAYERS and node.module not in floats:
+        if kind in LAYERS and node.module not in floats:
             yield False, where, "no quantized form of this module"
         elif kind in _PRODUCTS and len(reads) > 1:
             yield not config.attention, where, "no quantized form of this block" if config.attention else "by option"
         elif kind == "add" and len(set(reads)) == 2 and all(len(traced.nodes[r].shape or ()) == 4 for r in reads):
             if config.adds == "none":
                 yield True, where, "by recipe"
-            elif any(_quantized_source(traced, read) for read in reads):
+            elif any(quantized_source(traced, read) for read in reads):
                 yield False, where, "no quantized form of this block"
             else:
                 yield True, where, NO_LAYER
-
-
-def _quantized_source(traced: Traced, index: int) -> bool:
-    """Return whether a quantized layer computes a tensor, perhaps followed by an activation."""
-    node: Node = traced.nodes[index]
-    while operator_name(node) in _ACTIVATIONS and isinstance(node.args[0], Ref):
-        node = traced.nodes[node.args[0].index]
-    first = node.args[0] if node.args else None
-    return operator_name(node) in _LAYERS and isinstance(first, Ref) and traced.nodes[first.index].op == PLACEHOLDER
