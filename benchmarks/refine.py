@@ -86,7 +86,7 @@ def least_noise_within(ptq: Ptq, share: float, run: Run) -> tuple[str, ...]:
     checkpoint = run.out / "budget.safetensors"
     save_checkpoint(ptq.detector, checkpoint)
     config, inner = EvalConfig(imgsz=ptq.imgsz, batch=ptq.batch), replace(run, out=run.out / f"budget-{ptq.imgsz}")
-    images = spread(ptq.records, 32)
+    images = spread(ptq.records, 16)
     options = ScanOptions()
     budget = run_noise_budget(checkpoint, images, config, scan=ScanConfig(mode=NOISE_MODE), options=options, run=inner)
     d, shares = budget_figures(budget, ptq.detector)
