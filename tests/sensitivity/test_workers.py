@@ -11,11 +11,18 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny_detector import IMGSZ
 
-from yoloqat.config import EvalConfig
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig
+from yoloqat.datasets import calibration_images
+from yoloqat.detectors import load_detector
 from yoloqat.errors import ConfigError, DataError, DependencyError
 from yoloqat.parallel.pool import opened_pool
+from yoloqat.pipeline.compare import compare_methods
+from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import comparison_tables
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
 from yoloqat.sensitivity.workers import Job, work, work_of
@@ -168,8 +175,20 @@ def test_without_ray_the_hint_says_what_to_install(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, study, scanner, expected):
+def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(
+    job, study, scanner, expected, tiny_model, tiny_data, tmp_path
+):
     ray = pytest.importorskip("ray")
+
+    def compared(out, pool=None):
+        run = Run(tmp_path / out, torch.device("cpu"), 1, pool=pool)
+        records = calibration_images(tiny_data.train, 4)
+        settings = {"quant": QuantConfig(), "calibration": CalibrationConfig(images=4)}
+        ptq = Ptq(load_detector(tiny_model), records, **settings, imgsz=IMGSZ, batch=2, run=run)
+        methods = [MethodSpec("max"), MethodSpec("percentile", 99.0)]
+        found = compare_methods(ptq, job.dataset, methods, EvalConfig(imgsz=IMGSZ, batch=2, conf=0.03), run=run)
+        return comparison_tables("tiny", found)[0].rows, [row["metrics"] for row in found["methods"]]
+
     lost = []
 
     def lose_one(step, done, total):
@@ -179,6 +198,7 @@ def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, st
 
     with opened_pool(2, "local", **ONE_THREAD) as pool:
         work_of(job, pool, study, lose_one)()
+        assert compared("shared", pool) == compared("alone")
     assert lost
     assert contents(study, scanner) == expected
     assert study.claims() == 100
