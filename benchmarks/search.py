@@ -59,7 +59,7 @@ def main() -> None:
     config = EvalConfig(imgsz=args.imgsz, batch=8)
     choosing, measuring = divided(spread(load_dataset(args.data).images, args.images))
     detector = load_detector(args.model)
-    engines = Engines(detector, config, run=run, rounds=args.rounds)
+    engines = Engines(detector, args.model, config, run=run, rounds=args.rounds)
     with torch_threads(args.threads):
         if args.budget is not None:
             budget = json.loads((args.budget / "result.json").read_text(encoding="utf-8"))["results"]

@@ -445,6 +445,8 @@ def compare_methods(
     config: EvalConfig | None = None,
     fidelity_images: int = COMPARED,
     refine: str | Sequence[str] = NONE,
+    workers: int = 1,
+    ray: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Result:
@@ -459,6 +461,8 @@ def compare_methods(
         config: How to score; None takes the defaults at the image size of the statistics.
         fidelity_images: On how many images the noise is measured.
         refine: The steps of :func:`refine` that the recommended method goes through besides, or ``"all"``.
+        workers: Local processes that share the evaluations, or workers of the Ray cluster.
+        ray: Address of a Ray cluster, ``"local"`` for a new one on this machine.
         device: Where it runs.
         progress: Told of every finished step.
 
@@ -470,7 +474,7 @@ def compare_methods(
     """
     specs = [MethodSpec.parse(method) if isinstance(method, str) else method for method in methods]
     config = config or EvalConfig(imgsz=statistics.imgsz)
-    with _scratch(device, progress) as run:
+    with _scratch(device, progress) as scratch, scratch.pooled(workers, ray) as run:
         ptq = _quantized(detector, statistics, quant, run, specs)
         dataset, images = data.validation if data.labelled else None, data.comparison(fidelity_images)
         seed = statistics.config.seed
@@ -596,6 +600,8 @@ def search(
     budget: Result | None = None,
     config: EvalConfig | None = None,
     fidelity_images: int = COMPARED,
+    workers: int = 1,
+    ray: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> FloatSetResult:
@@ -610,6 +616,8 @@ def search(
         budget: From :func:`noise_budget` on the same detector; None measures it.
         config: How to score; None takes the defaults at the detector's own image size.
         fidelity_images: On how many images the noise is measured; one half chooses, the other confirms.
+        workers: Local processes that share the evaluations, or workers of the Ray cluster.
+        ray: Address of a Ray cluster, ``"local"`` for a new one on this machine.
         device: Where torch runs.
         progress: Told of every finished step.
 
@@ -621,7 +629,7 @@ def search(
         EngineError: An engine cannot be built or run.
         ModelError: The detector is not quantized.
     """
-    with _saved(detector, device, progress) as (checkpoint, run):
+    with _saved(detector, device, progress) as (checkpoint, scratch), scratch.pooled(workers, ray) as run:
         found = run_search(
             checkpoint,
             data.comparison(fidelity_images),
@@ -923,6 +931,8 @@ def quantize(
     max_noise: float | None = None,
     config: QuantizeConfig | None = None,
     scoring: EvalConfig | None = None,
+    workers: int = 1,
+    ray: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> QuantizeResult:
@@ -936,6 +946,8 @@ def quantize(
         max_noise: The largest noise d, instead.
         config: Everything else, and the limit where none is named here; None takes the defaults.
         scoring: Image size, batch and NMS; None takes the defaults at the model's own image size.
+        workers: Local processes that share the evaluations, or workers of the Ray cluster.
+        ray: Address of a Ray cluster, ``"local"`` for a new one on this machine.
         device: Where torch runs.
         progress: Told of every finished step, and of every decision.
 
@@ -954,13 +966,16 @@ def quantize(
         config = QuantizeConfig(**known | {"max_drop": max_drop, "max_noise": max_noise})
     source, held_out = data.calibration_source, not data.labelled and data.images == data.calibration_source
     scoring = scoring or EvalConfig(imgsz=load_detector(Path(model)).imgsz)
-    with torch_threads(None) as threads:
+    with (
+        torch_threads(None) as threads,
+        Run(Path(out), torch_device(device), threads, progress).pooled(workers, ray) as run,
+    ):
         found = _quantize(
             Path(model),
             data.calibration(config.calibration.images, seed=config.calibration.seed),
             config,
             scoring=scoring,
-            run=Run(Path(out), torch_device(device), threads, progress),
+            run=run,
             dataset=data.validation if data.labelled else None,
             compared=data.comparison(),
             training=(lambda: training_images(source, held_out=held_out)) if config.finetune else None,

@@ -8,26 +8,45 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny_detector import IMGSZ
 
-from yoloqat.config import EvalConfig
-from yoloqat.errors import CheckFailedError, ConfigError, DataError, DependencyError
-from yoloqat.parallel import processes as processes_module
-from yoloqat.parallel.ray_pool import ray_pool
-from yoloqat.sensitivity import workers as workers_module
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig
+from yoloqat.datasets import calibration_images
+from yoloqat.detectors import load_detector
+from yoloqat.errors import ConfigError, DataError, DependencyError
+from yoloqat.parallel.pool import opened_pool
+from yoloqat.pipeline.compare import compare_methods
+from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tables import comparison_tables
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.workers import Job, check_workers, processes, ray_workers, work
+from yoloqat.sensitivity.workers import Job, work, work_of
+
+ONE_THREAD = {"device": "cpu", "threads": 1}
+
+
+class Watcher:
+    """Keeps the lines that it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def __call__(self, step, done, total):
+        pass
+
+    def tell(self, text):
+        self.lines.append(text)
 
 
 @pytest.fixture
 def job(tiny_checkpoint, dataset, tmp_path):
     config, scan = EvalConfig(imgsz=IMGSZ, batch=1), ScanConfig(granularity="block")
-    return Job(tiny_checkpoint, dataset, config, scan, tmp_path / "study.db", {"threads": 1}, "cpu", 1)
+    return Job(tiny_checkpoint, dataset, config, scan, tmp_path / "study.db", {"threads": 1}, "cpu")
 
 
 @pytest.fixture
@@ -88,8 +107,8 @@ def test_one_process_does_everything_once(study, scanner, expected):
 
 @pytest.mark.slow
 def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, expected):
-    with processes(job, 2, study) as workers:
-        workers()
+    with opened_pool(2, None, **ONE_THREAD) as pool:
+        work_of(job, pool, study)()
     assert contents(study, scanner) == expected
     assert study.claims() == 100
 
@@ -97,12 +116,18 @@ def test_two_processes_find_the_same_and_do_nothing_twice(job, study, scanner, e
 @pytest.mark.slow
 @pytest.mark.usefixtures("imported_once")
 def test_a_killed_worker_is_replaced_and_its_pieces_are_done_again(job, study, scanner, expected):
-    with processes(job, 1, study) as workers:
-        wait_for(lambda: study.counts()[0] > 3)
-        victim = multiprocessing.active_children()[0]
-        os.kill(victim.pid, signal.SIGKILL)
-        workers()
+    killed, told = [], Watcher()
+
+    def kill_one(step, done, total):
+        if done > 3 and not killed:
+            killed.append(multiprocessing.active_children()[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    with opened_pool(1, None, **ONE_THREAD, progress=told) as pool:
+        work_of(job, pool, study, kill_one)()
+    assert told.lines[0].startswith("worker 0 was lost and is started anew")
     assert contents(study, scanner) == expected
+    assert study.claims() == 100
 
 
 @pytest.mark.slow
@@ -138,56 +163,42 @@ def test_a_killed_scan_goes_on_where_it_was(job, study, scanner, expected, tmp_p
 def test_a_workers_error_is_told_here(job, study, dataset, tmp_path):
     missing = replace(dataset.images[0], path=tmp_path / "gone.png")
     broken = replace(job, dataset=replace(dataset, images=(missing, *dataset.images[1:])))
-    with processes(broken, 1, study) as workers, pytest.raises(DataError, match=r"gone\.png"):
-        workers()
+    with opened_pool(1, None, **ONE_THREAD) as pool, pytest.raises(DataError, match=r"gone\.png"):
+        work_of(broken, pool, study)()
 
 
-@pytest.mark.usefixtures("imported_once")
-def test_workers_that_keep_ending_are_given_up(job, study, monkeypatch):
-    monkeypatch.setattr(processes_module, "RESTARTS", 0)
-    with processes(job, 1, study) as workers:
-        (victim,) = multiprocessing.active_children()
-        victim.kill()
-        victim.join()
-        with pytest.raises(CheckFailedError, match="worker 0 ended with code -9"):
-            workers()
-
-
-def test_workers_must_fit_the_machine():
-    check_workers(2, device="cpu", threads=1, cores=2, devices=0)
-    with pytest.raises(ConfigError, match="2 workers of 2 threads each want 4 cores; expected at most the 2 cores"):
-        check_workers(2, device="cpu", threads=2, cores=2, devices=0)
-    with pytest.raises(ConfigError, match="3 workers want a CUDA device each; expected at most the 2 devices"):
-        check_workers(3, device="cuda:0", threads=9, cores=2, devices=2)
-
-
-def test_without_ray_the_hint_says_what_to_install(job, study, monkeypatch):
+def test_without_ray_the_hint_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DependencyError, match="package 'ray' is not installed"), ray_workers(job, "local", 1, study):
+    with pytest.raises(DependencyError, match="package 'ray' is not installed"), opened_pool(1, "local", **ONE_THREAD):
         pass
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, study, scanner, expected, monkeypatch):
+def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(
+    job, study, scanner, expected, tiny_model, tiny_data, tmp_path
+):
     ray = pytest.importorskip("ray")
-    pools, lost = [], []
 
-    @contextmanager
-    def kept(*arguments, **options):
-        with ray_pool(*arguments, **options) as pool:
-            pools.append(pool)
-            yield pool
+    def compared(out, pool=None):
+        run = Run(tmp_path / out, torch.device("cpu"), 1, pool=pool)
+        records = calibration_images(tiny_data.train, 4)
+        settings = {"quant": QuantConfig(), "calibration": CalibrationConfig(images=4)}
+        ptq = Ptq(load_detector(tiny_model), records, **settings, imgsz=IMGSZ, batch=2, run=run)
+        methods = [MethodSpec("max"), MethodSpec("percentile", 99.0)]
+        found = compare_methods(ptq, job.dataset, methods, EvalConfig(imgsz=IMGSZ, batch=2, conf=0.03), run=run)
+        return comparison_tables("tiny", found)[0].rows, [row["metrics"] for row in found["methods"]]
 
-    monkeypatch.setattr(workers_module, "ray_pool", kept)
+    lost = []
 
     def lose_one(step, done, total):
         if done > 20 and not lost:
             lost.append(done)
-            ray.kill(pools[0].workers[0], no_restart=False)
+            ray.kill(pool._pool.workers[0], no_restart=False)
 
-    with ray_workers(job, "local", 2, study, lose_one) as workers:
-        workers()
+    with opened_pool(2, "local", **ONE_THREAD) as pool:
+        work_of(job, pool, study, lose_one)()
+        assert compared("shared", pool) == compared("alone")
     assert lost
     assert contents(study, scanner) == expected
     assert study.claims() == 100
@@ -195,10 +206,10 @@ def test_a_cluster_of_two_workers_finds_the_same_and_replaces_a_lost_one(job, st
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_that_is_not_there_is_told(job, study):
+def test_a_cluster_that_is_not_there_is_told():
     pytest.importorskip("ray")
     with (
         pytest.raises(ConfigError, match=r"Ray address is '127\.0\.0\.1:1'"),
-        ray_workers(job, "127.0.0.1:1", 1, study),
+        opened_pool(1, "127.0.0.1:1", **ONE_THREAD),
     ):
         pass

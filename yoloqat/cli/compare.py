@@ -40,6 +40,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_workers(parser)
     options.add_log(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)
@@ -65,7 +66,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         candidates=plain or CANDIDATES,
     )
     images, steps = options.comparison_records(args, dataset), steps_of(args.refine)
-    results = compare_methods(ptq, dataset, methods, config, run=run, images=images, seed=args.seed, refine=steps)
+    with run.pooled(args.workers, args.ray) as run:
+        results = compare_methods(ptq, dataset, methods, config, run=run, images=images, seed=args.seed, refine=steps)
     settings = {
         "evaluation": to_dict(config),
         "quantization": to_dict(quant),
@@ -80,4 +82,4 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     return Outcome(settings, results, inputs, comparison_tables(title, results), next=[line])
 
 
-COMMAND = Command("compare", __doc__ or "", _arguments, _run)
+COMMAND = Command("compare", __doc__ or "", _arguments, _run, continues=("workers", "ray"))

@@ -19,6 +19,7 @@ from yoloqat.detectors.detector import Quantization
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.finetune_trainers import training_images
 from yoloqat.pipeline.recipe import calibration_of
+from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.provenance import digest
 
 LONGEST_PATTERNS = 1 << 20
@@ -73,6 +74,15 @@ def add_fidelity(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images on which the noise is measured; no labels are needed (default: %(default)s)",
     )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that spread the evaluations over workers."""
+    group = parser.add_argument_group("workers")
+    add_field(
+        group, ScanOptions, "workers", "local processes, or workers of --ray; on CUDA each has a device of its own"
+    )
+    group.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster; 'local' starts one on this machine")
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:

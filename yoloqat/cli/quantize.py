@@ -50,6 +50,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_workers(parser)
     options.add_calibration(parser)
     options.add_quantization(parser)
     options.add_log(parser)
@@ -74,16 +75,17 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     scoring = options.eval_config(args, detector.imgsz)
     compared = options.comparison_records(args, dataset)
     records = options.calibration_records(args)
-    found = quantize(
-        args.model,
-        records,
-        config,
-        scoring=scoring,
-        run=run,
-        dataset=dataset,
-        compared=compared,
-        training=(lambda: options.training_records(args)) if config.finetune else None,
-    )
+    with run.pooled(args.workers, args.ray) as run:
+        found = quantize(
+            args.model,
+            records,
+            config,
+            scoring=scoring,
+            run=run,
+            dataset=dataset,
+            compared=compared,
+            training=(lambda: options.training_records(args)) if config.finetune else None,
+        )
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
     lines = [next_line(args, diff.COMMAND, args.model, run.out / found.engine, without=("batch",))]
@@ -92,5 +94,10 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
 
 
 COMMAND = Command(
-    "quantize", __doc__ or "", _arguments, _run, files=(CHECKPOINT, ONNX, OPENVINO, ORT_MODEL, ENGINE, NAME)
+    "quantize",
+    __doc__ or "",
+    _arguments,
+    _run,
+    files=(CHECKPOINT, ONNX, OPENVINO, ORT_MODEL, ENGINE, NAME),
+    continues=("workers", "ray"),
 )

@@ -52,6 +52,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_workers(parser)
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
@@ -60,16 +61,17 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     dataset = options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
     detector = load_detector(args.model)
     config = options.eval_config(args, detector.imgsz)
-    found = run_search(
-        args.model,
-        options.comparison_records(args, dataset),
-        config,
-        search=search,
-        run=run,
-        options=ScanOptions(fidelity_images=args.fidelity_images),
-        budget=budget,
-        dataset=dataset,
-    )
+    with run.pooled(args.workers, args.ray) as run:
+        found = run_search(
+            args.model,
+            options.comparison_records(args, dataset),
+            config,
+            search=search,
+            run=run,
+            options=ScanOptions(fidelity_images=args.fidelity_images),
+            budget=budget,
+            dataset=dataset,
+        )
     found.recipe.save(run.out / NAME)
     draw(found, run.out)
     name, value = search.goal
@@ -102,5 +104,5 @@ COMMAND = Command(
     _arguments,
     _run,
     files=(NAME, CHART, TABLE, BUDGET),
-    continues=("built", "rounds"),
+    continues=("built", "rounds", "workers", "ray"),
 )

@@ -85,8 +85,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="expected drop of mAP that ignore.txt brings the model within; without labels a share of the float mAP",
     )
-    add_field(group, ScanOptions, "workers", "local processes, or workers of --ray")
-    group.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster; 'local' starts one on this machine")
     add_field(group, ScanOptions, "top", "items whose order must be sure", metavar="K")
     group.add_argument(
         "--replay-memory",
@@ -98,6 +96,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
+    options.add_workers(parser)
     options.add_log(parser)
     options.add_calibration(parser)
     group = parser.add_argument_group("calibration of a .pt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +33,9 @@ from yoloqat.evaluation.store import DetectionStore
 from yoloqat.predictor import Images, ModelInfo, Predictor
 from yoloqat.progress import Progress, silent
 from yoloqat.results import Plotted, Table, number
+
+Chunks = Sequence[tuple[int, list[BatchPlan]]]
+"""Batches that are finished together, with their place in the order."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +94,7 @@ def evaluate(
     *,
     progress: Progress = silent,
     store: DetectionStore | None = None,
+    shared: Callable[[Chunks], Iterator[tuple[int, Detections]]] | None = None,
 ) -> Evaluation:
     """Score a predictor on a data set by COCO's metrics.
 
@@ -101,6 +105,7 @@ def evaluate(
         config: Image size, batch and NMS settings.
         progress: Told of every finished batch.
         store: Keeps finished chunks, so that the same call after an interruption goes on where it stopped.
+        shared: Runs the model on chunks elsewhere and yields each when it is done; None runs ``predictor`` on one after another.
 
     Raises:
         ConfigError: The image size or batch does not fit the model.
@@ -109,7 +114,7 @@ def evaluate(
         OutputError: A finished chunk cannot be stored.
     """
     warn_of_names(dataset, predictor.info.names)  # and tell of unfit ones, before the long part
-    detections = detect(predictor, dataset, config, progress=progress, store=store)
+    detections = detect(predictor, dataset, config, progress=progress, store=store, shared=shared)
     return replace(score(dataset, detections, predictor.info.names), warnings=scoring_warnings(predictor.info, config))
 
 
@@ -145,6 +150,7 @@ def detect(
     *,
     progress: Progress = silent,
     store: DetectionStore | None = None,
+    shared: Callable[[Chunks], Iterator[tuple[int, Detections]]] | None = None,
 ) -> Detections:
     """Run a predictor over a data set and return its detections; arguments and errors are those of :func:`evaluate`."""
     check_fit(predictor.info, config)
@@ -154,23 +160,56 @@ def detect(
         dataset.images, config.imgsz, batch, rect=config.rect, stride=info.stride, channels=info.channels
     )
     size = store.batches if store else max(len(plans), 1)
-    done, finished = 0, []
-    for chunk, start in enumerate(range(0, len(plans), size)):
-        part = plans[start : start + size]
-        image_ids = [record.image_id for plan in part for record in plan.records]
-        known = store.load(chunk, image_ids) if store else None
-        if known is None:
-            rows = []
-            for row in _run(predictor, part, config):
-                rows.extend(row)
-                progress("evaluate", done + len(rows), len(dataset.images))
-            known = Detections.of_images(image_ids, rows)
-            if store:
-                store.save(chunk, known)
-        done += len(image_ids)
-        progress("evaluate", done, len(dataset.images))
-        finished.append(known)
-    return Detections.joined(finished)
+    chunks = [plans[start : start + size] for start in range(0, len(plans), size)]
+    ids = [[record.image_id for plan in chunk for record in plan.records] for chunk in chunks]
+    known = {} if store is None else {index: store.load(index, ids[index]) for index in range(len(chunks))}
+    found = {index: detections for index, detections in known.items() if detections is not None}
+    total, done = len(dataset.images), sum(len(ids[index]) for index in found)
+    if found:
+        progress("evaluate", done, total)
+
+    def here(missing: Chunks) -> Iterator[tuple[int, Detections]]:
+        for index, chunk in missing:
+            yield (
+                index,
+                run_batches(predictor, chunk, config, progress=lambda rows: progress("evaluate", done + rows, total)),
+            )
+
+    for index, detections in (shared or here)([pair for pair in enumerate(chunks) if pair[0] not in found]):
+        if store:
+            store.save(index, detections)
+        found[index] = detections
+        done += len(ids[index])
+        progress("evaluate", done, total)
+    return Detections.joined([found[index] for index in range(len(chunks))])
+
+
+def run_batches(
+    predictor: Predictor,
+    plans: Sequence[BatchPlan],
+    config: EvalConfig,
+    *,
+    progress: Callable[[int], None] = lambda _images: None,
+) -> Detections:
+    """Run a predictor on some batches.
+
+    Args:
+        predictor: The model.
+        plans: The batches.
+        config: NMS settings.
+        progress: Told after every batch how many images are done.
+
+    Raises:
+        DataError: An image does not decode.
+        ModelError: The model's outputs have an unfit shape, or hold NaN or infinity.
+    """
+    rows: list[NDArray[np.float32]] = []
+    with closing(read_batches(plans)) as batches:
+        for batch in batches:
+            raw = predictor(filled(batch.images, predictor.info.batch))[0][: len(batch.records)]
+            rows += suppressed(raw, batch, predictor.info, config)
+            progress(len(rows))
+    return Detections.of_images([record.image_id for plan in plans for record in plan.records], rows)
 
 
 def check_fit(info: ModelInfo, config: EvalConfig) -> None:
@@ -199,15 +238,6 @@ def check_fit(info: ModelInfo, config: EvalConfig) -> None:
             expected="the size that the model was made for",
             hint="evaluate it at that size without `rect`, or make it again",
         )
-
-
-def _run(predictor: Predictor, plans: list[BatchPlan], config: EvalConfig) -> Iterator[list[NDArray[np.float32]]]:
-    """Yield, batch by batch, the detections of each image as (detections, 6), in pixels of the image files."""
-    info = predictor.info
-    with closing(read_batches(plans)) as batches:
-        for batch in batches:
-            raw = predictor(filled(batch.images, info.batch))[0][: len(batch.records)]
-            yield suppressed(raw, batch, info, config)
 
 
 def suppressed(

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -51,6 +51,21 @@ class Parent:
         if send:
             self._pipe.send((step, done, total))
 
+    def receive(self, seconds: float) -> Any:
+        """Return what the parent sent, after waiting for it at most so long; None where nothing came.
+
+        Raises:
+            KeyboardInterrupt: The parent is gone.
+        """
+        try:
+            return self._pipe.recv() if self._pipe.poll(seconds) else None
+        except (EOFError, ConnectionError):
+            raise KeyboardInterrupt from None
+
+    def answer(self, value: Any) -> None:
+        """Send the parent a result."""
+        self._pipe.send(Answer(value))
+
 
 Task = Callable[[Parent], None]
 """The work of one worker; it is pickled to get there."""
@@ -71,24 +86,34 @@ class Report:
     defect: str | None = None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A message of a worker that holds a result."""
+
+    value: Any
+
+
 @dataclass
 class Worker:
-    """A process, its task, the end of its pipe, its report once it has come, and whether it ended without one."""
+    """A process, its task and its end of the pipe; the report and results that came, and whether it ended without a report."""
 
     task: Task
     process: BaseProcess
     pipe: Connection
     report: Report | None = None
     lost: bool = False
+    answers: list[Any] = field(default_factory=list)
 
     def receive(self, progress: Progress) -> None:
-        """Pass on the progress that the worker has sent so far, and take its report."""
+        """Pass on the progress that the worker has sent so far, and take its results and its report."""
         ended = self.process.exitcode is not None  # before the pipe is emptied: nothing comes after that
         try:
             while self.report is None and self.pipe.poll():
                 message = self.pipe.recv()
                 if isinstance(message, Report):
                     self.report = message
+                elif isinstance(message, Answer):
+                    self.answers.append(message.value)
                 else:
                     progress(*message)
         except (EOFError, OSError):
@@ -128,19 +153,20 @@ class ProcessPool:
         self.workers.append(_started(task))
         self._restarts += RESTARTS
 
-    def check(self) -> None:
-        """Start the workers anew that were lost or met a defect.
+    def check(self) -> list[int]:
+        """Start the workers anew that were lost or met a defect, and return their numbers.
 
         Raises:
             YoloqatError: A worker reported it.
             CheckFailedError: Workers end again and again.
         """
+        again = []
         for number, worker in enumerate(self.workers):
             worker.receive(silent)
             report = worker.report
             if report is not None and report.error is not None:
                 raise report.error
-            if worker.process.exitcode is None:
+            if not worker.failed or worker.process.exitcode is None:
                 continue
             self._restarts -= 1
             if self._restarts < 0:
@@ -151,6 +177,8 @@ class ProcessPool:
                 ) from (RuntimeError(report.defect) if report is not None and report.defect else None)
             worker.pipe.close()
             self.workers[number] = _started(worker.task)
+            again.append(number)
+        return again
 
     def join(self, progress: Progress = silent) -> None:
         """Wait until every worker has done its task.
@@ -209,7 +237,7 @@ def raise_cause(workers: list[Worker], *, hint: str) -> NoReturn:
 
 def _started(task: Task) -> Worker:
     context: Any = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and CUDA's state
-    ours, theirs = context.Pipe(duplex=False)
+    ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(task, theirs))
     with _interrupts_ignored():
         process.start()

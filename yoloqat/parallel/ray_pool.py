@@ -81,7 +81,7 @@ class RayPool:
             raise CheckFailedError(
                 f"the Ray cluster gave a task up ({reason[-1][:200]})",
                 expected="workers that can read the model and the images under the paths given here",
-                hint="look at Ray's logs, or scan without `ray`",
+                hint="look at Ray's logs, or run without `ray`",
             ) from error
 
 

@@ -19,13 +19,14 @@ from yoloqat.evaluation.drop_verdict import Verdict
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import NOISE, mean
-from yoloqat.evaluation.reference import Fidelity, Reference
+from yoloqat.evaluation.reference import Fidelity
 from yoloqat.pipeline.engine import BuildConfig, build_and_score
 from yoloqat.pipeline.export_check import export_and_check
 from yoloqat.pipeline.models import path_key
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import refine_detector
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.shards import ModelFile
 from yoloqat.pipeline.stages import Stages
 from yoloqat.pipeline.tuning import Tuning
 from yoloqat.predictor import Predictor
@@ -116,14 +117,14 @@ class Judge:
         self._run, self._settings, self._dataset = run, settings, dataset
         floating = load_detector(settings.model)
         predictor = TorchPredictor(floating, device=run.device)
-        self._key = {"weights": floating.source.sha256}
-        self.reference = Reference(
-            predictor, compared, replace(settings.scoring, rect=False), detections=False, progress=run.labelled("float")
-        )
+        self._key, file = {"weights": floating.source.sha256}, ModelFile(settings.model.absolute(), run.threads)
+        self.reference = run.reference(predictor, compared, replace(settings.scoring, rect=False), file=file)
         self.baseline: Evaluation | None = None
         ids = tuple(self.reference.image_ids)
         if dataset is not None:
-            self.baseline = run.evaluate(predictor, dataset, settings.scoring, label="float", model_key=self._key)
+            self.baseline = run.evaluate(
+                predictor, dataset, settings.scoring, label="float", model_key=self._key, file=file
+            )
             ids = self.baseline.matches.image_ids
         self.ids = ids
         self.halves = split_halves(len(ids), seed)
@@ -140,15 +141,23 @@ class Judge:
         ids = set(np.asarray(self.ids)[self.halves[0]].tolist())
         return spread([record for record in images if record.image_id in ids])
 
-    def measure(self, predictor: Predictor, label: str, key: Any) -> tuple[Evaluation | None, Fidelity]:
-        """Return the score of a model, None without labels, and its noise."""
+    def measure(
+        self, predictor: Predictor, label: str, key: Any, file: ModelFile
+    ) -> tuple[Evaluation | None, Fidelity]:
+        """Return the score of a model, None without labels, and its noise.
+
+        Args:
+            predictor: Runs it.
+            label: Names it on the progress bar.
+            key: JSON-able value that identifies its numbers.
+            file: The same model as the workers open it.
+        """
         evaluation = None
         if self._dataset is not None:
             scoring = replace(self._settings.scoring, batch=predictor.info.batch or self._settings.scoring.batch)
-            evaluation = self._run.evaluate(predictor, self._dataset, scoring, label=label, model_key=key)
-        fidelity = self._run.fidelity(
-            self.reference, predictor, label=label, model_key={"model": key, "float": self._key}
-        )
+            evaluation = self._run.evaluate(predictor, self._dataset, scoring, label=label, model_key=key, file=file)
+        both = {"model": key, "float": self._key}
+        fidelity = self._run.fidelity(self.reference, predictor, label=label, model_key=both, file=file)
         return evaluation, fidelity
 
     def noise(self, candidate: Candidate, half: Mask | None = None) -> NDArray[np.float64]:
@@ -234,7 +243,7 @@ def make_candidate(
     path = folder / found["engine"]
     predictor = open_engine(path, threads=run.threads, device=str(run.device))
     key = {"checkpoint": path_key(folder / CHECKPOINT)["sha256"], "engine": settings.engine}
-    evaluation, fidelity = judge.measure(predictor, name, key)
+    evaluation, fidelity = judge.measure(predictor, name, key, ModelFile(path.absolute(), run.threads))
     return Candidate(name, tuple(float_layers), folder, path, found, evaluation, fidelity)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig, MethodSpec
 from yoloqat.datasets import DetectionDataset, ImageRecord, spread
-from yoloqat.detectors import TorchPredictor
+from yoloqat.detectors import Detector, TorchPredictor, save_checkpoint
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation import Evaluation, Matches, mean_average_precision, split_halves, subset
 from yoloqat.evaluation.drops import Baseline, drop_results
@@ -24,6 +24,7 @@ from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.refine import check_image_count, refine_detector
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.shards import ModelFile, SharedReference
 from yoloqat.quant import quantization_disabled
 
 Mask = NDArray[np.bool_]
@@ -104,18 +105,18 @@ def compare_methods(
     baseline, float_key = None, {"weights": ptq.detector.source.sha256}
     with quantization_disabled(ptq.detector.module):
         # rectangular batches have other anchors; the noise is always measured in the letterbox
-        reference = Reference(
-            ptq.predictor, images, replace(config, rect=False), detections=False, progress=run.labelled("float")
-        )
+        file = _model_file(ptq.detector, float_key, run, floating=True)
+        reference = run.reference(ptq.predictor, images, replace(config, rect=False), file=file)
         if dataset is not None:
-            baseline = run.evaluate(ptq.predictor, dataset, config, label="float", model_key=float_key)
+            baseline = run.evaluate(ptq.predictor, dataset, config, label="float", model_key=float_key, file=file)
     rows = []
     for method in methods:
         seconds, key, label = ptq.apply(method), ptq.model_key(str(method)), str(method)
-        fidelity = run.fidelity(reference, ptq.predictor, label=label, model_key=key)
-        evaluation = (
-            None if dataset is None else run.evaluate(ptq.predictor, dataset, config, label=label, model_key=key)
-        )
+        file = _model_file(ptq.detector, key, run)
+        fidelity = run.fidelity(reference, ptq.predictor, label=label, model_key=key, file=file)
+        evaluation = None
+        if dataset is not None:
+            evaluation = run.evaluate(ptq.predictor, dataset, config, label=label, model_key=key, file=file)
         rows.append(_Row(method, fidelity, evaluation, seconds, ptq.calibrated_on()))
     choice = _choose(rows, seed=seed)
     refined: dict[str, Any] = {}
@@ -134,6 +135,16 @@ def compare_methods(
         "quantized_layers": len(ptq.layers),
         **{name: value for name, value in ptq.calibrated_on().items() if name != "per_layer"},
     }
+
+
+def _model_file(detector: Detector, key: Any, run: Run, *, floating: bool = False) -> ModelFile | None:
+    """Write a detector for the workers, and return its file; None where there are none."""
+    if run.pool is None:
+        return None
+    path = run.part_path(run.key(model=key, worker_file=True), "model.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(detector, path)
+    return ModelFile(path.absolute(), run.threads, floating=floating)
 
 
 def _choose(rows: Sequence[_Row], *, seed: int, half: Mask | None = None, seen: Mask | None = None) -> _Choice:
@@ -161,7 +172,7 @@ def _refined(
     steps: Sequence[str],
     ptq: Ptq,
     dataset: DetectionDataset | None,
-    reference: Reference,
+    reference: Reference | SharedReference,
     baseline: Evaluation | None,
     config: EvalConfig,
     *,
@@ -174,10 +185,11 @@ def _refined(
     detector = copy.deepcopy(ptq.detector)
     found = refine_detector(detector, ptq.records, steps=steps, imgsz=ptq.imgsz, batch=ptq.batch, run=run)
     predictor = TorchPredictor(detector, device=run.device)
-    fidelity = run.fidelity(reference, predictor, label=label, model_key=key)
+    file = _model_file(detector, key, run)
+    fidelity = run.fidelity(reference, predictor, label=label, model_key=key, file=file)
     scored: dict[str, Any] = {"map50_95": None, "drop": None, "drop_ci95": None}
     if dataset is not None and baseline is not None:
-        evaluation = run.evaluate(predictor, dataset, config, label=label, model_key=key)
+        evaluation = run.evaluate(predictor, dataset, config, label=label, model_key=key, file=file)
         drop = Baseline(baseline.matches, seed=seed).drop(evaluation.matches)
         scored = {"map50_95": evaluation.metrics.map50_95, **drop_results(drop)}
     noises = fidelity.to_dict()
@@ -247,7 +259,7 @@ def _separated(rows: Sequence[_Row]) -> dict[str, int]:
 
 
 def _confirmed(
-    baseline: Evaluation | None, rows: Sequence[_Row], reference: Reference, *, seed: int
+    baseline: Evaluation | None, rows: Sequence[_Row], reference: Reference | SharedReference, *, seed: int
 ) -> dict[str, Any] | None:
     """Choose the method on one half of the images as it is recommended on all, and measure it on the other half.
 

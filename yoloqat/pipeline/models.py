@@ -20,10 +20,9 @@ from yoloqat.evaluation.coco import unscored
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.onnx_graph.file import load_onnx
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.shards import TORCH_SUFFIXES
 from yoloqat.predictor import ModelInfo, Predictor
 from yoloqat.provenance import digest, file_sha256
-
-TORCH_SUFFIXES = (".pt", ".safetensors")
 
 
 @dataclass(frozen=True)

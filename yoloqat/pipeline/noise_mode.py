@@ -39,7 +39,8 @@ from yoloqat.quant import state_digest
 from yoloqat.report.plots import budget_plot
 from yoloqat.results import counted, number
 from yoloqat.sensitivity.items import Item
-from yoloqat.sensitivity.noise import OTHERS, NoiseScan
+from yoloqat.sensitivity.noise import OTHERS
+from yoloqat.sensitivity.noise_pool import NoiseJob
 from yoloqat.sensitivity.settings import ONE_AT_A_TIME, ScanConfig
 from yoloqat.sensitivity.study import Study
 
@@ -65,7 +66,7 @@ def run_noise_budget(
         images: What the noise is measured on; labels are not needed.
         config: Image size and batch.
         scan: The granularity and the bits.
-        options: How to run it; the cost of a scan and workers play no part in the budget.
+        options: How to run it; the cost of a scan plays no part in the budget.
         run: Where the study lies, device, threads.
         dataset: Labels, for ``map_top``.
         map_top: For so many items, the noisiest first, the drop of mAP is measured too, with the item alone quantized.
@@ -82,8 +83,9 @@ def run_noise_budget(
     check_map_top(map_top, dataset)
     check_int("top", options.top, 1)
     detector = load_detector(checkpoint)
-    noise = NoiseScan(detector, images, config=config, scan=scan, device=run.device, memory=options.memory)
-    with torch_threads(run.threads):
+    job = NoiseJob(checkpoint, tuple(images), config, scan, options.memory)
+    with run.pooled(options.workers, options.ray) as run, torch_threads(run.threads):
+        noise = job.scanned(detector, run.device, run.pool)
         weights = state_digest(detector.module)
         shown = digest([file_sha256(record.path) for record in images])
         study = Study(run.out / STUDY, study_inputs(weights, config, scan, run, images=shown))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import torch
 
 from yoloqat.config import EvalConfig, to_dict
+from yoloqat.config.checks import check_int
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.evaluation import DetectionStore, Evaluation, evaluate
 from yoloqat.evaluation.reference import Fidelity, Reference
+from yoloqat.parallel.pool import Pool, opened_pool
 from yoloqat.pipeline.loggers import NO_LOGGER, Logger
+from yoloqat.pipeline.shards import ModelFile, SharedReference, detect_shards
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import digest, environment, file_sha256
@@ -35,6 +39,7 @@ class Run:
         threads: Threads inside one operator.
         progress: Who watches.
         logger: What notes the run as it goes.
+        pool: Workers that share the work; None does everything in this process.
     """
 
     out: Path
@@ -42,6 +47,27 @@ class Run:
     threads: int
     progress: Progress = silent
     logger: Logger = NO_LOGGER
+    pool: Pool | None = None
+
+    @contextmanager
+    def pooled(self, workers: int = 1, ray: str | None = None) -> Iterator[Run]:
+        """Give the same run with workers until the context ends; with those that it has already, where it has some.
+
+        Args:
+            workers: Local processes, or workers of the Ray cluster; one local process is this one.
+            ray: Address of a Ray cluster, ``"local"`` for a new one on this machine, None for none.
+
+        Raises:
+            ConfigError: There are too few cores or devices for them, or there is no cluster at that address.
+            DependencyError: Ray is not installed.
+        """
+        check_int("workers", workers, 1)
+        if self.pool is not None or (workers == 1 and ray is None):
+            yield self
+            return
+        device = str(self.device)
+        with opened_pool(workers, ray, device=device, threads=self.threads, progress=self.progress) as pool:
+            yield replace(self, pool=pool)
 
     def labelled(self, label: str) -> Progress:
         """Return a progress that names its steps after ``label``."""
@@ -72,7 +98,14 @@ class Run:
         )
 
     def evaluate(
-        self, predictor: Predictor, dataset: DetectionDataset, config: EvalConfig, *, label: str, model_key: Any
+        self,
+        predictor: Predictor,
+        dataset: DetectionDataset,
+        config: EvalConfig,
+        *,
+        label: str,
+        model_key: Any,
+        file: ModelFile | None = None,
     ) -> Evaluation:
         """Score a predictor, going on where an interrupted run of the same inputs stopped.
 
@@ -82,12 +115,47 @@ class Run:
             config: How to score.
             label: Names the model on the progress bar.
             model_key: JSON-able value that identifies the model's numbers.
+            file: The same model as the workers open it; None runs it in this process.
         """
         key = self.key(model=model_key, data=dataset_key(dataset), config=to_dict(config))
         store = DetectionStore(self.out / _PARTS, key)
-        return evaluate(predictor, dataset, config, progress=self.labelled(label), store=store)
+        shared = None if self.pool is None or file is None else detect_shards(self.pool, file, config)
+        return evaluate(predictor, dataset, config, progress=self.labelled(label), store=store, shared=shared)
 
-    def fidelity(self, reference: Reference, predictor: Predictor, *, label: str, model_key: Any) -> Fidelity:
+    def reference(
+        self,
+        predictor: Predictor,
+        images: Sequence[ImageRecord],
+        config: EvalConfig,
+        *,
+        file: ModelFile | None = None,
+    ) -> Reference | SharedReference:
+        """Return a float model on some images, that other models are compared with.
+
+        Args:
+            predictor: The float model.
+            images: What all models run on; labels are not needed.
+            config: Image size, batch and NMS settings.
+            file: The same model as the workers open it; they measure the others too.
+
+        Raises:
+            ConfigError: The image size does not fit the model.
+            DataError: There is no image, or one does not decode.
+            ModelError: The outputs have an unfit shape, or hold NaN or infinity.
+        """
+        if self.pool is not None and file is not None:
+            return SharedReference(self.pool, file, predictor, images, config)
+        return Reference(predictor, images, config, detections=False, progress=self.labelled("float"))
+
+    def fidelity(
+        self,
+        reference: Reference | SharedReference,
+        predictor: Predictor,
+        *,
+        label: str,
+        model_key: Any,
+        file: ModelFile | None = None,
+    ) -> Fidelity:
         """Measure how far a predictor is from the float model, or read what an interrupted run of the same inputs found.
 
         Args:
@@ -95,12 +163,18 @@ class Run:
             predictor: The model.
             label: Names the model on the progress bar.
             model_key: JSON-able value that identifies the model's numbers and those of the float model.
+            file: The same model as the workers open it; needed where they have the reference.
         """
         images, config = records_key(reference.images), to_dict(reference.config)
         path = self.part_path(self.key(model=model_key, images=images, config=config), "fidelity.npz")
         found = Fidelity.load(path, reference.image_ids)
         if found is None:
-            found = reference.compare(predictor, progress=self.labelled(label))
+            if isinstance(reference, Reference):
+                found = reference.compare(predictor, progress=self.labelled(label))
+            elif file is None:
+                raise TypeError(f"{label} has no file that the workers can open")
+            else:
+                found = reference.compare(file, progress=self.labelled(label))
             if found.matches is None:
                 found.save(path)
         return found

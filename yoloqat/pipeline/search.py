@@ -17,7 +17,6 @@ from yoloqat.errors import ConfigError
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.evaluation.expected_drop import KNOTS, expected_drop
 from yoloqat.evaluation.fidelity import NOISE, Mean, mean
-from yoloqat.evaluation.reference import Reference
 from yoloqat.pipeline.finetune import check_quantized
 from yoloqat.pipeline.models import check_scoring
 from yoloqat.pipeline.noise_mode import run_noise_budget
@@ -138,7 +137,7 @@ def run_search(
     check_quantized(detector, checkpoint)
     check_scoring(detector.info, dataset, config)
     choosing, confirming = divided(images)
-    engines = Engines(detector, config, run=run, rounds=search.rounds)
+    engines = Engines(detector, checkpoint, config, run=run, rounds=search.rounds)
     if search.max_latency is not None and not engines.measurable:
         raise ConfigError(
             f"max_latency is {search.max_latency:g} and the engine is '{engines.engine}', which is not timed here",
@@ -162,7 +161,8 @@ def run_search(
         baseline = None
         if scored is not None:
             floating = engines.float_predictor
-            baseline = run.evaluate(floating, scored, scoring, label="float", model_key=engines.key(engines.layers))
+            key = engines.key(engines.layers)
+            baseline = run.evaluate(floating, scored, scoring, label="float", model_key=key, file=engines.float_file)
         map_float = None if baseline is None else baseline.metrics.map50_95
         measure = _Measure(engines, problem, (choosing, confirming))
         predicted = frontier(problem)
@@ -170,10 +170,9 @@ def run_search(
         chosen, met = _choose(measure, search, map_float)
         found: dict[str, Any] = {"map50_95": None, "map_float": map_float, "drop": None, "drop_ci95": None}
         if scored is not None and baseline is not None:
-            model = engines.predictor(chosen.found.layers)
-            evaluation = run.evaluate(
-                model, scored, scoring, label="engine", model_key=engines.key(chosen.found.layers)
-            )
+            layers = chosen.found.layers
+            model, key, file = engines.predictor(layers), engines.key(layers), engines.file(layers)
+            evaluation = run.evaluate(model, scored, scoring, label="engine", model_key=key, file=file)
             found["map50_95"] = evaluation.metrics.map50_95
             found |= drop_results(Baseline(baseline.matches).drop(evaluation.matches))
     candidates = sorted(measure.found.values(), key=lambda candidate: candidate.found.latency_ms)
@@ -266,13 +265,8 @@ class _Measure:
         self.engines, self.problem = engines, problem
         self.found: dict[frozenset[int], Candidate] = {}
         self._choosing = len(halves[0])
-        run = engines.run
-        self._reference = Reference(
-            engines.float_predictor,
-            [*halves[0], *halves[1]],
-            engines.config,
-            detections=False,
-            progress=run.labelled("float"),
+        self._reference = engines.run.reference(
+            engines.float_predictor, [*halves[0], *halves[1]], engines.config, file=engines.float_file
         )
 
     def __call__(self, sets: Sequence[FloatSet]) -> None:

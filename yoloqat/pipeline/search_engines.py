@@ -23,6 +23,7 @@ from yoloqat.engines.openvino_profile import profile_models
 from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.export import export_onnx
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.shards import ModelFile, SharedReference
 from yoloqat.predictor import Images, Predictor
 from yoloqat.provenance import digest, environment, scratch_directory, write_json
 from yoloqat.quant import state_digest
@@ -41,6 +42,7 @@ class Engines:
 
     Args:
         detector: Calibrated; not changed.
+        checkpoint: Its file, which the workers open.
         config: Image size; engines take one image.
         run: Where engines and figures are kept, threads, who watches.
         rounds: Timed forwards of each engine.
@@ -51,11 +53,12 @@ class Engines:
         groups: Layers that are float together.
     """
 
-    def __init__(self, detector: Detector, config: EvalConfig, *, run: Run, rounds: int) -> None:
+    def __init__(self, detector: Detector, checkpoint: Path, config: EvalConfig, *, run: Run, rounds: int) -> None:
         quantization = detector.quantization
         if quantization is None:
             raise TypeError("the detector is float")
         self.detector, self.run, self.rounds = detector, run, rounds
+        self._checkpoint = checkpoint.absolute()
         self.config = replace(config, batch=1, rect=False)
         self.engine = quantization.config.target or DEFAULT_ENGINE
         self.measurable = self.engine == OPENVINO.name
@@ -107,9 +110,22 @@ class Engines:
         """The float model."""
         return TorchPredictor(leave_float(self.detector, self.layers), device=self.run.device)
 
-    def fidelity(self, layers: Sequence[str], reference: Reference, label: str) -> Fidelity:
+    def file(self, layers: Sequence[str]) -> ModelFile:
+        """Return the file of :meth:`predictor`'s model, as a worker opens it."""
+        if self.measurable:
+            return ModelFile(self.build(layers).absolute(), self.run.threads)
+        return ModelFile(self._checkpoint, self.run.threads, tuple(layers))
+
+    @property
+    def float_file(self) -> ModelFile:
+        """The file of the float model."""
+        return ModelFile(self._checkpoint, self.run.threads, tuple(self.layers))
+
+    def fidelity(self, layers: Sequence[str], reference: Reference | SharedReference, label: str) -> Fidelity:
         """Measure the noise of the model with some layers float, or read what an interrupted run found."""
-        return self.run.fidelity(reference, self.predictor(layers), label=label, model_key=self.key(layers))
+        return self.run.fidelity(
+            reference, self.predictor(layers), label=label, model_key=self.key(layers), file=self.file(layers)
+        )
 
     def latencies(self, sets: Sequence[Sequence[str]]) -> list[float]:
         """Return milliseconds of the engines of some float sets, timed in turn beside the one of INT8 alone.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.config.checks import check_int
@@ -41,6 +38,7 @@ from yoloqat.results import counted, number
 from yoloqat.sensitivity.adaptive import Budget
 from yoloqat.sensitivity.items import BASE, Item, item_is_finer
 from yoloqat.sensitivity.noise import OTHERS, NoiseBudget, NoiseScan
+from yoloqat.sensitivity.noise_pool import NoiseJob
 from yoloqat.sensitivity.proxies import Noise, edge_noise, joined, rank_correlation
 from yoloqat.sensitivity.ranking import (
     RankedItem,
@@ -56,7 +54,7 @@ from yoloqat.sensitivity.rounds import Rounds, batches_of, run_rounds
 from yoloqat.sensitivity.scanner import MEMORY, Scanner
 from yoloqat.sensitivity.settings import ScanConfig
 from yoloqat.sensitivity.study import Study
-from yoloqat.sensitivity.workers import Job, Workers, check_workers, processes, ray_workers, work
+from yoloqat.sensitivity.workers import Job, Workers, work, work_of
 
 STUDY, TABLE, CHART, IGNORE = "study.db", "items.csv", "effects.png", "ignore.txt"
 
@@ -131,23 +129,17 @@ def run_scan(
         YoloqatError: As :class:`~yoloqat.sensitivity.scanner.Scanner`.
     """
     start = time.perf_counter()
-    job = Job(checkpoint, dataset, config, scan, run.out / file, {}, str(run.device), run.threads, options.memory, only)
+    job = Job(checkpoint, dataset, config, scan, run.out / file, {}, str(run.device), options.memory, only)
     if options.scan_cost is not None:
         Budget(options.scan_cost, 1, 1)  # refuse an unfit one before the long part
-    check_int("workers", options.workers, 1)
     check_int("top", options.top, 1)
     check_int("memory", options.memory, 1)
-    if options.ray is None and options.workers > 1:
-        check_workers(
-            options.workers,
-            device=run.device.type,
-            threads=run.threads,
-            cores=os.cpu_count() or 1,
-            devices=torch.cuda.device_count(),
-        )
     scanner = job.scanner()
     warn_of_names(dataset, scanner.detector.info.names)
-    with torch_threads(run.threads):  # importing Ultralytics may have changed it
+    with (
+        run.pooled(options.workers, options.ray) as run,
+        torch_threads(run.threads),  # importing Ultralytics may have changed it
+    ):
         before = state_digest(scanner.detector.module)
         inputs = study_inputs(before, scanner.config, scanner.scan, run, data=dataset_hash(dataset))
         study = Study(job.study, inputs)
@@ -156,32 +148,26 @@ def run_scan(
             noises, shares = _noises(study, scanner), _shares(study, scanner)
             budget, noise_scan = None, None
             if only is None:
-                noise_scan = NoiseScan(
-                    scanner.detector,
-                    spread(dataset.images, options.fidelity_images),
-                    config=config,
-                    scan=scan,
-                    device=run.device,
-                    memory=options.memory,
-                    graphs=scanner.graphs,
-                )
+                images = tuple(spread(dataset.images, options.fidelity_images))
+                noise_job = NoiseJob(checkpoint, images, config, scan, options.memory)
+                noise_scan = noise_job.scanned(scanner.detector, run.device, run.pool, scanner.graphs)
                 budget = measure_noise(study, noise_scan, first=options.top, run=run)
-            with _workers(job, options, study, scanner, _with_leaders(study, scanner, run.progress)) as workers:
-                if options.scan_cost is None:
-                    rounds = None
-                    study.want(scanner.names, range(len(scanner.batches)))
-                    workers()
-                else:
-                    rounds = run_rounds(
-                        study,
-                        scanner,
-                        workers,
-                        share=options.scan_cost,
-                        first=options.top,
-                        seed=options.seed,
-                        costs=shares,
-                        priors=_priors(noises, budget),
-                    )
+            workers = _workers(job, run, study, scanner)
+            if options.scan_cost is None:
+                rounds = None
+                study.want(scanner.names, range(len(scanner.batches)))
+                workers()
+            else:
+                rounds = run_rounds(
+                    study,
+                    scanner,
+                    workers,
+                    share=options.scan_cost,
+                    first=options.top,
+                    seed=options.seed,
+                    costs=shares,
+                    priors=_priors(noises, budget),
+                )
             chosen = None if rounds is None else batches_of(rounds.rounds)
             known = measured(study, scanner)
             ranking = rank_items(study, scanner, known, noises=noises, shares=shares, chosen=chosen)
@@ -307,16 +293,11 @@ def study_inputs(weights: str, config: EvalConfig, scan: ScanConfig, run: Run, *
     }
 
 
-@contextmanager
-def _workers(job: Job, options: ScanOptions, study: Study, scanner: Scanner, progress: Progress) -> Iterator[Workers]:
-    if options.ray is not None:
-        with ray_workers(job, options.ray, options.workers, study, progress) as workers:
-            yield workers
-    elif options.workers > 1:
-        with processes(job, options.workers, study, progress) as workers:
-            yield workers
-    else:
-        yield partial(work, study, scanner, progress=progress)
+def _workers(job: Job, run: Run, study: Study, scanner: Scanner) -> Workers:
+    progress = _with_leaders(study, scanner, run.progress)
+    if run.pool is None:
+        return partial(work, study, scanner, progress=progress)
+    return work_of(job, run.pool, study, progress)
 
 
 def _noises(study: Study, scanner: Scanner) -> dict[str, Noise]:

@@ -233,6 +233,7 @@ class NoiseScan:
         batch: int,
         on: Mapping[str, Collection[str]] | None = None,
         *,
+        names: Sequence[str] | None = None,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[str, list[float]]:
         """Return the noise d of some models on the images of a batch; NaN where the float model sees nothing.
@@ -240,6 +241,7 @@ class NoiseScan:
         Args:
             batch: Its number.
             on: The edges that are on in each model; None runs the models of :attr:`names`.
+            names: The models that are run; None runs all.
             progress: Told of every finished model: how many of how many.
 
         Raises:
@@ -250,7 +252,7 @@ class NoiseScan:
             loaded = next(iter(batches))
         images = torch.from_numpy(loaded.images).to(self._device, memory_format=torch.channels_last)
         replay = self._replay(images, on)
-        names = self.names if on is None else list(on)
+        names = list(names or (self.names if on is None else on))
         found: dict[str, list[float]] = {}
         floating: NDArray[np.float32] | None = None
         for name, output in replay.run(images, names, memory=self._memory):
