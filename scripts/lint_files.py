@@ -2,8 +2,9 @@
 
     python scripts/lint_files.py "models/**/*.onnx" "!models/old/*" --sarif yoloqat.sarif --fail-on error
 
-A glob behind `!` takes files away again. Runs nothing of a file; needs yoloqat, onnx and NumPy, neither torch nor a GPU. Exit
-codes: 0; 1 where a file has findings of the level of --fail-on; 2 where a file cannot be read, or no file matches.
+A glob behind `!` takes files away again. A file whose name holds blanks or brackets stands alone in an argument or a line. Runs
+nothing of a file; needs yoloqat, onnx and NumPy, neither torch nor a GPU. Exit codes: 0; 1 where a file has findings of the level
+of --fail-on; 2 where a file cannot be read, no file matches, or the log cannot be written.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,20 @@ def matched(globs: Sequence[str], root: Path) -> list[Path]:
     return sorted(found)
 
 
+def split(text: str) -> list[str]:
+    """Return the globs of an argument, with blanks or line ends between; a line that names a file is that file."""
+    return [
+        glob
+        for line in map(str.strip, text.splitlines())
+        for glob in ([_literal(line)] if Path(line.removeprefix("!")).is_file() else line.split())
+    ]
+
+
+def _literal(name: str) -> str:
+    sign = "!" if name.startswith("!") else ""
+    return sign + escape(name.removeprefix("!"))
+
+
 def joined(findings: Sequence[tuple[Path, Sequence[Finding]]]) -> dict[str, Any]:
     """Return the findings of several files as a log with one run: code hosts refuse two runs of one tool."""
     logs = [to_sarif(found, path) for path, found in findings]
@@ -52,7 +68,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     versions = {version.name: version for version in TRT_VERSIONS}
     parser.add_argument("--trt-version", choices=versions, default=TRT_VERSIONS[0].name)
     args = parser.parse_args(argv)
-    globs = [glob for text in args.globs for glob in text.split()]
+    globs = [glob for text in args.globs for glob in split(text)]
     try:
         paths = matched(globs, Path())
     except (NotImplementedError, ValueError) as error:  # an absolute or an empty glob
@@ -63,7 +79,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     if not paths:
         place = Path.cwd()
         sys.stderr.write(
-            f"lint: no file in '{place}' matches {' '.join(globs)}; expected ONNX files; change the globs\n"
+            f"lint: no file in '{place}' matches '{' '.join(globs)}'; expected ONNX files; change the globs\n"
         )
         return 2
     findings, status = [], 0
@@ -80,7 +96,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         if not status and any(counts[level] for level in FAIL_ON[args.fail_on]):
             status = 1
     if findings:
-        write_json(args.sarif, joined(findings))
+        try:
+            write_json(args.sarif, joined(findings))
+        except YoloqatError as error:
+            sys.stderr.write(f"lint: {error}\n")
+            return 2
         print(f"{counted(len(findings), 'file')}; wrote {args.sarif}")
     return status
 

@@ -8,6 +8,7 @@ Needs the extra `notebooks` (nbclient and ipykernel). Outputs go to DIR, if it i
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -48,6 +49,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     unknown = sorted(set(args.names) - {path.stem for path in paths})
     if unknown:
         sys.stderr.write(f"no notebook '{unknown[0]}'; expected one of {', '.join(path.stem for path in paths)}\n")
+        return 2
+    missing = [name for name in ("nbformat", "nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.stderr.write(
+            f"{missing[0]} is not installed; expected what runs notebooks; pip install 'yoloqat[notebooks]'\n"
+        )
         return 2
     for path in paths:
         if args.names and path.stem not in args.names:

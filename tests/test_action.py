@@ -95,10 +95,31 @@ def test_the_exit_code_is_that_of_the_worst_file(repository, script, capsys, arg
 
 @pytest.mark.parametrize(
     ("glob", "told"),
-    [("*.pt", "no file in '.*' matches \\*.pt"), ("/models/*.onnx", "the globs are \\['/models/\\*.onnx'\\]")],
+    [("*.pt", "no file in '.*' matches '\\*.pt'"), ("/models/*.onnx", "the globs are \\['/models/\\*.onnx'\\]")],
 )
 def test_globs_that_match_nothing_are_told_in_one_line(repository, script, capsys, glob, told) -> None:
     assert script.run([glob, "--sarif", "a.sarif"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(told, error)
+
+
+@pytest.mark.parametrize("name", ["a model.onnx", 'it\'s "q".onnx', "[v1] a*.onnx"])
+def test_a_line_that_names_a_file_is_that_file(repository, script, name) -> None:
+    onnx.save(tiny_qdq.build(), repository / name)
+    other = repository / "models" / "deep" / "good.onnx"
+    assert script.matched(script.split(name), Path()) == [Path(name)]
+    text = f"models/deep/*.onnx good.onnx\n  {name}\n"
+    assert set(script.matched(script.split(text), Path())) == {
+        Path(name),
+        Path("good.onnx"),
+        other.relative_to(repository),
+    }
+    assert script.matched(script.split(f"*.onnx\n!{name}"), Path()) == [Path("good.onnx")]
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line(repository, script, capsys) -> None:
+    assert script.run(["good.onnx", "--sarif", "good.onnx/a.sarif"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lint: cannot write 'good.onnx/a.sarif'")
+    assert error.count("\n") == 1

@@ -83,3 +83,13 @@ def test_every_notebook_is_told_of_and_one_that_is_not_there_is_named(
     assert (
         "no notebook 'stori'; expected one of compare_methods, finetune, noisy_layers, story" in capsys.readouterr().err
     )
+
+
+def test_what_runs_notebooks_and_is_absent_is_named(monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES.parent / "scripts"))
+    script = importlib.import_module("run_notebooks")
+    monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None if name == "nbclient" else name)
+    assert script.run(["story"]) == 2
+    assert capsys.readouterr().err == (
+        "nbclient is not installed; expected what runs notebooks; pip install 'yoloqat[notebooks]'\n"
+    )

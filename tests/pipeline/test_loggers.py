@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from yoloqat.errors import ConfigError, DependencyError, OutputError
+from yoloqat.pipeline import loggers
 from yoloqat.pipeline.loggers import KINDS, NO_LOGGER, log_epochs, log_result, opened_logger
 from yoloqat.results import Table
 
@@ -102,15 +104,30 @@ def test_a_library_that_is_absent_is_named(kind: str, module: str, tmp_path: Pat
         monkeypatch.setenv(name, "true")
     with (
         pytest.raises(DependencyError, match=f"log is '{kind}' and {kind} cannot be imported .* pip install 'yoloqat"),
-        opened_logger(kind, tmp_path, "compare", {}),
+        opened_logger(kind, tmp_path / "out", "compare", {}),
     ):
         pass
+    assert not list(tmp_path.iterdir()), "no empty directory is left"
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    place = tmp_path / "file" / "log"
-    with pytest.raises(OutputError, match=f"'{place}'"), opened_logger(f"mlflow:{place}", tmp_path, "compare", {}):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotADirectoryError(20, "Not a directory"), "Not a directory"),
+        (RuntimeError("locked\nx"), "RuntimeError: locked"),
+    ],
+)
+def test_a_directory_that_cannot_be_written_to_is_named(
+    error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setitem(loggers._KINDS, "mlflow", refused)
+    with (
+        pytest.raises(OutputError, match=re.escape(f"cannot write the log to '{tmp_path}/a' ({reason}); expected")),
+        opened_logger(f"mlflow:{tmp_path}/a", tmp_path, "compare", {}),
+    ):
         pass
 
 

@@ -206,15 +206,17 @@ def opened_logger(text: str | None, out: Path, command: str, settings: Mapping[s
             hint="write e.g. `log=tensorboard`",
         )
     directory = Path(named) if named else out / kind
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    try:  # the library first: one that is absent leaves no empty directory
+        logger = _KINDS[kind](text, directory, out.name or command, {"command": command, **settings})
+    except DependencyError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}"
         raise OutputError(
-            f"cannot write the log to '{directory}' ({error.strerror})",
-            expected="a directory that can be made",
+            f"cannot write the log to '{directory}' ({reason})",
+            expected="a directory that can be made and written to",
             hint="name another directory in `log`",
         ) from error
-    logger = _KINDS[kind](text, directory, out.name or command, {"command": command, **settings})
     try:
         yield logger
     finally:
