@@ -44,6 +44,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "max_drop": (0, 1),
         "max_noise": (0, _MANY),
         "max_latency": (0, _MANY),
+        "time_limit": (0, _MANY),
         "built": (2, 1000),
         "workers": (1, 1024),
         "top": (1, _COUNT),
