@@ -83,7 +83,6 @@ def calibrate_onnx(
     )
     seconds = time.perf_counter() - start
     made = to_dict(calibration) | {
-        "method": str(method),
         IMAGES: images_digest(records),
         "images_sha": records_key(records),
         "imgsz": json_size(config.imgsz),

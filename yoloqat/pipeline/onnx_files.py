@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from yoloqat.config import QuantConfig, QuantScheme, from_dict, to_dict
+from yoloqat.config import CalibrationConfig, QuantConfig, QuantScheme, from_dict, to_dict
 from yoloqat.config.sizes import ImageSize
 from yoloqat.config.target import TARGET_KEY, TARGETS
 from yoloqat.engines.built_in_conf import onnx_file_info
@@ -31,6 +31,7 @@ from yoloqat.onnx_quant.metadata import with_metadata
 from yoloqat.onnx_quant.placement import OnnxPlacement, place
 from yoloqat.onnx_quant.quantize import quantized_graph
 from yoloqat.pipeline.export import SOURCE_KEY
+from yoloqat.pipeline.recipe import calibration_of
 from yoloqat.predictor import ModelInfo
 from yoloqat.provenance import file_sha256
 from yoloqat.quant.qparams import QParams, TensorQParams
@@ -138,14 +139,16 @@ class QuantizedFile:
         placement: Of its quantizers.
         qparams: Of all of them, as the file holds them.
         quant: Which layers, and how.
-        entry: What the file tells of how it was made.
+        calibration: How it was calibrated.
+        outputs: Where its heads end, as they were named.
     """
 
     floating: FloatFile
     placement: OnnxPlacement
     qparams: QParams
     quant: QuantConfig
-    entry: dict[str, Any]
+    calibration: CalibrationConfig
+    outputs: tuple[str, ...]
 
 
 def read_quantized(path: Path) -> QuantizedFile:
@@ -161,7 +164,7 @@ def read_quantized(path: Path) -> QuantizedFile:
     try:
         entry = json.loads(properties(model)[KEY])[_ENTRY]
         quant, outputs = from_dict(QuantConfig, entry["quantization"]), tuple(map(str, entry["outputs"]))
-        sha256 = str(entry["float"])
+        sha256, calibration = str(entry["float"]), calibration_of(entry["calibration"])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise ModelError(
             f"'{path}' does not tell how an ONNX file was quantized ({error!r:.200})",
@@ -178,7 +181,7 @@ def read_quantized(path: Path) -> QuantizedFile:
         raise ModelError(
             f"'{path}' lacks the qparams {error}", expected="those of every quantizer of its placement", hint=_HINT
         ) from error
-    return QuantizedFile(FloatFile(normal, info, source), placement, qparams, quant, entry)
+    return QuantizedFile(FloatFile(normal, info, source), placement, qparams, quant, calibration, outputs)
 
 
 def _float_beside(path: Path, model: onnx.ModelProto, sha256: str) -> Path:
