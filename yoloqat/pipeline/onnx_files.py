@@ -168,7 +168,7 @@ def read_quantized(path: Path) -> QuantizedFile:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise ModelError(
             f"'{path}' does not tell how an ONNX file was quantized ({error!r:.200})",
-            expected="a model.onnx that `calibrate` made of a float ONNX file",
+            expected="a model.onnx that calibrating made of a float ONNX file",
             hint="calibrate the float ONNX file, or pass the checkpoint that this file was exported from",
         ) from error
     source = _float_beside(path, model, sha256)
@@ -193,7 +193,7 @@ def _float_beside(path: Path, model: onnx.ModelProto, sha256: str) -> Path:
             return candidate
     raise ModelError(
         f"the float file of '{path}' is not at '{candidates[0]}'",
-        expected=f"{FLOAT} with the SHA-256 {sha256:.12}..., which `calibrate` wrote beside it",
+        expected=f"{FLOAT} with the SHA-256 {sha256:.12}..., which calibrating wrote beside it",
         hint="copy it there, or calibrate the float file again",
     )
 
