@@ -17,6 +17,7 @@ from yoloqat.datasets import ImageRecord, plan_batches, read_batches
 from yoloqat.engines.ort import open_session, run_session, session_options
 from yoloqat.errors import CalibrationError
 from yoloqat.evaluation.scoring import filled
+from yoloqat.onnx_graph.file import inputs_of
 from yoloqat.onnx_graph.graph import copy_of
 from yoloqat.onnx_quant.placement import OnnxPlacement
 from yoloqat.predictor import ModelInfo
@@ -59,7 +60,7 @@ def collect_histograms(
         for group in placement.plan.groups
         for tensor in group.tensors
     }
-    fed = model.graph.input[0].name
+    fed = inputs_of(model)[0].name
     inner = [name for name in readers if name != fed]
     session = open_session(
         _with_outputs(model, inner).SerializeToString(), "the float graph", session_options(threads=threads)
