@@ -140,6 +140,19 @@ def test_a_file_without_its_float_file_or_its_story_is_refused(
         read_quantized(alone)
 
 
+def test_a_file_of_fp16_tells_its_qparams_too(calibrated: Path, tiny_data, tmp_path: Path) -> None:
+    line = ["--images", str(tiny_data.images), "--no-eval", "--threads", "1", "--quiet", "--target"]
+    found = {}
+    for target in ("tensorrt", "onnxruntime"):
+        assert main(["calibrate", str(calibrated / "float.onnx"), *line, target, "--out", str(tmp_path / target)]) == 0
+        found[target] = read_quantized(tmp_path / target / "model.onnx").qparams
+    for kind in ("activations", "weights"):
+        half, whole = (getattr(found[target], kind) for target in found)
+        assert half.keys() == whole.keys()
+        for name in half:
+            np.testing.assert_allclose(half[name].scale, whole[name].scale, rtol=1e-3)
+
+
 def test_no_image_makes_no_noise(scan: OnnxNoiseScan) -> None:
     with pytest.raises(DataError, match="there are 0 images"):
         OnnxNoiseScan(

@@ -158,6 +158,7 @@ def test_a_weight_that_two_layers_share_is_held_once() -> None:
     ("name", "path"),
     [
         ("/model.2/m.0/Add", "model.2.m.0"),
+        ("/model.10/m/m.0/attn/Add", "model.10.m.0.attn"),
         ("/head/Conv_3", "head"),
         ("Conv_12", "Conv_12"),
         ("", "Conv_7"),

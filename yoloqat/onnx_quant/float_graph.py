@@ -94,7 +94,7 @@ def layer_nodes(index: Index) -> dict[str, str]:
 
 
 def node_path(node: onnx.NodeProto, number: int) -> str:
-    """Return a node's name as a path of modules: ``model.2.m.0`` of ``/model.2/m.0/Add``.
+    """Return a node's name as a path of modules: ``model.2.m.0`` of ``/model.2/m.0/Add`` or ``/model.2/m/m.0/Add``.
 
     Args:
         node: Of any operator.
@@ -106,7 +106,8 @@ def node_path(node: onnx.NodeProto, number: int) -> str:
     operator, _, count = parts[-1].partition("_") if parts else ("", "", "")
     if len(parts) > 1 and operator == node.op_type and (not count or count.isdecimal()):
         parts.pop()
-    return ".".join(parts) or f"{node.op_type}_{number}"
+    own = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
+    return ".".join(own) or f"{node.op_type}_{number}"
 
 
 def _free(name: str, taken: set[str]) -> str:

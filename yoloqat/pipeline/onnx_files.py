@@ -25,7 +25,7 @@ from yoloqat.export.qdq import ExportReport, save_onnx
 from yoloqat.metadata import plain_value
 from yoloqat.onnx_graph.file import load_onnx, properties, set_properties
 from yoloqat.onnx_graph.graph import initializers
-from yoloqat.onnx_graph.operators import QUANTIZE
+from yoloqat.onnx_graph.operators import DEQUANTIZE, QUANTIZE
 from yoloqat.onnx_quant.float_graph import OPSET, float_graph
 from yoloqat.onnx_quant.metadata import with_metadata
 from yoloqat.onnx_quant.placement import OnnxPlacement, place
@@ -199,19 +199,23 @@ def _float_beside(path: Path, model: onnx.ModelProto, sha256: str) -> Path:
 
 
 def _qparams(model: onnx.ModelProto, placement: OnnxPlacement, quant: QuantConfig) -> QParams:
-    held = initializers(model.graph)
+    held, nodes = initializers(model.graph), {node.name: node for node in model.graph.node}
     own = json.loads(properties(model)[KEY])
-    prefixes = {str(location): str(name).removesuffix(f"/{QUANTIZE}") for name, location in own["quantizers"].items()}
-    aliases = {str(name): str(used).removesuffix(f"/{QUANTIZE}") for name, used in own["aliases"].items()}
+    names = {str(location): str(name) for name, location in own["quantizers"].items()}
+    aliases = {str(name): str(used) for name, used in own["aliases"].items()}
 
-    def read(prefix: str, scheme: QuantScheme, *, integers: bool = False) -> TensorQParams:
-        values = [numpy_helper.to_array(held[f"{prefix}/{part}"]) for part in ("scale", "zero_point")]
-        codes = numpy_helper.to_array(held[f"{prefix}/codes"]).astype(np.int64) if integers else None
-        return TensorQParams(scheme, values[0].astype(np.float32), values[1].astype(np.int64), codes)
+    def read(name: str, scheme: QuantScheme, *, integers: bool = False) -> TensorQParams:
+        codes, scale, point = (
+            numpy_helper.to_array(held[part]) if part in held else None for part in nodes[name].input
+        )
+        if scale is None or point is None:
+            raise KeyError(name)
+        held_codes = codes.astype(np.int64) if integers and codes is not None else None
+        return TensorQParams(scheme, scale.astype(np.float32), point.astype(np.int64), held_codes)
 
     activations = {}
     for location in placement.plan.locations:
-        prefix = prefixes.get(location) or aliases[f"{quantizer_prefix(location)}/{QUANTIZE}"]
-        activations[location] = read(prefix, quant.activations)
-    weights = {layer: read(f"{layer}/weight", quant.weights, integers=True) for layer in placement.layers}
+        name = names.get(location) or aliases[f"{quantizer_prefix(location)}/{QUANTIZE}"]
+        activations[location] = read(name, quant.activations)
+    weights = {layer: read(f"{layer}/weight/{DEQUANTIZE}", quant.weights, integers=True) for layer in placement.layers}
     return QParams(activations, weights)
