@@ -173,3 +173,10 @@ def test_a_node_is_named_after_its_module(name: str, path: str) -> None:
 def test_operators_that_are_too_old_are_raised() -> None:
     found = float_graph(yolox(opset=11), "x.onnx")
     assert found.opset_import[0].version == 13
+
+
+def test_operators_that_cannot_be_raised_are_told() -> None:
+    g = Graph()
+    g.add("Foo", "f", g.conv("c", "images", (3, 3)))
+    with pytest.raises(ModelError, match=r"the operators of 'f.onnx', of opset 11, cannot be raised to opset 19"):
+        float_graph(g.model({"f_out": (1, 3, 32, 32)}, opset=11), "f.onnx", opset=19)

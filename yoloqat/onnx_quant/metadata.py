@@ -12,7 +12,7 @@ from yoloqat.config.sizes import ImageSize, sides, size_text
 from yoloqat.engines.built_in_conf import onnx_file_info
 from yoloqat.engines.ort import open_session, run_session, session_options
 from yoloqat.errors import ConfigError, ModelError
-from yoloqat.onnx_graph.file import input_shape, inputs_of, properties, set_properties
+from yoloqat.onnx_graph.file import input_shape, properties, set_properties
 from yoloqat.onnx_graph.graph import copy_of
 from yoloqat.onnx_quant.decode import Layout, layout_of, standard_output
 from yoloqat.predictor import ModelInfo
@@ -109,8 +109,6 @@ def _output_shape(
     model: onnx.ModelProto, source: str, channels: int, size: tuple[int, int], batch: int | None
 ) -> tuple[int, ...]:
     """Return the shape of the first output for images of a size: what a file records of it may be open."""
-    if not inputs_of(model):
-        raise ModelError(f"'{source}' has {0} inputs", expected="one of images", hint=_HINT)
     session = open_session(model.SerializeToString(), source, session_options(threads=1))
     images = np.full((batch or 1, channels, *size), 0.5, dtype=np.float32)
     return tuple(run_session(session, images)[0].shape)
