@@ -6,6 +6,9 @@ needs no labels, one half of the images calibrates and the other measures d. Wit
 mAP settle with the number of calibration images. --refine corrects biases and learns ranges afterwards, judged by the noise on
 calibration images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
 --recipe takes every option from a recipe.yaml and makes the same checkpoint again.
+
+A float .onnx needs no Ultralytics: DIR/model.onnx is the QDQ file, DIR/float.onnx the float file that it is compared with. Its
+heads are found, or named by --outputs.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from yoloqat.calibration.nvidia import BACKENDS, nvidia_package
-from yoloqat.cli import export, options
+from yoloqat.cli import export, onnx_file, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import default_of
 from yoloqat.config import CalibrationConfig, MethodSpec, to_dict
@@ -22,6 +25,7 @@ from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.curve import doubling, save_curve, settling_curve
+from yoloqat.pipeline.onnx_files import FLOAT, QDQ
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.recipe import check_images, check_model
 from yoloqat.pipeline.refine_steps import ALL, NONE, STEPS, steps_of
@@ -46,7 +50,7 @@ def add_refine(parser: argparse.ArgumentParser) -> None:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="Ultralytics .pt")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="Ultralytics .pt, or a float .onnx")
     parser.add_argument(
         "--method",
         default=str(default_of(CalibrationConfig, "method")),
@@ -64,6 +68,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
     add_refine(parser)
+    parser.add_argument(
+        "--outputs",
+        metavar="NAME,...",
+        help="of a float .onnx: tensors or nodes at which the heads end (default: found from the file's outputs)",
+    )
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)
     options.add_evaluation(parser)
@@ -73,6 +82,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    if onnx_file.is_onnx(args.model):
+        return onnx_file.run_calibrate(args, run)
+    onnx_file.outputs_of(args)
     recipe = options.take_recipe(args)
     method = MethodSpec.parse(args.method)
     steps = steps_of(args.refine) if recipe is None else recipe.refine
@@ -144,4 +156,4 @@ def _counts(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-COMMAND = Command("calibrate", __doc__ or "", _arguments, _run, files=(CHECKPOINT, CURVE))
+COMMAND = Command("calibrate", __doc__ or "", _arguments, _run, files=(CHECKPOINT, CURVE, QDQ, FLOAT))

@@ -10,6 +10,8 @@ Every finished piece is kept in DIR/study.db: the same line goes on after any in
 at once. --scan-cost 0.1 spends a tenth of what an evaluation per item would cost, on the images where the ranking is
 undecided. Writes items.csv, budget.png, effects.png and ignore.txt: the layers up to the knee of the noise curve, or those that
 bring the expected drop within --max-drop, for calibrate --ignore @DIR/ignore.txt.
+
+A model.onnx that calibrate made of a float .onnx takes --mode noise: each of its Q/DQ pairs alone in the float.onnx beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import calibrate, options
+from yoloqat.cli import calibrate, onnx_file, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
@@ -28,6 +30,8 @@ from yoloqat.detectors.detector import Detector
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.noise_budget import BUDGET_CHART
 from yoloqat.pipeline.noise_mode import MAP_STUDY, check_map_top, run_noise_budget
+from yoloqat.pipeline.onnx_files import read_quantized
+from yoloqat.pipeline.onnx_noise import check_onnx_scan, run_onnx_budget
 from yoloqat.pipeline.ptq import Ptq, refuse_settings
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.sensitivity import CHART, IGNORE, STUDY, TABLE, ScanOptions, run_scan
@@ -42,7 +46,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         type=Path,
         metavar="MODEL",
-        help="calibrated .safetensors, or an Ultralytics .pt, which is calibrated first",
+        help="calibrated .safetensors, an Ultralytics .pt, which is calibrated first, or the model.onnx that calibrate made",
     )
     group = parser.add_argument_group("scan")
     add_field(group, ScanConfig, "mode", "leave one out, switch one on at a time, or the noise alone", choices=MODES)
@@ -128,6 +132,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         max_drop=args.max_drop,
     )
     noise = scan.mode == NOISE
+    if onnx_file.is_onnx(args.model):
+        return _run_onnx(args, run, scan, settings)
     dataset = options.dataset(args) if noise and options.unlabelled(args) else options.required_dataset(args)
     if args.map_top and not noise:
         raise ConfigError(
@@ -168,6 +174,34 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     files = [STUDY, TABLE, *charts, IGNORE]
     lines = [_next_line(args, detector, run.out / IGNORE)] if results["ignore"] else []
     return Outcome(used, results, inputs, [table], files, lines, notes=[f"ignore.txt: {_listed(results)}"])
+
+
+def _run_onnx(args: argparse.Namespace, run: Run, scan: ScanConfig, settings: ScanOptions) -> Outcome:
+    """Measure the noise budget of a QDQ file that was calibrated from a float ONNX file."""
+    model = Path(args.model)
+    check_onnx_scan(model, scan, args.map_top)
+    refuse_settings(model, options.quant_config(args), MethodSpec.parse(args.method))
+    quantized = read_quantized(model)
+    config = options.eval_config(args, onnx_file.own_size(quantized.floating.info))
+    images = options.comparison_records(
+        args, options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
+    )
+    results = run_onnx_budget(model, quantized, images, config, scan=scan, options=settings, run=run)
+    inputs = {"model": {"path": str(model), "sha256": results["state_hash"], "family": "onnx"}}
+    used = {"evaluation": to_dict(config), "scan": to_dict(scan), "options": vars(settings)}
+    was = options.quantization_options(quantized.quant) | options.calibration_options(quantized.calibration)
+    patterns = [*was.pop("ignore"), f"@{run.out / IGNORE}"]
+    heads = ",".join(quantized.outputs) or None
+    line = next_line(args, calibrate.COMMAND, quantized.floating.source, ignore=patterns, outputs=heads, **was)
+    return Outcome(
+        used,
+        results,
+        inputs,
+        [noise_table(model.name, results)],
+        [STUDY, TABLE, BUDGET_CHART, IGNORE],
+        [line] if results["ignore"] else [],
+        notes=[f"ignore.txt: {_listed(results)}"],
+    )
 
 
 def _listed(results: dict[str, Any]) -> str:

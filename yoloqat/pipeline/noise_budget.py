@@ -20,15 +20,15 @@ from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import NOISE, mean
 from yoloqat.pipeline.run import Run
 from yoloqat.provenance import digest
-from yoloqat.sensitivity.curve import MEASURED, CurvePoint, corrected, floatable, knee, mac_share, within
+from yoloqat.sensitivity.curve import MEASURED, CurvePoint, corrected, floatable, knee, within
 from yoloqat.sensitivity.items import Item
 from yoloqat.sensitivity.noise import (
     ACTIVATIONS,
     FEWEST,
     WEIGHTS,
     WHOLE,
+    BudgetScan,
     NoiseBudget,
-    NoiseScan,
     order_is_settled,
     root_sum_squares,
 )
@@ -63,7 +63,7 @@ class MeasuredBudget:
         return list(dict.fromkeys(layer for item in self.chosen for layer in item.layers))
 
 
-def measure_noise(study: Study, scan: NoiseScan, *, first: int, run: Run) -> NoiseBudget:
+def measure_noise(study: Study, scan: BudgetScan, *, first: int, run: Run) -> NoiseBudget:
     """Measure each quantizer and each item alone, batch by batch, until the order of the first items is settled.
 
     Args:
@@ -87,7 +87,7 @@ def measure_noise(study: Study, scan: NoiseScan, *, first: int, run: Run) -> Noi
 
 
 def _kept(
-    study: Study, scan: NoiseScan, batch: int, on: dict[str, list[str]] | None, run: Run, *, total: int
+    study: Study, scan: BudgetScan, batch: int, on: dict[str, list[str]] | None, run: Run, *, total: int
 ) -> dict[str, list[float]]:
     """Return the noises of a batch, from the study where they are known."""
     names = scan.names if on is None else list(on)
@@ -115,7 +115,7 @@ def _kept(
 
 def complete_budget(
     study: Study,
-    scan: NoiseScan,
+    scan: BudgetScan,
     budget: NoiseBudget,
     order: Sequence[Item],
     *,
@@ -142,7 +142,6 @@ def complete_budget(
     batches = others or list(range(int(ranked)))
     sets = {str(count): scan.without(order[:count]) for count in MEASURED if count <= len(order)}
     parts = [_kept(study, scan, batch, sets, run, total=len(batches)) for batch in batches]
-    traced = scan.traced()
     quantized = {layer for item in scan.items for layer in item.layers}
     predicted = [budget.left([item.name for item in order[:count]]) for count in range(len(order) + 1)]
     found = {count: mean(_joined(parts, str(count))) for count in MEASURED if count <= len(order)}
@@ -157,7 +156,7 @@ def complete_budget(
                 name=order[count - 1].name if count else None,
                 d_predicted=predicted[count],
                 d_estimated=estimated[count],
-                int8_mac_share=mac_share(traced, quantized - layers),
+                int8_mac_share=scan.mac_share(quantized - layers),
                 d=found.get(count),
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from yoloqat.quant import state_digest
 from yoloqat.report.plots import budget_plot
 from yoloqat.results import counted, number
 from yoloqat.sensitivity.items import Item
-from yoloqat.sensitivity.noise import OTHERS
+from yoloqat.sensitivity.noise import OTHERS, BudgetScan
 from yoloqat.sensitivity.noise_pool import NoiseJob
 from yoloqat.sensitivity.settings import ONE_AT_A_TIME, ScanConfig
 from yoloqat.sensitivity.study import Study
@@ -79,27 +79,66 @@ def run_noise_budget(
             ``map_top``.
         YoloqatError: As :class:`~yoloqat.sensitivity.noise.NoiseScan`.
     """
-    start = time.perf_counter()
     check_map_top(map_top, dataset)
     check_int("top", options.top, 1)
     detector = load_detector(checkpoint)
     job = NoiseJob(checkpoint, tuple(images), config, scan, options.memory)
     with run.pooled(options.workers, options.ray) as run, torch_threads(run.threads):
-        noise = job.scanned(detector, run.device, run.pool)
-        weights = state_digest(detector.module)
-        shown = digest([file_sha256(record.path) for record in images])
-        study = Study(run.out / STUDY, study_inputs(weights, config, scan, run, images=shown))
-        try:
-            budget = measure_noise(study, noise, first=options.top, run=run)
-            order = by_share(budget)
-            named = [item for item in order if item.name != OTHERS]
-            scored = _scored(checkpoint, dataset, config, scan, options, run, named[:map_top]) if map_top else None
-            map_float = None if scored is None else scored["baseline"]["map50_95"]
-            measured = complete_budget(
-                study, noise, budget, order, run=run, map_float=map_float, max_drop=options.max_drop
-            )
-        finally:
-            study.close()
+
+        def score(items: Sequence[Item]) -> dict[str, Any] | None:
+            return _scored(checkpoint, dataset, config, scan, options, run, items[:map_top]) if map_top else None
+
+        results = measured_results(
+            job.scanned(detector, run.device, run.pool),
+            state_digest(detector.module),
+            config,
+            title=model_title(detector, config),
+            scan=scan,
+            options=options,
+            run=run,
+            score=score,
+        )
+    return results | budget_histograms(detector, checkpoint)
+
+
+def measured_results(
+    noise: BudgetScan,
+    state: str,
+    config: EvalConfig,
+    *,
+    title: str,
+    scan: ScanConfig,
+    options: ScanOptions,
+    run: Run,
+    score: Callable[[Sequence[Item]], dict[str, Any] | None] = lambda _items: None,
+) -> dict[str, Any]:
+    """Measure a noise budget, write its study, table, picture and ignore list, and return its results.
+
+    Args:
+        noise: The images, and what is switched.
+        state: Digest of the model's state.
+        config: Image size and batch.
+        title: What the picture is headed with.
+        scan: The granularity and the bits.
+        options: How to run it.
+        run: Where the files go.
+        score: Returns the mAP scan of items, the noisiest first, or None.
+
+    Raises:
+        ConfigError: The study in ``run.out`` was made of other inputs.
+        OutputError: A file cannot be written.
+    """
+    start = time.perf_counter()
+    shown = digest([file_sha256(record.path) for record in noise.images])
+    study = Study(run.out / STUDY, study_inputs(state, config, scan, run, images=shown))
+    try:
+        budget = measure_noise(study, noise, first=options.top, run=run)
+        order = by_share(budget)
+        scored = score([item for item in order if item.name != OTHERS])
+        map_float = None if scored is None else scored["baseline"]["map50_95"]
+        measured = complete_budget(study, noise, budget, order, run=run, map_float=map_float, max_drop=options.max_drop)
+    finally:
+        study.close()
     own, effects = item_noise(budget), {} if scored is None else {item["name"]: item for item in scored["items"]}
     items = [_item(item, own[item.name], effects.get(item.name), scored is not None) for item in order]
     results = {
@@ -109,14 +148,13 @@ def run_noise_budget(
         **budget_results(measured, map_float),
         **({} if scored is None else {"baseline": scored["baseline"], "evaluated_images": scored["evaluated_images"]}),
         "items": items,
-        **budget_histograms(detector, checkpoint),
-        "state_hash": weights,
+        "state_hash": state,
         "seconds": time.perf_counter() - start,
     }
     write_items(items, run.out / TABLE)
     write_text(run.out / IGNORE, ignore_list(measured))
     figures = f"d {number(results['d'], 3)} of the whole, {number(results['d_predicted'], 3)} predicted"
-    told = f"{model_title(detector, config)}, {counted(budget.images, 'image')}"
+    told = f"{title}, {counted(budget.images, 'image')}"
     budget_plot(results, title=f"{told}: {figures}; larger is worse").save(run.out / BUDGET_CHART)
     return results
 

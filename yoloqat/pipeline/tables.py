@@ -205,9 +205,10 @@ def scores_table(title: str, results: dict[str, Any]) -> Table:
     """
     rows = [] if results["d"] is None else [(noise_label(results), noise(results))]
     if results["map_float"] is not None:
+        swapped = results["map_swapped"]
         rows += [
             ("mAP50-95 float", number(results["map_float"])),
-            ("mAP50-95 swapped, ranges of each tensor", number(results["map_swapped"])),
+            *([] if swapped is None else [("mAP50-95 swapped, ranges of each tensor", number(swapped))]),
             ("mAP50-95 QFloat, calibrated", number(results["map_qfloat"])),
             ("drop, 95 % interval", f"{signed(results['drop'])} {interval(results['drop_ci95'])}"),
         ]

@@ -54,9 +54,9 @@ def module_qparams(module: nn.Module) -> QParams:
         CalibrationError: A quantizer that is switched on has no range yet, or one that is NaN, infinite or erases a weight.
     """
     check_ranges(module)
-    activations = {name: _tensor_qparams(quantizer) for name, quantizer in activation_quantizers(module)}
+    activations = {name: tensor_qparams(quantizer) for name, quantizer in activation_quantizers(module)}
     activations |= {location: activations[owner] for location, owner in shared_locations(module).items()}
-    weights = {name: _tensor_qparams(layer._weight_quantizer, layer.weight) for name, layer in quantized_layers(module)}
+    weights = {name: tensor_qparams(layer._weight_quantizer, layer.weight) for name, layer in quantized_layers(module)}
     return QParams(_present(activations), _present(weights))
 
 
@@ -64,7 +64,16 @@ def _present(qparams: dict[str, TensorQParams | None]) -> dict[str, TensorQParam
     return {name: value for name, value in qparams.items() if value is not None}
 
 
-def _tensor_qparams(quantizer: TensorQuantizer, constant: Tensor | None = None) -> TensorQParams | None:
+def tensor_qparams(quantizer: TensorQuantizer, constant: Tensor | None = None) -> TensorQParams | None:
+    """Return the qparams of one quantizer; None where it is switched off.
+
+    Args:
+        quantizer: With a range.
+        constant: The weight that it quantizes, whose integers are returned too.
+
+    Raises:
+        CalibrationError: It has no range.
+    """
     if quantizer._disabled or not quantizer._if_quant:
         return None
     found = quantizer.qparams()

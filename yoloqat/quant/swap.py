@@ -27,11 +27,16 @@ NAMED_REASON = "named by the user"
 """Why ignored layers stay float."""
 
 
-def _group_reason(layer: nn.Module, config: QuantConfig) -> str | None:
-    groups = getattr(layer, "groups", 1)
+def group_reason(groups: int, channels: tuple[int, int], config: QuantConfig) -> str | None:
+    """Return why a grouped convolution stays float, None where it is quantized.
+
+    Args:
+        groups: Of the convolution; 1 for any other layer.
+        channels: Of its input and of its output.
+        config: Gives the recipe for depthwise convolutions.
+    """
     if groups == 1:
         return None
-    channels = (int(layer.in_channels), int(layer.out_channels))  # type: ignore[arg-type]
     if groups == channels[0]:
         return None if config.depthwise else DEPTHWISE_REASON
     odd = [count // groups for count in channels if (count // groups) % GROUP_MULTIPLE]
@@ -57,7 +62,10 @@ def float_reasons(
     head = dict(keep_float) if isinstance(keep_float, Mapping) else dict.fromkeys(keep_float, "kept by the family")
     reasons: dict[str, str] = {}
     for name in names:
-        grouped = _group_reason(module.get_submodule(name), config)
+        layer = module.get_submodule(name)
+        groups = getattr(layer, "groups", 1)
+        channels = (layer.in_channels, layer.out_channels) if groups > 1 else (1, 1)
+        grouped = group_reason(groups, channels, config)  # type: ignore[arg-type]
         if name in ignored:
             reasons[name] = NAMED_REASON
         elif name in head and not config.quantize_head:

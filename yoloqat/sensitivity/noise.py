@@ -8,6 +8,7 @@ independent noises one is a small part of the whole, and that rounding falls oth
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,13 +19,15 @@ import torch
 from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import ImageRecord, read_batches
+from yoloqat.datasets import BatchPlan, ImageRecord, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.errors import DataError
 from yoloqat.evaluation.fidelity import Mean, mean, noise_only
 from yoloqat.evaluation.interval import LEVEL, Resampling
 from yoloqat.evaluation.scoring import check_fit, check_raw
+from yoloqat.predictor import ModelInfo
 from yoloqat.quant.graph import Graphs, Traced
+from yoloqat.sensitivity.curve import mac_share
 from yoloqat.sensitivity.edges import OFF, Edge, Switch, active_edges
 from yoloqat.sensitivity.items import Item, make_items
 from yoloqat.sensitivity.replay import Replay
@@ -173,8 +176,105 @@ def order_is_settled(values: Values, first: int, *, seed: int = 0) -> bool:
     return bool(np.percentile(missed, 95.0) <= SETTLED)
 
 
-class NoiseScan:
-    """Measures noises batch by batch.
+class BudgetScan(ABC):
+    """Measures noises batch by batch, whatever runs the models.
+
+    Args:
+        info: Of the float model.
+        edges: The uses of its quantizers.
+        images: What it runs on; labels are not needed.
+        scan: The granularity; the mode plays no part.
+        batches: How the images are divided.
+
+    Attributes:
+        items: What is switched together; what no item of a group holds is one more item, :data:`OTHERS`.
+        quantizers: Each shared scale, and each weight.
+
+    Raises:
+        ConfigError: A group is malformed or named twice.
+        PatternError: A pattern of a group matches nothing.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        edges: Sequence[Edge],
+        images: Sequence[ImageRecord],
+        scan: ScanConfig,
+        batches: Sequence[BatchPlan],
+    ) -> None:
+        self.info, self.images, self.batches = info, tuple(images), list(batches)
+        self._edges = list(edges)
+        self.items = tuple(_complete(make_items(self._edges, scan), self._edges))
+        self.quantizers = tuple(make_items(self._edges, ScanConfig(granularity=QUANTIZER)))
+        self.weights = frozenset(edge.quantizer_name for edge in self._edges if edge.is_weight)
+        self._single: dict[str, Collection[str]] = {
+            WHOLE: [edge.name for edge in self._edges],
+            WEIGHTS: [edge.name for edge in self._edges if edge.is_weight],
+            ACTIVATIONS: [edge.name for edge in self._edges if not edge.is_weight],
+            **{item.name: item.edges for item in self.items},
+            **{PREFIX + item.name: item.edges for item in self.quantizers},
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The models of a budget: everything on, weights, activations, each item alone, each quantizer alone."""
+        return list(self._single)
+
+    @abstractmethod
+    def run(
+        self,
+        batch: int,
+        on: Mapping[str, Collection[str]] | None = None,
+        *,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> dict[str, list[float]]:
+        """Return the noise d of some models on the images of a batch; NaN where the float model sees nothing.
+
+        Args:
+            batch: Its number.
+            on: The edges that are on in each model; None runs the models of :attr:`names`.
+            progress: Told of every finished model: how many of how many.
+
+        Raises:
+            DataError: An image does not decode.
+            ModelError: An output holds NaN or infinity, or a model cannot be made.
+        """
+
+    @abstractmethod
+    def mac_share(self, layers: Collection[str]) -> float:
+        """Return which share of the multiply-adds of all layers is done in ``layers``."""
+
+    def without(self, items: Sequence[Item]) -> list[str]:
+        """Return the edges that stay on where the layers of some items are float, as an ignore list leaves them."""
+        layers = {layer for item in items for layer in item.layers}
+        return [edge.name for edge in self._edges if not (edge.of_layer and edge.holder in layers)]
+
+    def budget(self, parts: Sequence[Mapping[str, Sequence[float]]], *, settled: bool = False) -> NoiseBudget:
+        """Join the results of some batches.
+
+        Args:
+            parts: What :meth:`run` returned for each.
+            settled: Whether the order of the first items is known.
+        """
+        values = {
+            name: np.concatenate([np.asarray(part[name], dtype=np.float64) for part in parts]) for name in self.names
+        }
+        return NoiseBudget(self.items, self.quantizers, self.weights, values, settled)
+
+
+def check_images(images: Sequence[ImageRecord]) -> None:
+    """Check that there are images to measure the noise on.
+
+    Raises:
+        DataError: There are none.
+    """
+    if not images:
+        raise DataError("there are 0 images to measure the noise on", expected="at least one", hint="name images")
+
+
+class NoiseScan(BudgetScan):
+    """Measures noises batch by batch by replay of a torch model.
 
     Args:
         detector: A calibrated detector; its module is moved to the device, and otherwise stays as it is.
@@ -208,25 +308,14 @@ class NoiseScan:
         memory: int,
         graphs: Graphs | None = None,
     ) -> None:
-        if not images:
-            raise DataError("there are 0 images to measure the noise on", expected="at least one", hint="name images")
+        check_images(images)
         check_fit(detector.info, config)
-        self.info, self.images = detector.info, tuple(images)
-        self._edges = active_edges(detector.module)
-        self.items = tuple(_complete(make_items(self._edges, scan), self._edges))
-        self.quantizers = tuple(make_items(self._edges, ScanConfig(granularity=QUANTIZER)))
-        self.weights = frozenset(edge.quantizer_name for edge in self._edges if edge.is_weight)
+        batches = plan_scan(images, replace(config, rect=False), info=detector.info, device=device)
+        super().__init__(detector.info, active_edges(detector.module), images, scan, batches)
         self._bits, self._device, self._memory = scan.bits, device, memory
         self._module = detector.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._graphs = graphs or Graphs(self._module)
         self._replays: dict[tuple[int, ...], Replay] = {}  # a whole and a last, smaller batch
-        self.batches = plan_scan(images, replace(config, rect=False), info=self.info, device=device)
-        self._single = self._named(self.items, self.quantizers)
-
-    @property
-    def names(self) -> list[str]:
-        """The models of a budget: everything on, weights, activations, each item alone, each quantizer alone."""
-        return list(self._single)
 
     def run(
         self,
@@ -294,31 +383,9 @@ class NoiseScan:
             images = images.to(memory_format=torch.channels_last)
         return self._graphs.at(images)
 
-    def without(self, items: Sequence[Item]) -> list[str]:
-        """Return the edges that stay on where the layers of some items are float, as an ignore list leaves them."""
-        layers = {layer for item in items for layer in item.layers}
-        return [edge.name for edge in self._edges if not (edge.of_layer and edge.holder in layers)]
-
-    def budget(self, parts: Sequence[Mapping[str, Sequence[float]]], *, settled: bool = False) -> NoiseBudget:
-        """Join the results of some batches.
-
-        Args:
-            parts: What :meth:`run` returned for each.
-            settled: Whether the order of the first items is known.
-        """
-        values = {
-            name: np.concatenate([np.asarray(part[name], dtype=np.float64) for part in parts]) for name in self.names
-        }
-        return NoiseBudget(self.items, self.quantizers, self.weights, values, settled)
-
-    def _named(self, items: Sequence[Item], quantizers: Sequence[Item]) -> dict[str, Collection[str]]:
-        return {
-            WHOLE: [edge.name for edge in self._edges],
-            WEIGHTS: [edge.name for edge in self._edges if edge.is_weight],
-            ACTIVATIONS: [edge.name for edge in self._edges if not edge.is_weight],
-            **{item.name: item.edges for item in items},
-            **{PREFIX + item.name: item.edges for item in quantizers},
-        }
+    def mac_share(self, layers: Collection[str]) -> float:
+        """Return which share of the multiply-adds of all layers is done in ``layers``."""
+        return mac_share(self.traced(), layers)
 
     def _switches(self, on: Collection[str]) -> dict[str, Switch]:
         wanted = set(on)

@@ -1,0 +1,155 @@
+"""A float ONNX detector quantized without its torch model: placed, calibrated, written, and measured against the float file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yoloqat.calibration.nvidia import BACKENDS
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, to_dict
+from yoloqat.config.method import PER_LAYER
+from yoloqat.config.sizes import json_size
+from yoloqat.datasets import DetectionDataset, ImageRecord
+from yoloqat.errors import ConfigError
+from yoloqat.evaluation.drops import Baseline, drop_results
+from yoloqat.evaluation.reference import Reference
+from yoloqat.evaluation.scoring import check_fit
+from yoloqat.onnx_quant.collect import collect_histograms
+from yoloqat.onnx_quant.placement import place
+from yoloqat.onnx_quant.predictor import GraphPredictor
+from yoloqat.onnx_quant.quantize import fake_quantized, find_qparams, weight_location
+from yoloqat.pipeline.fidelity import noise_results
+from yoloqat.pipeline.models import check_scoring, path_key
+from yoloqat.pipeline.onnx_files import FloatFile, save_files
+from yoloqat.pipeline.run import IMAGES, Run, images_digest, records_key
+
+
+def calibrate_onnx(
+    floating: FloatFile,
+    records: Sequence[ImageRecord],
+    config: EvalConfig,
+    *,
+    quant: QuantConfig,
+    calibration: CalibrationConfig,
+    run: Run,
+    outputs: Sequence[str] = (),
+    dataset: DetectionDataset | None = None,
+    compared: Sequence[ImageRecord] = (),
+) -> dict[str, Any]:
+    """Quantize a float ONNX detector and measure what that costs where there are images.
+
+    Writes ``model.onnx``, the QDQ file, and ``float.onnx``, the float file as it was read. Noise and mAP are those of the Q/DQ
+    pairs computed in float arithmetic, as for a checkpoint: an engine adds its own.
+
+    Args:
+        floating: The float detector.
+        records: The calibration images.
+        config: Image size, batch, and how to score.
+        quant: Which layers, and how.
+        calibration: Method, bins and weights.
+        run: Where the files go, threads, who watches.
+        outputs: Tensors or nodes at which the heads end; found where none are named.
+        dataset: The validation images, or None to score nothing.
+        compared: Images to measure the noise on; none measures none.
+
+    Returns:
+        The keys of the result of ``calibrate``; ``map_swapped``, which needs ranges of each tensor, is None.
+
+    Raises:
+        ConfigError: The image size does not fit, the method needs a torch model, or no layer is left to quantize.
+        PatternError: A pattern or an output names nothing.
+        CalibrationError: A tensor holds NaN or infinity.
+    """
+    method = calibration.method
+    _check_method(method)
+    check_scoring(floating.info, dataset, config)
+    check_fit(floating.info, config)
+    placement = place(floating.model, quant, outputs)
+    start = time.perf_counter()
+    histograms = collect_histograms(
+        floating.model,
+        placement,
+        records,
+        info=floating.info,
+        config=calibration,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        threads=run.threads,
+        progress=run.labelled("calibrate"),
+    )
+    qparams = find_qparams(
+        floating.model, placement, histograms, quant, method, weight_method=calibration.weight_method
+    )
+    seconds = time.perf_counter() - start
+    made = to_dict(calibration) | {
+        IMAGES: images_digest(records),
+        "images_sha": records_key(records),
+        "imgsz": json_size(config.imgsz),
+        "batch": config.batch,
+    }
+    report = save_files(floating, placement, qparams, run.out, quant=quant, outputs=tuple(outputs), calibration=made)
+    result: dict[str, Any] = {
+        "method": str(method),
+        "quantized_layers": len(placement.layers),
+        "layers": list(placement.layers),
+        "backend": {"name": BACKENDS[0]},
+        "calibration_images": len(records),
+        "calibration_seconds": seconds,
+        "activation_quantizers": len(placement.plan.groups),
+        "float": dict(placement.plan.floats),
+        "quantized_convolutions": report.quantized_convolutions,
+        "convolutions": report.convolutions,
+        "notes": list(floating.notes),
+        "map_float": None,
+        "map_swapped": None,
+        "map_qfloat": None,
+    }
+    everything = {*placement.plan.locations, *map(weight_location, placement.layers)}
+    quantized = fake_quantized(floating.model, placement, qparams, everything)
+    models = {
+        name: GraphPredictor(graph, floating.info, str(floating.source), threads=run.threads)
+        for name, graph in (("float", floating.model), (str(method), quantized))
+    }
+    found = None
+    if compared:
+        reference = Reference(models["float"], compared, config, detections=False, progress=run.labelled("float"))
+        found = reference.compare(models[str(method)], progress=run.labelled(str(method)))
+    result |= noise_results(found) | {"fidelity_images": len(compared)}
+    if dataset is not None:
+        key = path_key(floating.source) | {
+            "quantization": to_dict(quant),
+            "calibration": made,
+            "outputs": list(outputs),
+        }
+        result |= _scored(models, str(method), dataset, config, run, key)
+    return result
+
+
+def _scored(
+    models: Mapping[str, GraphPredictor],
+    method: str,
+    dataset: DetectionDataset,
+    config: EvalConfig,
+    run: Run,
+    key: dict[str, Any],
+) -> dict[str, Any]:
+    scores = {
+        name: run.evaluate(models[name], dataset, config, label=name, model_key={"onnx": name, **key})
+        for name in ("float", method)
+    }
+    drop = Baseline(scores["float"].matches).drop(scores[method].matches)
+    return {
+        "map_float": scores["float"].metrics.map50_95,
+        "map_qfloat": scores[method].metrics.map50_95,
+        **drop_results(drop),
+    }
+
+
+def _check_method(method: MethodSpec) -> None:
+    if method.kind == PER_LAYER:
+        raise ConfigError(
+            f"method is '{method}' with an ONNX file",
+            expected="max, entropy, mse or a percentile, which need nothing but histograms",
+            hint="choose one of them, or pass the .pt",
+        )
