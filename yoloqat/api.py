@@ -955,16 +955,18 @@ def quantize(
     source, held_out = data.calibration_source, not data.labelled and data.images == data.calibration_source
     scoring = scoring or EvalConfig(imgsz=load_detector(Path(model)).imgsz)
     with torch_threads(None) as threads:
+        run = Run(Path(out), torch_device(device), threads, progress)
         found = _quantize(
             Path(model),
             data.calibration(config.calibration.images, seed=config.calibration.seed),
             config,
             scoring=scoring,
-            run=Run(Path(out), torch_device(device), threads, progress),
+            run=run,
             dataset=data.validation if data.labelled else None,
             compared=data.comparison(),
             training=(lambda: training_images(source, held_out=held_out)) if config.finetune else None,
         )
+    run.forget_parts()
     return QuantizeResult(
         found.results, tables.quantize_tables(Path(model).name, found.results), Path(out), found.failed
     )

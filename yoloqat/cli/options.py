@@ -33,6 +33,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="DIR", help="images of a COCO json, or alone where labels are not needed"
     )
     group.add_argument("--annotations", type=Path, metavar="JSON", help="that COCO json")
+    add_skip_bad_images(group)
+
+
+def add_skip_bad_images(group: argparse._ActionsContainer) -> None:
+    """Add ``--skip-bad-images``."""
     group.add_argument(
         "--skip-bad-images",
         action="store_true",
