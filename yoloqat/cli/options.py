@@ -189,6 +189,8 @@ def take_recipe(args: argparse.Namespace) -> Recipe | None:
         if value is None or not hasattr(args, name):
             continue
         given, usual = getattr(args, name), args.parser.get_default(name)
+        if isinstance(usual, str):  # a number that YAML reads, e.g. of lr0
+            value = str(value)
         if given not in (usual, value):
             raise ConfigError(
                 f"{name} is {given!r} and the recipe '{args.recipe}' says {value!r:.200}",

@@ -186,7 +186,7 @@ class Way:
                 own = mean(self._judge.noise(candidate, self._judge.halves[0])).value
                 expected = expected_drop(own, self._judge.map_float)["expected_drop"]
                 accepted = expected is not None and expected <= found.limit
-                told += f"; by its d {own:.3f} {number(expected)} is expected"
+                told += f"; by its d {own:.3f} a drop of {number(expected)} is expected"
         self._decide(candidate.name, "is taken" if accepted else "is not enough", f"{word}: {told}")
         return accepted
 
