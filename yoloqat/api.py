@@ -980,6 +980,7 @@ def quantize(
             compared=data.comparison(),
             training=(lambda: training_images(source, held_out=held_out)) if config.finetune else None,
         )
+    run.forget_parts()
     return QuantizeResult(
         found.results, tables.quantize_tables(Path(model).name, found.results), Path(out), found.failed
     )

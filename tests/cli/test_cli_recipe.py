@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from yoloqat.cli import finetune, options
 from yoloqat.config import EvalConfig, Recipe
 from yoloqat.detectors import load_detector
 from yoloqat.detectors.leave_float import leave_float
@@ -50,6 +52,21 @@ def test_an_option_that_the_recipe_decides_is_refused(cli, recipe_file, tiny_mod
     assert ran.code == 2
     assert "method is 'max' and the recipe" in ran.err
     assert "says 'mse'; expected one of them; leave --method or --recipe out" in ran.err
+
+
+def test_finetune_trains_as_the_recipe_says(recipe, tmp_path):
+    training = {"supervise": 1, "epochs": 3, "lr0": 1.0e-05, "batch": 2}
+    replace(recipe, training=training).save(tmp_path / "recipe.yaml")
+    parser = argparse.ArgumentParser()
+    finetune._arguments(parser)
+    args = parser.parse_args(["model.safetensors", "--recipe", str(tmp_path / "recipe.yaml"), "--epochs", "3"])
+    args.command, args.parser, args.device = "finetune", parser, "cpu"
+    options.take_recipe(args)
+    config = finetune._trainer(args, None, EvalConfig(imgsz=64, batch=args.batch), ()).config
+    assert (config.stride, config.epochs, config.rates, config.batch) == (1, 3, ((0, 1e-5),), 2)
+    args.epochs = 4
+    with pytest.raises(ConfigError, match=r"epochs is 4 and the recipe '.*' says 3; expected one of them"):
+        options.take_recipe(args)
 
 
 def test_export_refuses_a_checkpoint_that_the_recipe_did_not_make(cli, recipe_file, tiny_checkpoint):

@@ -65,3 +65,17 @@ def test_finetune_by_layers_leaves_them_out(
     ran = cli("finetune", tiny_checkpoint, *arguments, "--skip-bad-images")
     assert ran.code == 0, ran.err
     assert ran.result["results"]["skipped_images"] == 2
+
+
+def test_predict_looks_at_the_whole_ones(cli: Cli, tiny_model: Path, spoilt: TinyData, tmp_path: Path) -> None:
+    ran = cli("predict", tiny_model, spoilt.images, "--no-pictures")
+    assert (ran.code, "pass --skip-bad-images" in ran.err) == (2, True), ran.err
+    images = len(list(spoilt.images.iterdir()))
+    ran = cli("predict", tiny_model, spoilt.images, "--no-pictures", "--skip-bad-images")
+    assert ran.code == 0, ran.err
+    found = ran.result["results"]
+    assert (found["images"], found["skipped_image_files"]) == (images - 1, [str(spoilt.images / "001.png")])
+    broken = spoilt.images / "001.png"
+    ran = cli("predict", tiny_model, broken, "--no-pictures", "--skip-bad-images")
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert f"no image of '{broken}' decodes; expected at least one whole image" in ran.err

@@ -1,27 +1,36 @@
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_detector import IMGSZ, TinyData
 
-from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig, QuantScheme
+from yoloqat.cli import finetune as finetune_command
+from yoloqat.cli import quantize as quantize_command
+from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig, QuantScheme, Recipe
 from yoloqat.datasets import DetectionDataset, calibration_images, load_dataset
 from yoloqat.detectors import load_checkpoint, torch_threads
-from yoloqat.errors import ConfigError, ModelError
+from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
+from yoloqat.finetuning import SupervisionConfig
 from yoloqat.pipeline import candidates
 from yoloqat.pipeline import quantize as module
 from yoloqat.pipeline import quantize_way as way
+from yoloqat.pipeline.candidates import Judge
 from yoloqat.pipeline.candidates import _calibrated as calibrated
 from yoloqat.pipeline.quantize import quantize
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import ALL_INT8
+from yoloqat.pipeline.refine_steps import BIAS, steps_of
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.tuning import Tuning
 from yoloqat.provenance.files import finite
 
 SCORING = EvalConfig(imgsz=IMGSZ, batch=2)
@@ -46,12 +55,14 @@ def data(tiny_data: TinyData) -> DetectionDataset:
 def whole(tiny_model: Path, tiny_data: TinyData, data: DetectionDataset) -> Whole:
     """Take the tiny detector the whole way into a directory."""
 
-    def go(out: Path, *, labelled: bool = True, train: bool = False, **config: Any) -> Quantized:
+    def go(
+        out: Path, *, labelled: bool = True, train: bool = False, compared: int | None = None, **config: Any
+    ) -> Quantized:
         records = calibration_images(tiny_data.train, 8)
-        quant = (
-            QuantConfig() if labelled else QuantConfig(target="onnxruntime")
-        )  # whose engines are not timed in a search
-        wanted = QuantizeConfig(quant=quant, calibration=CALIBRATION, methods=("max", "mse"), **config)
+        untimed = QuantConfig(target="onnxruntime")  # its engines are not timed in a search
+        own = {"quant": QuantConfig() if labelled else untimed, "calibration": CALIBRATION}
+        own |= {"methods": ("max", "mse"), "refine": ()}
+        wanted = QuantizeConfig(**(own | config))
         with torch_threads(1):
             return quantize(
                 tiny_model,
@@ -60,7 +71,7 @@ def whole(tiny_model: Path, tiny_data: TinyData, data: DetectionDataset) -> Whol
                 scoring=SCORING,
                 run=Run(out, torch.device("cpu"), 1),
                 dataset=data if labelled else None,
-                compared=data.images,
+                compared=data.images[:compared],
                 training=(lambda: records[:2]) if train else None,
             )
 
@@ -127,10 +138,25 @@ def test_an_interrupted_run_ends_alike(
         whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, epochs=1)
     monkeypatch.setattr(way, "run_search", search)
     monkeypatch.setattr(candidates, "_calibrated", lambda *args: done.append(ALL_INT8) or calibrated(*args))
+    build = candidates._built
+
+    def cut_short(detector: Any, settings: Any, folder: Path, run: Run) -> dict[str, Any]:
+        if (folder / "finetune").exists():
+            raise KeyboardInterrupt
+        return build(detector, settings, folder, run)
+
+    monkeypatch.setattr(candidates, "_built", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, epochs=1)
+    assert done, "float sets were tried, and the last was fine-tuned"
+    monkeypatch.setattr(candidates, "_built", build)
+    done.clear()
     found = whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, epochs=1)
-    assert len(done) == len(found.results["candidates"]) - 1, "the first engine was finished before"
+    assert len(done) == 1, "of all engines only the fine-tuned one was not finished before"
     for name in ("chosen", "float_layers", "d", "method"):
         assert found.results[name] == beyond[0].results[name]
+    recipes = [Recipe.load(out / "recipe.yaml") for out in (tmp_path / "out", beyond[1])]
+    assert recipes[0].training == recipes[1].training
 
 
 @pytest.mark.parametrize(
@@ -143,6 +169,8 @@ def test_an_interrupted_run_ends_alike(
         ({"max_drop": 0.1, "time_limit": 0.0}, "time_limit is 0.0"),
         ({"max_drop": 0.1, "max_latency": -2.0}, "max_latency is -2.0"),
         ({"max_drop": 0.1, "epochs": 0}, "epochs is 0"),
+        ({"max_drop": 0.1, "methods": ("mse", "mean")}, "calibration method is 'mean'"),
+        ({"max_drop": 0.1, "refine": "biases"}, "refine is 'biases'"),
     ],
 )
 def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:
@@ -170,9 +198,89 @@ def test_other_widths_and_quantized_models_are_refused_before_the_work(
 ) -> None:
     four = QuantConfig(activations=QuantScheme(bits=4))
     config = QuantizeConfig(max_drop=0.1, quant=four)
-    rest: Any = {"scoring": SCORING, "run": Run(tmp_path, torch.device("cpu"), 1), "dataset": None, "compared": ()}
+    rest: Any = {
+        "scoring": SCORING,
+        "run": Run(tmp_path, torch.device("cpu"), 1),
+        "dataset": None,
+        "compared": (None,) * 4,
+    }
     config = replace(config, max_drop=None, max_noise=0.1)
     with pytest.raises(ConfigError, match="bits is 4; expected 8"):
         quantize(Path(load_checkpoint(within[1] / "model.safetensors").source.path), (), config, **rest)
     with pytest.raises(ModelError, match=r"is quantized already \(\d+ layers\)"):
         quantize(within[1] / "model.safetensors", (), config, **rest)
+
+
+def test_a_pattern_of_no_layer_is_refused_before_the_float_model_is_scored(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Judge", lambda *args: pytest.fail("the float model was scored"))
+    with pytest.raises(ConfigError, match=r"ignore patterns re:\.\* leave no layer to quantize"):
+        whole(tmp_path / "out", max_noise=0.1, labelled=False, quant=QuantConfig(ignore=("re:.*",)))
+
+
+def test_the_python_api_refines_like_the_command_line() -> None:
+    assert QuantizeConfig(max_noise=0.1).refine == (BIAS,)
+    parser = argparse.ArgumentParser()
+    quantize_command._arguments(parser)
+    assert steps_of(parser.get_default("refine")) == (BIAS,)
+
+
+def test_too_few_images_are_refused_before_the_work(whole: Whole, tmp_path: Path) -> None:
+    few = CalibrationConfig(images=4)
+    with pytest.raises(CalibrationError, match="there are 4 images to refine on; expected at least 8"):
+        whole(tmp_path / "out", max_noise=0.1, labelled=False, refine=(BIAS,), calibration=few)
+    with pytest.raises(ConfigError, match="there is 1 image to measure the loss on; expected at least 4"):
+        whole(tmp_path / "out", max_noise=0.1, labelled=False, compared=1)
+    with pytest.raises(ConfigError, match="there are 3 images to measure the loss on; expected at least 4"):
+        whole(tmp_path / "out", max_drop=0.1, compared=3)
+
+
+def test_a_latency_limit_needs_an_engine_to_time(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_engine", lambda target: None)
+    with pytest.raises(ConfigError, match=r"max_latency is 2\.5 and TensorRT is not installed"):
+        whole(tmp_path / "out", max_noise=0.1, max_latency=2.5, labelled=False)
+
+
+@pytest.mark.parametrize(
+    ("compared", "objects", "told"),
+    [
+        ((1, 2), (), "2 images of 4, which one half is, have no object"),
+        ((2,), ("disc",), "2 images of 4, which one half is, have no image among those"),
+    ],
+)
+def test_a_half_with_nothing_to_measure_is_refused(
+    compared: tuple[int, ...], objects: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "subset", lambda matches, half: SimpleNamespace(categories=objects))
+    judge: Any = Judge.__new__(Judge)
+    judge.ids, judge.baseline = (1, 2, 3, 4), SimpleNamespace(matches=None)
+    judge.reference = SimpleNamespace(image_ids=compared)
+    with pytest.raises(DataError, match=told):
+        judge._check(np.array([True, False, True, False]))
+
+
+def test_two_sets_of_as_many_layers_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(way, "make_candidate", lambda *args, name, **rest: SimpleNamespace(name=name, found={}))
+    walk = way.Way(None, None, None, None, None, None)  # type: ignore[arg-type]
+    names = [walk._candidate((layer,), "1 layer float").name for layer in "abc"]
+    assert names == ["1 layer float", "1 layer float, set 2", "1 layer float, set 3"]
+
+
+def test_it_is_told_why_no_float_set_is_tried() -> None:
+    run = SimpleNamespace(progress=lambda *args: None)
+    walk = way.Way(None, SimpleNamespace(max_latency=2.0), None, None, run, None)  # type: ignore[arg-type]
+    row = {"float_layers": ["a"], "d_choosing": 0.1, "int8_mac_share": 0.4, "latency_ms": 1.0}
+    assert walk._float_sets({"float_layers": ["a"], "frontier": [row]}) == []
+    (told,) = walk.decisions
+    assert (told["step"], told["decision"]) == ("float sets", "none is tried")
+    assert told["reason"] == "no set has less noise with at least 50% of the multiply-adds in INT8, and at most 2 ms"
+
+
+def test_the_options_of_a_recipe_fine_tune_alike() -> None:
+    config = SupervisionConfig(epochs=3, batch=2, imgsz=64, rates=((0, 1e-5), (2, 1e-6)), seed=7, patience=1)
+    options = Tuning(Path("float.pt"), (), (), SCORING, config).options
+    parser = argparse.ArgumentParser()
+    finetune_command._arguments(parser)
+    args = argparse.Namespace(**vars(parser.parse_args(["model.safetensors"])) | options, device="cpu")
+    assert finetune_command._trainer(args, None, EvalConfig(imgsz=64, batch=2), ()).config == config

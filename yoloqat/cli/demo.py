@@ -11,6 +11,7 @@ from typing import Any
 
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.config import MethodSpec
+from yoloqat.config.recipe import NAME
 from yoloqat.pipeline.demo import CARELESS_FOLDER, demo
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import percent
@@ -18,7 +19,7 @@ from yoloqat.results import Table, counted, interval, number, signed
 
 LINES = ("yoloqat quantize YOUR.pt --data YOUR.yaml", "yoloqat compare YOUR.pt --images PHOTOS")
 """The same with one's own model, as `next:` lines show it; and a first look without labels."""
-FILES = ("demo.pt", CARELESS_FOLDER, "model.safetensors", "model.onnx", "model_openvino")
+FILES = ("demo.pt", CARELESS_FOLDER, "model.safetensors", "model.onnx", "model_openvino", NAME)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

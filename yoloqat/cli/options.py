@@ -34,6 +34,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="DIR", help="images of a COCO json, or alone where labels are not needed"
     )
     group.add_argument("--annotations", type=Path, metavar="JSON", help="that COCO json")
+    add_skip_bad_images(group)
+
+
+def add_skip_bad_images(group: argparse._ActionsContainer) -> None:
+    """Add ``--skip-bad-images``."""
     group.add_argument(
         "--skip-bad-images",
         action="store_true",
@@ -194,6 +199,8 @@ def take_recipe(args: argparse.Namespace) -> Recipe | None:
         if value is None or not hasattr(args, name):
             continue
         given, usual = getattr(args, name), args.parser.get_default(name)
+        if isinstance(usual, str):  # a number that YAML reads, e.g. of lr0
+            value = str(value)
         if given not in (usual, value):
             raise ConfigError(
                 f"{name} is {given!r} and the recipe '{args.recipe}' says {value!r:.200}",

@@ -31,6 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_field(group, PredictConfig, "max_det", "detections kept per image")
     add_field(group, PredictConfig, "batch", "images per forward")
     options.add_imgsz(group, "side of the square letterbox, or its height and width (default: the model's own)")
+    options.add_skip_bad_images(group)
     group.add_argument("--no-pictures", action="store_true", help="draw nothing; result.json alone holds the objects")
 
 
@@ -38,7 +39,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     config = PredictConfig(args.conf, args.iou, args.max_det, args.batch)
     model = open_model(args.model, run)
     scoring = config.scoring(model.imgsz if args.imgsz is None else args.imgsz)
-    found = predict_source(model, args.source, scoring, run=run, pictures=None if args.no_pictures else run.out)
+    pictures, skipped = None if args.no_pictures else run.out, options.skipped_images(args)
+    found = predict_source(model, args.source, scoring, run=run, pictures=pictures, skipped=skipped)
     inputs = {"model": model.key, "source": str(args.source)}
     files = [] if args.no_pictures else [PICTURES]
     return Outcome(

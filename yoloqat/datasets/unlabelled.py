@@ -27,7 +27,7 @@ def halves(directory: Path) -> tuple[list[Path], list[Path]]:
     paths = find_images(directory)
     if len(paths) < 2:
         raise DataError(
-            f"'{directory}' has {len(paths)} images",
+            f"'{directory}' has {len(paths)} {'image' if len(paths) == 1 else 'images'}",
             expected="at least two: one half calibrates, the other measures what that costs",
             hint="add images, or name others to calibrate on",
         )

@@ -14,6 +14,7 @@ from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, QuantCon
 from yoloqat.datasets import DetectionDataset, ImageRecord, spread
 from yoloqat.detectors import Detector, TorchPredictor, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.engines import open_engine
+from yoloqat.errors import DataError
 from yoloqat.evaluation import Evaluation, split_halves, subset
 from yoloqat.evaluation.drop_verdict import Verdict
 from yoloqat.evaluation.drops import Baseline, drop_results
@@ -30,6 +31,7 @@ from yoloqat.pipeline.shards import ModelFile
 from yoloqat.pipeline.stages import Stages
 from yoloqat.pipeline.tuning import Tuning
 from yoloqat.predictor import Predictor
+from yoloqat.results import counted
 
 CHECKPOINT, ONNX = "model.safetensors", "model.onnx"
 Mask = NDArray[np.bool_]
@@ -69,7 +71,7 @@ class Candidate:
         float_layers: What it leaves float beyond what every candidate does.
         folder: Its checkpoint, its ONNX file and its engine.
         path: The engine; the ONNX file where none was built.
-        found: The results of its stages: ``refine``, ``export``, ``build``, ``finetune``.
+        found: The results of its stages: ``refine``, ``export``, ``build``, ``finetune`` and its options, ``training``.
         evaluation: Its score; None without labels.
         fidelity: Its noise.
     """
@@ -103,6 +105,9 @@ class Judge:
         dataset: The validation images; None judges by the noise.
         compared: The images that the noise is measured on.
         seed: Divides the images.
+
+    Raises:
+        DataError: A half of the images has no object, or none that the noise is measured on.
     """
 
     def __init__(
@@ -128,6 +133,18 @@ class Judge:
             ids = self.baseline.matches.image_ids
         self.ids = ids
         self.halves = split_halves(len(ids), seed)
+        for half in self.halves:
+            self._check(half)
+
+    def _check(self, half: Mask) -> None:
+        compared = np.isin(self.reference.image_ids, np.asarray(self.ids)[half]).any()
+        if not compared or (self.baseline is not None and not subset(self.baseline.matches, half).categories):
+            raise DataError(
+                f"{counted(int(half.sum()), 'image')} of {len(self.ids)}, which one half is, "
+                f"have no {'object' if compared else 'image among those that the noise is measured on'}",
+                expected="both in the half that chooses and in the half that gives the verdict",
+                hint="name more images" if compared else "raise `fidelity_images`",
+            )
 
     @property
     def map_float(self) -> float | None:
@@ -227,7 +244,7 @@ def make_candidate(
     def make(folder: Path) -> dict[str, Any]:
         detector, found = _calibrated(settings, quant, folder, named)
         if tuning is not None:
-            found["finetune"] = tuning.tune(detector, folder / CHECKPOINT, named)
+            found |= {"finetune": tuning.tune(detector, folder / CHECKPOINT, named), "training": tuning.options}
             detector = load_checkpoint(folder / CHECKPOINT)
         return found | _built(detector, settings, folder, named)
 

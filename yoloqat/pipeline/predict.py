@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import Batch, ImageRecord, plan_batches, read_batches
-from yoloqat.datasets.images import decode, find_images, image_size, is_image
+from yoloqat.datasets.images import decode, find_images, image_size, is_image, readable_images
 from yoloqat.datasets.video import EXTENSIONS, VideoFile, is_video, open_video, read_frames
 from yoloqat.errors import DataError, OutputError
 from yoloqat.evaluation.objects import SeenObject, objects_of
@@ -52,7 +52,13 @@ class Predictions(Result):
 
 
 def predict_source(
-    model: OpenModel, source: Path, config: EvalConfig, *, run: Run, pictures: Path | None = None
+    model: OpenModel,
+    source: Path,
+    config: EvalConfig,
+    *,
+    run: Run,
+    pictures: Path | None = None,
+    skipped: list[Path] | None = None,
 ) -> Predictions:
     """Run a model on an image, a directory of images or a video.
 
@@ -62,6 +68,7 @@ def predict_source(
         config: Image size, batch, confidence and NMS.
         run: Who watches.
         pictures: Directory that gets ``pictures``, whole or not at all; None draws nothing.
+        skipped: Takes the images that do not decode, which are left out; None refuses them.
 
     Returns:
         ``predictions``: for each image or frame ``image`` or ``frame``, ``width``, ``height`` and ``objects``.
@@ -75,7 +82,10 @@ def predict_source(
     info = model.predictor.info
     check_fit(info, config)
     video = open_video(source) if source.is_file() and is_video(source) else None
-    records = [] if video is not None else [_record(path, n) for n, path in enumerate(_images(source), start=1)]
+    paths = [] if video is not None else readable_images(list(_images(source)), skipped)
+    if video is None and not paths:
+        raise DataError(f"no image of '{source}' decodes", expected="at least one whole image", hint="restore one")
+    records = [_record(path, number) for number, path in enumerate(paths, start=1)]
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         folder = None if pictures is None else stack.enter_context(atomic_directory(pictures / PICTURES))

@@ -12,13 +12,16 @@ from yoloqat.detectors import load_detector
 from yoloqat.engines.tensorrt import load_tensorrt
 from yoloqat.errors import ConfigError, DependencyError
 from yoloqat.pipeline.candidates import Judge, Settings
-from yoloqat.pipeline.ptq import refuse_quantized
+from yoloqat.pipeline.ptq import Ptq, refuse_quantized
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import Way
+from yoloqat.pipeline.refine import check_image_count
 from yoloqat.pipeline.run import Run, dataset_key, records_key
 from yoloqat.pipeline.stages import Stages
+from yoloqat.results import counted
 
 ENGINE_BITS = 8
+LEAST_IMAGES = 4
 ORT_IMAGES = 32
 """Calibration images on which ONNX Runtime's ranges are measured."""
 
@@ -47,8 +50,10 @@ def quantize(
         training: Gives images to fine-tune on, which need no labels; None never fine-tunes.
 
     Raises:
-        ConfigError: A drop is limited and there are no labels; a bit width is not 8; or a setting does not fit the model.
+        ConfigError: A drop is limited and there are no labels; a bit width is not 8; there are too few images,
+            no engine to time, or a setting does not fit the model.
         ModelError: The model is quantized already.
+        CalibrationError: There are too few images to refine on.
         YoloqatError: As each stage.
     """
     if config.max_drop is not None and dataset is None:
@@ -56,6 +61,22 @@ def quantize(
             f"max_drop is {config.max_drop} and the images have no labels",
             expected="labels to measure mAP on",
             hint="name `max_noise` instead, or a labelled data set",
+        )
+    for images in (compared, compared if dataset is None else dataset.images):
+        if len(images) < LEAST_IMAGES:
+            raise ConfigError(
+                f"there {'is' if len(images) == 1 else 'are'} {counted(len(images), 'image')} to measure the loss on",
+                expected=f"at least {LEAST_IMAGES}: one half chooses, the other gives the verdict",
+                hint="name more images",
+            )
+    if config.refine:
+        check_image_count(config.calibration.images)
+    engine = _engine(config.quant.target)
+    if engine is None and config.max_latency is not None:
+        raise ConfigError(
+            f"max_latency is {config.max_latency:g} and TensorRT is not installed",
+            expected="an engine to time",
+            hint="leave `max_latency` out, or run it where TensorRT is",
         )
     detector = load_detector(model)
     refuse_quantized(detector)
@@ -66,7 +87,16 @@ def quantize(
             expected=f"{ENGINE_BITS}, the only width that engines run",
             hint="leave `bits` out, or calibrate and score other widths without an engine",
         )
-    engine = _engine(config.quant.target)
+    # refuses patterns and sizes that do not fit, before the float model is scored
+    Ptq(
+        detector,
+        records,
+        quant=config.quant,
+        calibration=config.calibration,
+        imgsz=scoring.imgsz,
+        batch=scoring.batch,
+        run=run,
+    )
     settings = Settings(
         model=model,
         records=records,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from yoloqat.config import CalibrationConfig, QuantConfig
+from yoloqat.config import CalibrationConfig, MethodSpec, QuantConfig
 from yoloqat.config.checks import check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.errors import ConfigError
+from yoloqat.pipeline.refine_steps import BIAS, steps_of
 
 METHODS = tuple(str(method) for method in DEFAULT_METHODS if method.kind != PER_LAYER)
 MAX_DROP = 0.005
@@ -27,12 +28,12 @@ class QuantizeConfig:
         quant: What is quantized, and for which target.
         calibration: Calibration images; the method is chosen.
         methods: What the method is chosen among.
-        refine: Steps of refinement, none for none.
+        refine: Steps of refinement, or the word for one or several of them; ``"none"`` for none.
         epochs: Of the fine-tuning that follows where nothing else is enough.
         finetune: Whether it may follow.
 
     Raises:
-        ConfigError: Neither a drop nor a noise is named, or both, or a value is out of range.
+        ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, or a method or step is unknown.
     """
 
     max_drop: float | None = None
@@ -42,13 +43,16 @@ class QuantizeConfig:
     quant: QuantConfig = field(default_factory=QuantConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     methods: tuple[str, ...] = METHODS
-    refine: tuple[str, ...] = ()
+    refine: tuple[str, ...] = (BIAS,)
     epochs: int = 5
     finetune: bool = True
 
     def __post_init__(self) -> None:
         """Check the values."""
         check_int("epochs", self.epochs, 1)
+        object.__setattr__(self, "refine", steps_of(self.refine))
+        for method in self.methods:
+            MethodSpec.parse(method)
         if (self.max_drop is None) == (self.max_noise is None):
             raise ConfigError(
                 f"max_drop is {self.max_drop} and max_noise is {self.max_noise}",

@@ -150,8 +150,8 @@ class Way:
         return Tuning(self._settings.model, spread(images, TRAINING_IMAGES), self._judge.choosing, scoring, config)
 
     def _candidate(self, layers: Sequence[str], name: str, tuning: Tuning | None = None) -> Candidate:
-        taken = sum(candidate.name.startswith(name) for candidate in self.candidates)
-        name = f"{name}, set {taken + 1}" if taken else name
+        names = {known.name for known in self.candidates}
+        name = next(other for other in (name, *(f"{name}, set {n}" for n in range(2, TRIES + 2))) if other not in names)
         candidate = make_candidate(
             self._stages,
             self._judge,
@@ -186,7 +186,7 @@ class Way:
                 own = mean(self._judge.noise(candidate, self._judge.halves[0])).value
                 expected = expected_drop(own, self._judge.map_float)["expected_drop"]
                 accepted = expected is not None and expected <= found.limit
-                told += f"; by its d {own:.3f} {number(expected)} is expected"
+                told += f"; by its d {own:.3f} a drop of {number(expected)} is expected"
         self._decide(candidate.name, "is taken" if accepted else "is not enough", f"{word}: {told}")
         return accepted
 
@@ -239,7 +239,12 @@ class Way:
         ]
         first = [chosen] if chosen["int8_mac_share"] >= LEAST_INT8 else []
         rows = [*first, *sorted(rows, key=lambda row: row["latency_predicted_ms"])[: TRIES - 1]]
-        return [tuple(row["float_layers"]) for row in rows if row["float_layers"]]
+        sets = [tuple(row["float_layers"]) for row in rows if row["float_layers"]]
+        if not sets:
+            slow = "" if slowest is None else f", and at most {slowest:g} ms"
+            needs = f"less noise with at least {LEAST_INT8:.0%} of the multiply-adds in INT8{slow}"
+            self._decide("float sets", "none is tried", f"no set has {needs}")
+        return sets
 
     def _finished(self, chosen: Candidate, verdict: Verdict, search: dict[str, Any] | None) -> Quantized:
         names = [CHECKPOINT, ONNX] + ([chosen.path.name] if chosen.path.name != ONNX else [])
@@ -287,7 +292,6 @@ class Way:
             measured={figure: results.get(figure) for figure in figures},
         )
         ignored = self._settings.quant.ignore
-        tuned = chosen.found.get("finetune")
         return replace(
             recipe,
             quantization=replace(recipe.quantization, ignore=ignored),
@@ -295,7 +299,7 @@ class Way:
             predicted={
                 name: results[f"{name}_predicted"] for name in ("d",) if results[f"{name}_predicted"] is not None
             },
-            training={} if tuned is None else {"supervise": 1, "epochs": self._config.epochs},
+            training=chosen.found.get("training", {}),
         )
 
     def _timed(self, chosen: Candidate) -> dict[str, Any]:

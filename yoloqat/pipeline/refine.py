@@ -58,7 +58,7 @@ def check_image_count(images: int) -> None:
         raise CalibrationError(
             f"there are {images} images to refine on",
             expected=f"at least {FEWEST}: every {HELD_OUT}th judges",
-            hint="take more with `count`",
+            hint="take more with `count`, or set `refine` to none",
         )
 
 

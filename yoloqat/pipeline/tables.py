@@ -293,11 +293,7 @@ def quantize_tables(title: str, results: dict[str, Any]) -> tuple[Table, ...]:
         return f"{speed[name]['latency_ms']['p50']:.2f}" if name in speed else "-"
 
     rows = [("float", number(results["map_float"]), "-", "-", "-", latency("float"), "-")]
-    seen = set()
     for row in results["candidates"]:
-        if row["name"] in seen:
-            continue
-        seen.add(row["name"])
         share = row["int8_mac_share"]
         name = f"{row['name']} (chosen)" if row["name"] == results["chosen"] else row["name"]
         drop = f"{signed(row['drop'])} {interval(row['drop_ci95'])}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,7 @@ from yoloqat.finetuning import BEST, CheckpointManager, SupervisionConfig, Train
 from yoloqat.finetuning.supervise import finetune_supervised
 from yoloqat.pipeline.finetune import Scoring, finetune, float_detector
 from yoloqat.pipeline.run import Run, records_key
-from yoloqat.provenance import file_sha256
-
-RATES = ((0, 1e-5),)
+from yoloqat.provenance import atomic_path, file_sha256
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,14 @@ class Tuning:
             "images": records_key(self.images),
             "judging": records_key(self.judging),
         }
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of ``finetune`` that train alike."""
+        config = self.config
+        rates = ",".join(f"{epoch}:{rate:g}" for epoch, rate in config.rates)
+        names = ("epochs", "batch", "seed", "learn_amax", "patience")
+        return {"supervise": config.stride, "lr0": rates, **{name: getattr(config, name) for name in names}}
 
     def tune(self, detector: Detector, checkpoint: Path, run: Run) -> dict[str, Any]:
         """Train a calibrated detector and put its best epoch in the place of its checkpoint; go on where it was interrupted.
@@ -76,5 +82,8 @@ class Tuning:
         scoring = Scoring(None, self.scoring, inner, tuple(self.judging))
         inputs = {"checkpoint": file_sha256(checkpoint), **self.key}
         results = finetune(detector, teacher, train, scoring, config=self.config, inputs=inputs)
-        os.replace(inner.out / BEST, checkpoint)
+        with atomic_path(
+            checkpoint
+        ) as temporary:  # a copy: a run that is cut short after it finds the best epoch again
+            shutil.copyfile(inner.out / BEST, temporary)
         return results
