@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     device = "0" if args.device == "auto" else args.device
     if device != "cpu" and not gpu_kit.gpu_count():
         raise ConfigError(
-            f"`device` is '{args.device}' and torch sees no GPU here",
+            f"device is '{args.device}' and torch sees no GPU here",
             expected="a GPU, which is what the kit tries",
             hint="run it where `nvidia-smi` shows one, or name cpu as `device` to try what needs none",
         )

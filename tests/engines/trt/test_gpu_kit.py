@@ -124,7 +124,7 @@ def test_without_a_gpu_it_ends_in_one_line_before_any_step(tmp_path, monkeypatch
     line = ["gpu-kit", "m.pt", "--data", "coco.yaml", "--out", str(tmp_path / "out")]
     assert main(line) == 2
     error = capsys.readouterr().err
-    assert "`device` is 'auto' and torch sees no GPU here; expected a GPU" in error
+    assert "device is 'auto' and torch sees no GPU here; expected a GPU" in error
     assert error.count("\n") == 1
 
 
