@@ -131,3 +131,14 @@ def test_a_file_that_a_shell_of_windows_wrote_is_read(tmp_path, encoding):
     path = tmp_path / "layers.json"
     path.write_bytes('{"Layers": ["conv"],\r\n"Bindings": []}'.encode(encoding))
     assert [layer.name for layer in read_reports([path]).layers] == ["conv"]
+
+
+def test_layers_of_two_engines_are_refused(tmp_path):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path in paths:
+        path.write_text(json.dumps({"Layers": [f"conv of {path.stem}"]}))
+    with pytest.raises(
+        EngineError, match=r"a.json' and '.*b.json' have no layer in common, e.g. 'conv of a' and 'conv of b'"
+    ):
+        read_reports(paths)
+    assert len(read_reports([paths[0], paths[0]]).layers) == 1

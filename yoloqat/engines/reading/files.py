@@ -11,7 +11,7 @@ from typing import Any
 from yoloqat.engines.openvino_files import is_directory
 from yoloqat.engines.reading.layer import UNKNOWN, Layer
 from yoloqat.engines.reading.openvino_counters import csv_counters, is_counters, json_counters, run_counters
-from yoloqat.engines.reading.report import EngineReport, with_times
+from yoloqat.engines.reading.report import EngineReport, check_one_engine, with_times
 from yoloqat.engines.reading.trt_json import json_layer, json_times
 from yoloqat.engines.reading.trt_log import log_layers, log_times
 from yoloqat.errors import ConfigError, EngineError, ModelError
@@ -59,6 +59,9 @@ def read_reports(paths: Sequence[Path], *, threads: int = 1) -> EngineReport:
         )
     best = max(told, key=lambda part: (part.typed, len(part.layers)))
     timed = next((part for part in told if part.times), None)
+    for part in told:
+        names, others = ([layer.name for layer in one.layers] for one in (best, part))
+        check_one_engine(names, others, (best.source, part.source))
     layers = list(best.layers)
     if timed is not None:
         layers = with_times(layers, timed.times, (best.source, timed.source))
