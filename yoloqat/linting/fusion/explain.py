@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from yoloqat.errors import ModelError
 from yoloqat.linting.fusion.gpus import GPUS
 from yoloqat.linting.fusion.losses import Loss, losses_of
 from yoloqat.linting.fusion.model import INT8, Kind, PredictedLayer
@@ -92,11 +93,18 @@ def predict_model(model: onnx.ModelProto) -> Prediction:
         model: Anybody's QDQ file, or a float one; open sizes count as one.
 
     Raises:
-        ModelError: The shapes of its tensors cannot be inferred.
+        ModelError: The shapes of its tensors cannot be inferred, or nodes lack inputs or outputs, or read what comes later.
     """
     net = net_of(model, prepare(model, TENSORRT_10))
-    layers = predict_net(net)
-    half, implicit = (total(predict_net(other)) for other in (in_half(net), in_implicit_int8(net)))
+    try:
+        layers = predict_net(net)
+        half, implicit = (total(predict_net(other)) for other in (in_half(net), in_implicit_int8(net)))
+    except (LookupError, ValueError) as error:  # as a file that is no valid graph gives; every other walk is total
+        raise ModelError(
+            f"its graph of {len(net.ops)} operators cannot be followed ({type(error).__name__}: {error!s:.80})",
+            expected="a valid graph",
+            hint="lint it without `explain` and repair what is found first",
+        ) from error
     opened = tuple(sorted(name for name in net.inputs if not all(net.shapes.get(name) or (0,))))
     return Prediction(layers, losses_of(layers), total(layers), half, implicit, opened)
 
