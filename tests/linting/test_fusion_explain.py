@@ -11,7 +11,7 @@ from qdq_graphs import Builder
 
 from yoloqat.cli import main
 from yoloqat.errors import ModelError
-from yoloqat.linting.fusion import GPUS, Kind, Loss, fusion_rules_table, gpus_table, predict_model
+from yoloqat.linting.fusion import GPUS, Kind, Loss, fusion_rules_table, gpus_table, predict_model, prediction_tables
 from yoloqat.linting.fusion.roofline import roofline_ms
 
 
@@ -61,7 +61,7 @@ def test_fp32_work_between_int8_layers_is_named_with_its_cost() -> None:
     pooled = build.node("Softmax", [tensor], "softmax", axis=1)
     found = losses(build.model([build.layer(pooled, "two", (32, 16))]))["fp32-remainder"]
     assert "softmax" in found.nodes
-    assert found.message == "1 layers between INT8 layers run in FP32, 'softmax' first"
+    assert found.message == "1 layer from the first INT8 layer to the last in FP32, 'softmax' first"
     assert found.bytes == 8 * 8 * 32 * 4
     assert found.time_ms["t4"] == pytest.approx(1000 * found.bytes / 320e9)
 
@@ -75,6 +75,16 @@ def test_the_same_model_in_half_and_with_implicit_int8_stands_beside_it() -> Non
     assert found.total.layers == len(found.layers)
     assert found.implicit_int8.standalone == 1  # the Q of the images
     assert not any(layer.cause for layer in found.layers)
+
+
+def test_inputs_of_open_size_are_named_where_sums_are_shown() -> None:
+    model = planted()
+    assert predict_model(model).open_inputs == ()
+    del model.graph.value_info[:]
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    found = predict_model(model)
+    assert (found.open_inputs, found.to_dict()["predicted_open_inputs"]) == (("images",), ["images"])
+    assert "Open sizes of 'images' count as 1." in prediction_tables("m", found, "t4")[-1].caption
 
 
 def test_a_float_model_has_no_q_and_no_int8() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_graphs import detector
 
+from yoloqat.errors import ModelError
 from yoloqat.linting import lint_model
+from yoloqat.linting.fusion import predict_model
 
 NODES = len(detector().graph.node)
 
@@ -41,3 +46,20 @@ def test_graphs_without_some_initializers_are_linted(data: st.DataObject) -> Non
     for index in sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=4)), reverse=True):
         del model.graph.initializer[index]
     assert "malformed-graph" in [finding.rule for finding in lint_model(model)]
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_a_node_that_lacks_a_piece_is_linted_and_its_prediction_ends_in_one_line(what: str) -> None:
+    refused = []
+    for index in range(len(detector().graph.node)):
+        model = detector()
+        del getattr(model.graph.node[index], what)[:]
+        assert isinstance(lint_model(model), list | tuple)
+        try:
+            predict_model(model)
+        except ModelError as error:
+            refused.append(str(error))
+    assert what == "output" or any(
+        re.match(r"its graph of \d+ operators cannot be followed \(\w+: .*\); expected a valid graph", x)
+        for x in refused
+    )

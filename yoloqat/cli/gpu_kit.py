@@ -1,16 +1,19 @@
 """Try on a GPU what only a GPU can tell: engines of TensorRT, and the CUDA paths of yoloqat.
 
 Exports the model in FP16 and in INT8 with several placements of Q/DQ, builds each, scores each, times all engines in one run,
-interleaved, and tries calibration, the noise budget and fine-tuning on CUDA, on two GPUs also over NCCL. Every step runs by
-itself: one that fails is recorded, with the line that repeats it, and the rest goes on. Exit code 1 where a step failed.
+interleaved, and tries calibration, the noise budget and one epoch of fine-tuning on CUDA, on two GPUs also over NCCL. Every
+step runs by itself: one that fails is recorded, with the line that repeats it, and the rest goes on. Exit code 1 where a step
+failed, as those that build do without TensorRT; 2 where there is no GPU and no --device cpu, which tries the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 from yoloqat.cli.command import LightCommand, Outcome
+from yoloqat.deploy import gpu_kit
 from yoloqat.deploy.gpu_kit import kit_results, kit_steps, kit_tables, run_kit
 from yoloqat.errors import ConfigError
 from yoloqat.progress import Progress
@@ -32,6 +35,12 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     if args.data is None:
         raise ConfigError(f"`data` is {args.data}", expected="a data set YAML with labels", hint="name it with `data`")
     device = "0" if args.device == "auto" else args.device
+    if device != "cpu" and not gpu_kit.gpu_count():
+        raise ConfigError(
+            f"device is '{args.device}' and torch sees no GPU here",
+            expected="a GPU, which is what the kit tries",
+            hint="run it where `nvidia-smi` shows one, or name cpu as `device` to try what needs none",
+        )
     data = ["--data", str(args.data), "--imgsz", str(args.imgsz)]
     found = run_kit(
         kit_steps(args.model, data, out, calibration=args.calib_images, gpus=args.gpus, device=device),
@@ -42,6 +51,9 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     failed = (
         f"{results['failed']} of {len(found)} steps failed; expected none; see 'steps'" if results["failed"] else None
     )
+    absent = importlib.util.find_spec("tensorrt") is None
+    if failed and absent:
+        failed += "; TensorRT is not installed, so that no engine was built: pip install 'yoloqat[tensorrt]'"
     inputs = {"model": {"path": str(args.model)}}
     settings = {"gpus": args.gpus, "imgsz": args.imgsz, "calib_images": args.calib_images, "data": str(args.data)}
     names = [result.name for result in found]

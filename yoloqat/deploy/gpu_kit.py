@@ -193,6 +193,13 @@ def _run_step(step: Step, out: Path, run: Runner) -> StepResult:
     return StepResult(step.name, step.claim, state, command, time.perf_counter() - begun, kept, _told(out / step.name))
 
 
+def gpu_count() -> int:
+    """Return how many GPUs torch sees, asked in a process of its own; 0 where torch is not installed."""
+    asked = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - Python itself
+    return int(said) if said.isdecimal() else 0
+
+
 def run_process(arguments: Sequence[str]) -> tuple[int, str]:
     """Run yoloqat in a process of its own and return its exit code and standard error."""
     command = [sys.executable, "-m", "yoloqat", *arguments]

@@ -40,7 +40,7 @@ def report_engine(
     report = read_reports(files, threads=threads)
     found = losses(report.layers, report.runtime)
     results = report.results(found)
-    tables: tuple[Table, ...] = (report.table(Path(files[0]).name, top), losses_table(found))
+    tables: tuple[Table, ...] = (report.table(Path(files[0]).name, top), losses_table(found, typed=report.detailed))
     if onnx is not None:
         if report.runtime != "tensorrt":
             raise ConfigError(
@@ -59,11 +59,22 @@ def report_engine(
     return Result(results, tables)
 
 
-def losses_table(found: Sequence[Loss]) -> Table:
-    """Return what costs time as a table, the dearest first."""
+def losses_table(found: Sequence[Loss], *, typed: bool = True) -> Table:
+    """Return what costs time as a table, the dearest first.
+
+    Args:
+        found: What costs time.
+        typed: Whether any file told types; without them float layers cannot be seen.
+    """
     rows = tuple((loss.rule, number(loss.ms, 4), f"{loss.message}; {loss.hint}") for loss in found[:SHOWN_LOSSES])
     hidden = len(found) - len(rows)
     rest = f"{counted(hidden, 'more loss')}es not shown" if hidden > 1 else "1 more loss not shown" if hidden else ""
     avoidable = sum(loss.avoidable for loss in found)
     title = f"what costs time: {counted(avoidable, 'place')} that another file would save"
-    return Table(title, ("loss", "ms", "what, and the fix"), rows or (("none", "-", "nothing found"),), rest, left=(2,))
+    return Table(
+        title,
+        ("loss", "ms", "what, and the fix"),
+        rows or (("none", "-", "nothing found" if typed else "no file tells types, so that little can be found"),),
+        rest,
+        left=(2,),
+    )

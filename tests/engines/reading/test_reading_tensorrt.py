@@ -90,7 +90,7 @@ def test_files_of_two_engines(tmp_path):
     ("text", "told"),
     [
         ("nothing of an engine", r"0.txt' begins with 'nothing of an engine' and tells of no layer"),
-        ("", r"begins with '' and tells of no layer"),
+        ("", r"0.txt' is empty and tells of no layer"),
         ("[1, 2]", r"begins with '\[1, 2\]' and tells of no layer"),
         ('{"Layers": [{"Name"', r"0.txt' is not as its tool writes it \(JSONDecodeError: "),
         ('{"other": 1}', r"not as its tool writes it \(KeyError: 'Layers'\)"),
@@ -107,3 +107,38 @@ def test_a_file_that_is_not_there(tmp_path):
         read_reports([tmp_path / "gone.json"])
     with pytest.raises(ConfigError, match=r"files are \[\]; expected at least one"):
         read_reports([])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"Layers": "x"}', "'Layers' is 'x', no list"),
+        ('{"Layers": [7]}', "a layer is 7, neither an object nor a name"),
+        ('[{"count": 1}, {"name": "a", "averageMs": NaN}]', "'a' takes nan ms"),
+        ('[{"count": 1}, {"name": "a", "averageMs": -1}]', "'a' takes -1.0 ms"),
+        ("  ", "is empty and tells of no layer"),
+    ],
+)
+def test_json_that_no_tool_writes_is_refused(tmp_path, text, told):
+    path = tmp_path / "layers.json"
+    path.write_text(text)
+    with pytest.raises(EngineError, match=f"'{path}' .*{told}"):
+        read_reports([path])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_file_that_a_shell_of_windows_wrote_is_read(tmp_path, encoding):
+    path = tmp_path / "layers.json"
+    path.write_bytes('{"Layers": ["conv"],\r\n"Bindings": []}'.encode(encoding))
+    assert [layer.name for layer in read_reports([path]).layers] == ["conv"]
+
+
+def test_layers_of_two_engines_are_refused(tmp_path):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path in paths:
+        path.write_text(json.dumps({"Layers": [f"conv of {path.stem}"]}))
+    with pytest.raises(
+        EngineError, match=r"a.json' and '.*b.json' have no layer in common, e.g. 'conv of a' and 'conv of b'"
+    ):
+        read_reports(paths)
+    assert len(read_reports([paths[0], paths[0]]).layers) == 1

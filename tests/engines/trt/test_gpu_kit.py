@@ -102,6 +102,7 @@ def test_two_gpus_train_over_nccl():
 
 def test_the_command_records_and_ends_with_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_kit, "run_process", lambda arguments: (2, f"no {arguments[0]} here"))
+    monkeypatch.setattr(gpu_kit, "gpu_count", lambda: 2)
     out = tmp_path / "out"
     assert main(["gpu-kit", "m.pt", "--data", "coco.yaml", "--gpus", "2", "--out", str(out)]) == 1
     shown = capsys.readouterr()
@@ -115,3 +116,25 @@ def test_the_command_records_and_ends_with_1(tmp_path, monkeypatch, capsys):
     assert "--gpus is 0" in capsys.readouterr().err
     assert main(["gpu-kit", "m.pt", "--out", str(tmp_path / "none")]) == 2
     assert "is None; expected a data set YAML with labels" in capsys.readouterr().err
+
+
+def test_without_a_gpu_it_ends_in_one_line_before_any_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_kit, "run_process", lambda arguments: pytest.fail("a step ran"))
+    monkeypatch.setattr(gpu_kit, "gpu_count", lambda: 0)
+    line = ["gpu-kit", "m.pt", "--data", "coco.yaml", "--out", str(tmp_path / "out")]
+    assert main(line) == 2
+    error = capsys.readouterr().err
+    assert "device is 'auto' and torch sees no GPU here; expected a GPU" in error
+    assert error.count("\n") == 1
+
+
+def test_without_tensorrt_the_last_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_kit, "run_process", lambda arguments: (2, "no"))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    line = ["gpu-kit", "m.pt", "--data", "coco.yaml", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(line) == 1
+    assert (
+        "TensorRT is not installed, so that no engine was built: pip install 'yoloqat[tensorrt]'"
+        in capsys.readouterr().err
+    )

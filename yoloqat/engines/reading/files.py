@@ -11,7 +11,7 @@ from typing import Any
 from yoloqat.engines.openvino_files import is_directory
 from yoloqat.engines.reading.layer import UNKNOWN, Layer
 from yoloqat.engines.reading.openvino_counters import csv_counters, is_counters, json_counters, run_counters
-from yoloqat.engines.reading.report import EngineReport, with_times
+from yoloqat.engines.reading.report import EngineReport, check_one_engine, with_times
 from yoloqat.engines.reading.trt_json import json_layer, json_times
 from yoloqat.engines.reading.trt_log import log_layers, log_times
 from yoloqat.errors import ConfigError, EngineError, ModelError
@@ -59,6 +59,9 @@ def read_reports(paths: Sequence[Path], *, threads: int = 1) -> EngineReport:
         )
     best = max(told, key=lambda part: (part.typed, len(part.layers)))
     timed = next((part for part in told if part.times), None)
+    for part in told:
+        names, others = ([layer.name for layer in one.layers] for one in (best, part))
+        check_one_engine(names, others, (best.source, part.source))
     layers = list(best.layers)
     if timed is not None:
         layers = with_times(layers, timed.times, (best.source, timed.source))
@@ -70,7 +73,7 @@ def _read(path: Path, threads: int) -> _Told:
     if is_directory(path):
         return _Told(source, tuple(run_counters(path, threads=threads)), runtime="openvino")
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = _decoded(path.read_bytes())
     except OSError as error:
         raise ModelError(
             f"cannot read '{path}' ({error.strerror or error})", expected=_KINDS, hint="check the path"
@@ -84,8 +87,15 @@ def _read(path: Path, threads: int) -> _Told:
             hint=_HINT,
         ) from error
     if not told.layers and not told.times:
-        raise EngineError(f"'{path}' begins with {text[:60]!r} and tells of no layer", expected=_KINDS, hint=_HINT)
+        begins = f"begins with {text[:60]!r} and" if text.strip() else "is empty and"
+        raise EngineError(f"'{path}' {begins} tells of no layer", expected=_KINDS, hint=_HINT)
     return told
+
+
+def _decoded(data: bytes) -> str:
+    """Return a file's text; shells of Windows write UTF-16 with a byte order mark where output is sent to a file."""
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace").replace("\r\n", "\n")
 
 
 def _of_text(text: str, source: str) -> _Told:
@@ -99,7 +109,10 @@ def _of_text(text: str, source: str) -> _Told:
         return _Told(source, times=tuple(json_times(document)))
     if "report_type" in document:
         return _Told(source, tuple(json_counters(document, source)), runtime="openvino")
-    return _Told(source, tuple(json_layer(entry) for entry in document["Layers"]))
+    entries = document["Layers"]
+    if not isinstance(entries, list):
+        raise TypeError(f"'Layers' is {entries!r:.60}, no list")
+    return _Told(source, tuple(json_layer(entry) for entry in entries))
 
 
 def _document(text: str) -> Any:

@@ -128,11 +128,25 @@ def with_times(layers: Sequence[Layer], times: Sequence[tuple[str, float]], sour
     left: dict[str, list[float]] = {}
     for name, ms in times:
         left.setdefault(name, []).append(ms)
-    if layers and not any(layer.name in left for layer in layers):
-        raise EngineError(
-            f"'{sources[0]}' and '{sources[1]}' have no layer in common, e.g. '{layers[0].name[:80]}' and '{times[0][0][:80]}'",
-            expected="files of one engine",
-            hint="name the layer information and the profile of the same build",
-        )
+    check_one_engine([layer.name for layer in layers], [name for name, _ in times], sources)
     timed = [replace(layer, ms=left[layer.name].pop(0)) if left.get(layer.name) else layer for layer in layers]
     return timed + [Layer(name, nodes=nodes_of(name), ms=ms) for name, rest in left.items() for ms in rest]
+
+
+def check_one_engine(names: Sequence[str], others: Sequence[str], sources: tuple[str, str]) -> None:
+    """Refuse files that tell of different engines.
+
+    Args:
+        names: Of the layers in the first file.
+        others: Of those in the second.
+        sources: Both files.
+
+    Raises:
+        EngineError: Both tell of layers and have none in common.
+    """
+    if names and others and not set(names) & set(others):
+        raise EngineError(
+            f"'{sources[0]}' and '{sources[1]}' have no layer in common, e.g. '{names[0][:80]}' and '{others[0][:80]}'",
+            expected="files of one engine",
+            hint="name files of the same build, and report on another engine in a run of its own",
+        )

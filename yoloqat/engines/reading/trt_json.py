@@ -9,6 +9,7 @@ and in ``DataType`` (of older 11: ``Datatype``) in 11. A profile is a list of ``
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,9 +26,15 @@ def metadata_nodes(metadata: str) -> tuple[str, ...]:
 
 
 def json_layer(entry: Any) -> Layer:
-    """Return a layer from its entry in ``Layers``, an object or a plain name."""
+    """Return a layer from its entry in ``Layers``, an object or a plain name.
+
+    Raises:
+        ValueError: The entry is neither.
+    """
+    if isinstance(entry, str):
+        return Layer(entry, nodes=nodes_of(entry))
     if not isinstance(entry, Mapping):
-        return Layer(str(entry), nodes=nodes_of(str(entry)))
+        raise ValueError(f"a layer is {entry!r:.60}, neither an object nor a name")
     name, kind, tactic = (str(entry.get(key, "")) for key in ("Name", "LayerType", "TacticName"))
     if "Convolution" in str(entry.get("ParameterType", "")) and "conv" not in kind.lower():
         kind = f"{kind} {entry['ParameterType']}"
@@ -59,10 +66,13 @@ def json_times(entries: Sequence[Any]) -> list[tuple[str, float]]:
     """Return name and milliseconds of each layer of a profile, in order; the median where it is told.
 
     Raises:
-        ValueError: A time is no number.
+        ValueError: A time is no number, negative, infinite or NaN.
     """
     found = []
     for entry in entries:
         if isinstance(entry, Mapping) and "name" in entry:
-            found.append((str(entry["name"]), float(entry.get("medianMs", entry.get("averageMs", "none")))))
+            ms = float(entry.get("medianMs", entry.get("averageMs", "none")))
+            if not (math.isfinite(ms) and ms >= 0):
+                raise ValueError(f"'{entry['name']}' takes {ms} ms")
+            found.append((str(entry["name"]), ms))
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from yoloqat.errors import ModelError
 from yoloqat.linting.fusion.gpus import GPUS
 from yoloqat.linting.fusion.losses import Loss, losses_of
 from yoloqat.linting.fusion.model import INT8, Kind, PredictedLayer
@@ -60,6 +61,7 @@ class Prediction:
         total: Of the file.
         half: Of the same model in FP16.
         implicit_int8: Of the same model with implicit INT8, at best.
+        open_inputs: Inputs with open or unknown sizes, each of which counts as one.
     """
 
     layers: tuple[PredictedLayer, ...]
@@ -67,18 +69,20 @@ class Prediction:
     total: Total
     half: Total
     implicit_int8: Total
+    open_inputs: tuple[str, ...] = ()
 
     def of_kind(self, kind: Kind) -> tuple[PredictedLayer, ...]:
         """Return the layers of one kind."""
         return tuple(layer for layer in self.layers if layer.kind is kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``{predicted, predicted_losses, predicted_totals}``, JSON-able."""
+        """Return ``{predicted, predicted_losses, predicted_totals, predicted_open_inputs}``, JSON-able."""
         totals = {"file": self.total, "half": self.half, "implicit_int8": self.implicit_int8}
         return {
             "predicted": [layer.to_dict() for layer in self.layers],
             "predicted_losses": [loss.to_dict() for loss in self.losses],
             "predicted_totals": {name: asdict(found) for name, found in totals.items()},
+            "predicted_open_inputs": list(self.open_inputs),
         }
 
 
@@ -89,12 +93,20 @@ def predict_model(model: onnx.ModelProto) -> Prediction:
         model: Anybody's QDQ file, or a float one; open sizes count as one.
 
     Raises:
-        ModelError: The shapes of its tensors cannot be inferred.
+        ModelError: The shapes of its tensors cannot be inferred, or nodes lack inputs or outputs, or read what comes later.
     """
     net = net_of(model, prepare(model, TENSORRT_10))
-    layers = predict_net(net)
-    half, implicit = (total(predict_net(other)) for other in (in_half(net), in_implicit_int8(net)))
-    return Prediction(layers, losses_of(layers), total(layers), half, implicit)
+    try:
+        layers = predict_net(net)
+        half, implicit = (total(predict_net(other)) for other in (in_half(net), in_implicit_int8(net)))
+    except (LookupError, ValueError) as error:  # as a file that is no valid graph gives; every other walk is total
+        raise ModelError(
+            f"its graph of {len(net.ops)} operators cannot be followed ({type(error).__name__}: {error!s:.80})",
+            expected="a valid graph",
+            hint="lint it without `explain` and repair what is found first",
+        ) from error
+    opened = tuple(sorted(name for name in net.inputs if not all(net.shapes.get(name) or (0,))))
+    return Prediction(layers, losses_of(layers), total(layers), half, implicit, opened)
 
 
 def predict_file(path: Path) -> Prediction:

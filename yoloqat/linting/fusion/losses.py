@@ -9,6 +9,7 @@ from typing import Any
 from yoloqat.linting.fusion.gpus import DEFAULT_GPU, GPUS
 from yoloqat.linting.fusion.model import FLOAT, INT8, Kind, PredictedLayer
 from yoloqat.linting.fusion.roofline import times_ms
+from yoloqat.results import counted
 
 MIXED, ISLAND, REMAINDER, CONCAT, CONVERSION = (
     "mixed-reader",
@@ -101,6 +102,7 @@ def losses_of(layers: Sequence[PredictedLayer]) -> tuple[Loss, ...]:
         slower = [_slower(layer, "f16", 0.5) for layer in wide]
         times = {gpu: sum(one[gpu] for one in slower) for gpu in GPUS}
         names = tuple(dict.fromkeys(node for layer in wide for node in layer.nodes))
-        message = f"{len(wide)} layers between INT8 layers run in FP32, '{names[0]}' first"
+        many = f"{counted(len(wide), 'layer')} from the first INT8 layer to the last"
+        message = f"{many} in FP32, '{names[0]}' first"
         found.append(Loss(REMAINDER, names, message, sum(layer.bytes for layer in wide) // 2, times))
     return tuple(sorted((*islands, *found), key=lambda loss: -loss.time_ms[DEFAULT_GPU]))

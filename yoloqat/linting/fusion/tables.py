@@ -65,6 +65,8 @@ def prediction_tables(title: str, prediction: Prediction, gpu: str) -> tuple[Tab
         "Predicted from the file, not measured. ms is the least time, bytes and operations at peak: it ranks files, it is no "
         "latency."
     )
+    if prediction.open_inputs:
+        caption += f" Open sizes of {', '.join(map(repr, prediction.open_inputs))} count as 1."
     headings = ("predicted", "layers", "Q, DQ, copies", "MB", "INT8 MACs", "ms")
     return engine, losses, Table(f"predicted totals, {name}", headings, sums, caption)
 

@@ -52,7 +52,9 @@ def concat_channels(graph: Graph) -> list[Hit]:
             channels.update((name, known[0] // len(node.output)) for name in node.output)
     found = []
     for node in graph.index.nodes:
-        if node.op_type != "Concat" or not any(qdq.data == node.output[0] for qdq in graph.activation_quantizers):
+        if node.op_type != "Concat" or not node.output:
+            continue
+        if not any(qdq.data == node.output[0] for qdq in graph.activation_quantizers):
             continue
         odd = [channels[name] for name in node.input[:-1] if channels.get(name, 0) % BLOCK]
         if odd:
