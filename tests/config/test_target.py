@@ -43,7 +43,7 @@ def test_a_target_decides_what_is_not_given(name):
 
 
 def test_without_a_target_all_is_as_for_tensorrt_but_in_fp32():
-    assert target_named(None) == UNNAMED == dataclasses.replace(TARGETS["tensorrt"], half=False)
+    assert target_named(None) == UNNAMED == dataclasses.replace(TARGETS["tensorrt"], half=False, feeds=False)
     assert QuantConfig() == QuantConfig(activations=QuantScheme(), adds="residual", merge="graph")
     assert QuantConfig(activations=AFFINE, adds="none").target is None
     assert (ExportConfig().half, ExportConfig(half=True).half) == (None, True)

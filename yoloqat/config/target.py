@@ -26,6 +26,8 @@ class Target:
         merge: How far tensors share a scale, one of :data:`MERGES`.
         half: FP16 where nothing is quantized.
         opset: Version of the ONNX operators that the file is written in, unless another is named.
+        feeds: Float convolutions that read what a quantized layer reads too read the dequantized values, so that the layer before
+            writes integers alone; costs accuracy, and saves the engine a second output.
         zero_points: The engine takes zero-points that are not 0, as an affine file for another target has them.
     """
 
@@ -36,6 +38,7 @@ class Target:
     merge: str
     half: bool
     opset: int
+    feeds: bool = False
     zero_points: bool = True
 
     @property
@@ -45,7 +48,15 @@ class Target:
 
 
 TENSORRT = Target(
-    "tensorrt", "TensorRT", symmetric=True, adds="residual", merge="graph", half=True, opset=19, zero_points=False
+    "tensorrt",
+    "TensorRT",
+    symmetric=True,
+    adds="residual",
+    merge="graph",
+    half=True,
+    opset=19,
+    feeds=True,
+    zero_points=False,
 )
 OPENVINO = Target("openvino", "OpenVINO", symmetric=False, adds="residual", merge="graph", half=False, opset=19)
 ONNXRUNTIME = Target(
@@ -55,8 +66,9 @@ ONNXRUNTIME = Target(
 TARGETS = {target.name: target for target in (TENSORRT, OPENVINO, ONNXRUNTIME)}
 """All there are, by name."""
 
-UNNAMED = replace(TENSORRT, half=False)
-"""What is decided where no target is named: TensorRT's scheme and placement, which every engine takes, and FP32 for the rest."""
+UNNAMED = replace(TENSORRT, half=False, feeds=False)
+"""What is decided where no target is named: TensorRT's scheme and placement, which every engine takes, and FP32 for the rest,
+with no float layer fed from quantized values."""
 
 DEFAULT_ENGINE = OPENVINO.name
 """The engine of a file that names no target."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from yoloqat.config import QuantConfig
+from yoloqat.config.target import target_named
 from yoloqat.quant.dequantized import swap_dequantized
 from yoloqat.quant.graph.beside import beside_quantized, dequantized_readers
 from yoloqat.quant.graph.plan import PlacementPlan
@@ -20,8 +21,8 @@ def place_quantizers(
 ) -> PlacementPlan:
     """Let a convolution write integers where readers of its output are float, and plan the shared scales.
 
-    With ``config.depthwise`` None, depthwise convolutions beside a quantized reader are quantized. Other float convolutions
-    beside one read the dequantized values, except those that the user named.
+    With ``config.depthwise`` None, depthwise convolutions beside a quantized reader are quantized. Where the target wants it,
+    other float convolutions beside one read the dequantized values, except those that the user named.
 
     Args:
         module: The model with its layers and blocks swapped; changed in place.
@@ -37,7 +38,8 @@ def place_quantizers(
     depthwise = [name for name, reason in floats.items() if reason == DEPTHWISE_REASON]
     beside = beside_quantized(traced, depthwise) if config.depthwise is None else []
     free = [name for name, reason in floats.items() if reason != NAMED_REASON]
-    fed = dequantized_readers(module, traced, config, free, beside=beside)
+    feeds = target_named(config.target).feeds
+    fed = dequantized_readers(module, traced, config, free, beside=beside) if feeds else []
     if beside or fed:
         swap_layers(module, beside, config)
         swap_dequantized(module, fed, config)

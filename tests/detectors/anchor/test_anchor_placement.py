@@ -30,7 +30,7 @@ def test_quantizers_sit_where_they_did(request, small_original, family):
 
 def test_a_checkpoint_keeps_which_convolutions_read_dequantized_values(small_original, family, tmp_path):
     detector = load_detector(small_original)
-    detector.quantize(QuantConfig())
+    detector.quantize(QuantConfig(target="tensorrt"))
     for _, quantizer in activation_quantizers(detector.module):
         quantizer.amax = 4.0
     detector.save(tmp_path / "model.safetensors")

@@ -69,7 +69,10 @@ class Branch(nn.Module):
         return (*results, tensor) if self.between == "output" else results
 
 
-def fed(model: nn.Module, config: QuantConfig | None = None) -> list[str]:
+TENSORRT = QuantConfig(target="tensorrt")
+
+
+def fed(model: nn.Module, config: QuantConfig = TENSORRT) -> list[str]:
     quantized = quantize_module(model.eval(), IMAGES, config)
     return [name for name, layer in quantized.named_modules() if isinstance(layer, DequantizedConv2d)]
 
@@ -77,15 +80,15 @@ def fed(model: nn.Module, config: QuantConfig | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("between", "config", "expected"),
     [
-        ("", QuantConfig(), ["pred"]),
-        ("pool", QuantConfig(), ["pred"]),
-        ("pool", QuantConfig(merge="tensor"), []),  # the pool's integers have another scale
-        ("pool", QuantConfig(unmerge=("last._input_quantizer",)), []),
-        ("mean", QuantConfig(), []),
-        ("output", QuantConfig(), []),
-        ("", QuantConfig(ignore=("pred",)), []),  # the user's own choice
-        ("", QuantConfig(ignore=("last",)), []),  # nobody wants integers
-        ("", QuantConfig(ignore=("body",)), []),  # a float layer writes float
+        ("", TENSORRT, ["pred"]),
+        ("pool", TENSORRT, ["pred"]),
+        ("", QuantConfig(), []),  # an engine that writes a tensor twice loses little
+        ("pool", QuantConfig(target="tensorrt", unmerge=("last._input_quantizer",)), []),
+        ("mean", TENSORRT, []),
+        ("output", TENSORRT, []),
+        ("", QuantConfig(target="tensorrt", ignore=("pred",)), []),  # the user's own choice
+        ("", QuantConfig(target="tensorrt", ignore=("last",)), []),  # nobody wants integers
+        ("", QuantConfig(target="tensorrt", ignore=("body",)), []),  # a float layer writes float
     ],
 )
 def test_a_float_convolution_reads_dequantized_values_where_the_layer_before_then_writes_integers(
@@ -96,7 +99,7 @@ def test_a_float_convolution_reads_dequantized_values_where_the_layer_before_the
 
 def test_such_a_convolution_uses_the_quantized_readers_scale_and_its_float_weight() -> None:
     model = Branch().eval()
-    quantized = calibrate_module(quantize_module(model, IMAGES), [IMAGES], "max")
+    quantized = calibrate_module(quantize_module(model, IMAGES, TENSORRT), [IMAGES], "max")
     assert quantized.pred._dequantized_quantizer is quantized.last._input_quantizer
     seen: list[Tensor] = []
     quantized.last.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -111,7 +114,7 @@ def test_such_a_convolution_uses_the_quantized_readers_scale_and_its_float_weigh
 def test_depthwise_layers_are_quantized_by_default_and_fed_where_none_are() -> None:
     quantized = quantize_module(Beside().eval(), IMAGES)
     assert type(quantized.shared).__name__ == "QuantConv2d"
-    assert fed(Beside(), QuantConfig(depthwise=False)) == ["shared"]
+    assert fed(Beside(), QuantConfig(target="tensorrt", depthwise=False)) == ["shared"]
 
 
 def test_what_is_no_plain_convolution_is_refused() -> None:
