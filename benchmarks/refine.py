@@ -85,7 +85,10 @@ def least_noise_within(ptq: Ptq, share: float, run: Run) -> tuple[str, ...]:
     """Return the layers that are best left float with at least a share of the multiply-adds in INT8."""
     checkpoint = run.out / "budget.safetensors"
     save_checkpoint(ptq.detector, checkpoint)
-    config, inner = EvalConfig(imgsz=ptq.imgsz, batch=ptq.batch), replace(run, out=run.out / f"budget-{ptq.detector.source.sha256[:8]}-{ptq.imgsz}")
+    config, inner = (
+        EvalConfig(imgsz=ptq.imgsz, batch=ptq.batch),
+        replace(run, out=run.out / f"budget-{ptq.detector.source.sha256[:8]}-{ptq.imgsz}"),
+    )
     images = spread(ptq.records, 16)
     options = ScanOptions()
     budget = run_noise_budget(checkpoint, images, config, scan=ScanConfig(mode=NOISE_MODE), options=options, run=inner)
