@@ -79,7 +79,7 @@ def main() -> None:
     weights, data = demo.demo_assets()
     few = demo_of_few_images(data, Path(lines).parent / "few", images=DEMO_IMAGES)
     demo.demo_assets = lambda: (weights, few)
-    demo.CALIBRATION_IMAGES, demo.COMPARED, demo.METHODS = 4, 4, ("mse",)
+    demo.CALIBRATION_IMAGES, demo.COMPARED, demo.METHODS = 8, 4, ("mse",)
     quantize_way.BENCH_ROUNDS, quantize_way.TRIES = 2, 1
 
     results = []

@@ -51,6 +51,7 @@ def test_all_but_dfl_and_the_last_convolutions_are_quantized(weights, name, laye
     with torch.inference_mode():
         before = detector.module(picture)
         kept = set(float_layers) | {name for name in everything if detector.module.get_submodule(name).groups > 1}
+        kept -= {f"model.23.cv3.{level}.0.0.conv" for level in range(3)}  # of YOLO11, beside a quantized reader
         assert detector.quantize(QuantConfig()) == [layer for layer in everything if layer not in kept]
         with quantization_disabled(detector.module):
             after = detector.module(picture)

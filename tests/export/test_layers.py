@@ -43,6 +43,7 @@ def test_traces_of_this_machine_are_removed(traced):
     model.CopyFrom(traced)
     model.metadata_props.add(key="names", value="kept")
     model.ir_version = 12
+    model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value='File "/home/me/model.py", line 3')
     result = strip_trace(model)
     assert result.modified
     assert b".py" in model.SerializeToString()
