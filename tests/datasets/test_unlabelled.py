@@ -51,7 +51,7 @@ def test_a_half_is_no_more_than_half(photographs):
 
 def test_one_image_cannot_be_divided(tmp_path):
     cv2.imwrite(str(tmp_path / "one.png"), np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' has 1 images")):
+    with pytest.raises(DataError, match=re.escape(f"'{tmp_path}' has 1 image;")):
         comparison_images(tmp_path, 4, held_out=True)
 
 

@@ -150,8 +150,8 @@ class Way:
         return Tuning(self._settings.model, spread(images, TRAINING_IMAGES), self._judge.choosing, scoring, config)
 
     def _candidate(self, layers: Sequence[str], name: str, tuning: Tuning | None = None) -> Candidate:
-        names = {known.name for known in self.candidates}
-        name = next(other for other in (name, *(f"{name}, set {n}" for n in range(2, TRIES + 2))) if other not in names)
+        alike = sum(known.name == name or known.name.startswith(f"{name}, set ") for known in self.candidates)
+        name = f"{name}, set {alike + 1}" if alike else name
         candidate = make_candidate(
             self._stages,
             self._judge,
