@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -55,27 +53,6 @@ def together(jobs: list[Job]) -> None:
     for process in running:
         process.join(300)
     assert [process.exitcode for process in running] == [0, 0]
-
-
-class Copies:
-    """In the place of the context "spawn": processes begin as copies of one that has imported torch and yoloqat.
-
-    Ultralytics, which reads the environment where it is imported, is not among it. :func:`together` shows that fresh ones do
-    as well.
-    """
-
-    def __init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["yoloqat.pipeline.finetune_processes"])
-        self.Pipe = self._context.Pipe
-
-    def Process(self, *, target: Callable[..., None], args: tuple[Any, ...]) -> Any:
-        return self._context.Process(target=in_environment, args=(dict(os.environ), target, *args))
-
-
-def in_environment(environment: dict[str, str], target: Callable[..., None], *args: Any) -> None:
-    os.environ.update(environment)
-    target(*args)
 
 
 def make_job(checkpoint: Path, data: Path, folder: Path, config: FinetuneConfig) -> Job:
@@ -202,8 +179,6 @@ def test_a_run_that_loses_a_process_goes_on_to_the_same_losses(
 ) -> None:
     line = ["finetune", str(tiny_checkpoint), "--data", str(data), "--epochs", "2", "--batch", "4", "--lr0", "1e-3"]
     line += ["--learn-amax", "--processes", "2", "--threads", "2", "--out", str(tmp_path)]
-    copies = Copies()
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _method: copies)
     with monkeypatch.context() as patch:
         at_step(patch, ("train: epoch 2", 1), kill_one)
         capfd.readouterr()
