@@ -1,7 +1,7 @@
 """The story of INT8, offline, on a small detector that yoloqat brings along.
 
 A careless method loses mAP; the noise budget says where; the least noisy method, refined, does not lose it; and the engine is
-faster than float. Takes a few minutes on two cores; the files it makes are like those of your own model.
+faster than float. Takes about a minute on two cores; the files it makes are like those of your own model.
 """
 
 from __future__ import annotations
