@@ -10,7 +10,7 @@ import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yoloqat.calibration import Statistics
@@ -962,8 +962,11 @@ def quantize(
     if config is None or max_drop is not None or max_noise is not None:
         if max_noise is None and max_drop is None and data.labelled:
             max_drop = MAX_DROP
-        known = {} if config is None else {field.name: getattr(config, field.name) for field in fields(config)}
-        config = QuantizeConfig(**known | {"max_drop": max_drop, "max_noise": max_noise})
+        config = (
+            QuantizeConfig(max_drop=max_drop, max_noise=max_noise)
+            if config is None
+            else replace(config, max_drop=max_drop, max_noise=max_noise)
+        )
     source, held_out = data.calibration_source, not data.labelled and data.images == data.calibration_source
     scoring = scoring or EvalConfig(imgsz=load_detector(Path(model)).imgsz)
     with (

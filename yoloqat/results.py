@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -71,7 +72,7 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plotted:
+class Plotted(ABC):
     """What can be drawn.
 
     Attributes:
@@ -80,9 +81,9 @@ class Plotted:
 
     drawn_by: Callable[[dict[str, Any]], Figure] | None = field(default=None, repr=False, compare=False)
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return what was found, JSON-able."""
-        raise NotImplementedError
 
     def plot(self) -> Figure:
         """Return the picture of what was found: a matplotlib figure, which a notebook shows and ``savefig`` saves.

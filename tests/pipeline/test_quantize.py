@@ -90,6 +90,9 @@ def test_a_limit_that_is_met_at_once_ends_with_all_in_int8(within: tuple[Quantiz
     assert (results["chosen"], results["verdict"]["verdict"], found.failed) == (ALL_INT8, "met", None)
     assert results["float_layers"] == []
     assert results["frontier"] is None, "nothing to look for"
+    assert results["int8_mac_share"] == results["build"]["int8_mac_share_all"] < 1.0, (
+        "of all multiply-adds, the float head too"
+    )
     steps = [entry["step"] for entry in results["decisions"]]
     assert steps == ["calibration method", ALL_INT8, "verdict"]
     assert all(entry["decision"] and entry["reason"] for entry in results["decisions"])

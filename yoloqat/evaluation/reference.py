@@ -22,7 +22,7 @@ from yoloqat.evaluation.fidelity import BELIEVED, NOISE, SHIFT, Mean, Measures, 
 from yoloqat.evaluation.interval import Resampling, bootstrap
 from yoloqat.evaluation.matching import Matches
 from yoloqat.evaluation.scoring import check_fit, filled, score, suppressed
-from yoloqat.predictor import Predictor, RawOutputs
+from yoloqat.predictor import ModelInfo, Predictor, RawOutputs
 from yoloqat.progress import Progress, silent
 from yoloqat.provenance import atomic_path
 from yoloqat.results import Table, counted, number
@@ -113,6 +113,18 @@ class Fidelity:
         return self.table().to_html()
 
 
+def check_comparison(info: ModelInfo, images: Sequence[ImageRecord], config: EvalConfig) -> None:
+    """Check that there are images to compare models on, and that their size fits.
+
+    Raises:
+        ConfigError: The image size does not fit the model.
+        DataError: There is no image.
+    """
+    if not images:
+        raise DataError("there are 0 images to compare models on", expected="at least one", hint="name images")
+    check_fit(info, config)
+
+
 class Reference:
     """Keeps a float model's raw outputs and the images' batches.
 
@@ -143,9 +155,7 @@ class Reference:
         detections: bool = True,
         progress: Progress = silent,
     ) -> None:
-        if not images:
-            raise DataError("there are 0 images to compare models on", expected="at least one", hint="name images")
-        check_fit(predictor.info, config)
+        check_comparison(predictor.info, images, config)
         self.info, self.images = predictor.info, tuple(images)
         self.batch = predictor.info.batch or config.batch
         self.config = config

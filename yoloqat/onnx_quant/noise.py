@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import onnx
 
 from yoloqat.config import EvalConfig, QuantConfig
 from yoloqat.config.sizes import sides
-from yoloqat.datasets import Batch, ImageRecord, plan_batches, read_batches
+from yoloqat.datasets import Batch, ImageRecord, plan_batches
 from yoloqat.evaluation.fidelity import noise_only
 from yoloqat.evaluation.reference import raw_outputs
 from yoloqat.evaluation.scoring import check_fit, check_raw
@@ -70,39 +69,18 @@ class OnnxNoiseScan(BudgetScan):
         self._size, self._threads = sides(config.imgsz), threads
         self._float: dict[int, RawOutputs] = {}
 
-    def run(
-        self,
-        batch: int,
-        on: Mapping[str, Collection[str]] | None = None,
-        *,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
-    ) -> dict[str, list[float]]:
-        """Return the noise d of some models on the images of a batch; NaN where the float model sees nothing.
-
-        Args:
-            batch: Its number.
-            on: The edges that are on in each model; None runs the models of :attr:`names`.
-            progress: Told of every finished model: how many of how many.
-
-        Raises:
-            DataError: An image does not decode.
-            ModelError: An output holds NaN or infinity, or ONNX Runtime cannot load a graph.
-        """
-        with closing(read_batches([self.batches[batch]])) as batches:
-            loaded = next(iter(batches))
+    def _noises(
+        self, batch: int, loaded: Batch, on: Mapping[str, Collection[str]] | None, names: Sequence[str]
+    ) -> Iterator[tuple[str, list[float]]]:
         if batch not in self._float:
             self._float[batch] = self._outputs((), loaded)
         wanted = self._single if on is None else on
         known: dict[frozenset[str], list[float]] = {}
-        found: dict[str, list[float]] = {}
-        for name, edges in wanted.items():
-            key = frozenset(edges)
+        for name in names:
+            key = frozenset(wanted[name])
             if key not in known:
-                raw = self._outputs(key, loaded)
-                known[key] = noise_only(self._float[batch], raw, self.info).tolist()
-            found[name] = known[key]
-            progress(len(found), len(wanted))
-        return found
+                known[key] = noise_only(self._float[batch], self._outputs(key, loaded), self.info).tolist()
+            yield name, known[key]
 
     def _outputs(self, on: Collection[str], loaded: Batch) -> RawOutputs:
         graph = fake_quantized(self._model, self._placement, self._qparams, on) if on else self._model

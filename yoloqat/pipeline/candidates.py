@@ -61,6 +61,23 @@ class Settings:
     engine: str | None
     images: Callable[[], Sequence[ImageRecord]]
 
+    def swapped(self, quant: QuantConfig, run: Run) -> Ptq:
+        """Return the float model with its layers swapped, and the calibration images.
+
+        Args:
+            quant: What is quantized.
+            run: Where statistics are kept and found.
+        """
+        return Ptq(
+            load_detector(self.model),
+            self.records,
+            quant=quant,
+            calibration=self.calibration,
+            imgsz=self.scoring.imgsz,
+            batch=self.scoring.batch,
+            run=run,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -92,7 +109,7 @@ class Candidate:
     @property
     def mac_share(self) -> float | None:
         """Share of all multiply-adds of convolutions that run in INT8; None where no engine was built."""
-        share: float | None = self.found.get("build", {}).get("int8_mac_share")
+        share: float | None = self.found.get("build", {}).get("int8_mac_share_all")
         return share
 
 
@@ -177,12 +194,9 @@ class Judge:
         fidelity = self._run.fidelity(self.reference, predictor, label=label, model_key=both, file=file)
         return evaluation, fidelity
 
-    def noise(self, candidate: Candidate, half: Mask | None = None) -> NDArray[np.float64]:
-        """Return the noise d of a candidate by image, on all images or on a half."""
-        values = candidate.fidelity.measures[NOISE]
-        if half is None:
-            return values
-        return values[np.isin(self.reference.image_ids, np.asarray(self.ids)[half])]
+    def noise(self, candidate: Candidate, half: Mask) -> NDArray[np.float64]:
+        """Return the noise d of a candidate on each image of a half."""
+        return candidate.fidelity.measures[NOISE][np.isin(self.reference.image_ids, np.asarray(self.ids)[half])]
 
     def drop(self, candidate: Candidate, limit: float, half: Mask) -> Verdict:
         """Return whether the drop of mAP stays within a limit on a half of the images.
@@ -197,8 +211,7 @@ class Judge:
 
     def quiet(self, candidate: Candidate, limit: float, half: Mask) -> Verdict:
         """Return whether the noise d stays within a limit on a half of the images."""
-        values = self.noise(candidate, half)
-        found = mean(values)
+        found = mean(self.noise(candidate, half))
         return Verdict(found.value, found.low, found.high, limit, found.images)
 
     def row(self, candidate: Candidate) -> dict[str, Any]:
@@ -266,15 +279,7 @@ def make_candidate(
 
 def _calibrated(settings: Settings, quant: QuantConfig, folder: Path, run: Run) -> tuple[Detector, dict[str, Any]]:
     """Calibrate and refine the float model and save it."""
-    ptq = Ptq(
-        load_detector(settings.model),
-        settings.records,
-        quant=quant,
-        calibration=settings.calibration,
-        imgsz=settings.scoring.imgsz,
-        batch=settings.scoring.batch,
-        run=run,
-    )
+    ptq = settings.swapped(quant, run)
     ptq.apply(settings.calibration.method)
     found: dict[str, Any] = {"quantized_layers": len(ptq.layers)}
     if settings.refine:

@@ -263,9 +263,16 @@ def supervised(
         skipped: Takes the images that do not decode, which are left out; None refuses them.
         held_out: Of a directory leave out the half that epochs are judged on.
     """
+    return distilled(config, lambda: training_images(source, skipped, held_out=held_out))
 
-    def images() -> tuple[ImageRecord, ...]:
-        return training_images(source, skipped, held_out=held_out)
+
+def distilled(config: SupervisionConfig, images: Callable[[], tuple[ImageRecord, ...]]) -> Trainer:
+    """Return the trainer that distils layer by layer on given images.
+
+    Args:
+        config: How it trains.
+        images: Gives them.
+    """
 
     def bind(detector: Detector, teacher: Detector, run: Run) -> Train:
         def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:

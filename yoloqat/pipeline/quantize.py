@@ -12,7 +12,7 @@ from yoloqat.detectors import load_detector
 from yoloqat.engines.tensorrt import load_tensorrt
 from yoloqat.errors import ConfigError, DependencyError
 from yoloqat.pipeline.candidates import Judge, Settings
-from yoloqat.pipeline.ptq import Ptq, refuse_quantized
+from yoloqat.pipeline.ptq import refuse_quantized
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import Way
 from yoloqat.pipeline.refine import check_image_count
@@ -87,16 +87,6 @@ def quantize(
             expected=f"{ENGINE_BITS}, the only width that engines run",
             hint="leave `bits` out, or calibrate and score other widths without an engine",
         )
-    # refuses patterns and sizes that do not fit, before the float model is scored
-    Ptq(
-        detector,
-        records,
-        quant=config.quant,
-        calibration=config.calibration,
-        imgsz=scoring.imgsz,
-        batch=scoring.batch,
-        run=run,
-    )
     settings = Settings(
         model=model,
         records=records,
@@ -107,6 +97,7 @@ def quantize(
         engine=engine,
         images=lambda: records[:ORT_IMAGES],
     )
+    settings.swapped(config.quant, run)  # refuses patterns and sizes that do not fit, before the float model is scored
     key = {
         "weights": detector.source.sha256,
         "calibration": records_key(records),

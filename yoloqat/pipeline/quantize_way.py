@@ -26,7 +26,6 @@ from yoloqat.pipeline.candidates import CHECKPOINT, ONNX, Candidate, Judge, Sett
 from yoloqat.pipeline.compare import compare_methods
 from yoloqat.pipeline.engine import OPENVINO
 from yoloqat.pipeline.export import export_onnx
-from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.recipe import recipe_of
 from yoloqat.pipeline.run import Run
@@ -113,15 +112,7 @@ class Way:
         methods = [MethodSpec.parse(method) for method in config.methods]
 
         def make(folder: Path) -> dict[str, Any]:
-            ptq = Ptq(
-                load_detector(settings.model),
-                settings.records,
-                quant=settings.quant,
-                calibration=settings.calibration,
-                imgsz=settings.scoring.imgsz,
-                batch=settings.scoring.batch,
-                run=self._run,
-            )
+            ptq = settings.swapped(settings.quant, self._run)
             return compare_methods(
                 ptq, None, methods, settings.scoring, run=replace(self._run, out=folder), images=images
             )

@@ -16,11 +16,10 @@ from yoloqat.datasets import BatchPlan, ImageRecord
 from yoloqat.detectors import TorchPredictor, load_detector
 from yoloqat.detectors.leave_float import leave_float
 from yoloqat.engines import open_engine
-from yoloqat.errors import DataError
 from yoloqat.evaluation.detections import Detections
 from yoloqat.evaluation.fidelity import Measures
-from yoloqat.evaluation.reference import Fidelity, Reference
-from yoloqat.evaluation.scoring import check_fit, run_batches
+from yoloqat.evaluation.reference import Fidelity, Reference, check_comparison
+from yoloqat.evaluation.scoring import run_batches
 from yoloqat.parallel.pool import Pool
 from yoloqat.predictor import Predictor
 from yoloqat.progress import Progress, silent
@@ -144,9 +143,7 @@ class SharedReference:
     def __init__(
         self, pool: Pool, floating: ModelFile, predictor: Predictor, images: Sequence[ImageRecord], config: EvalConfig
     ) -> None:
-        if not images:
-            raise DataError("there are 0 images to compare models on", expected="at least one", hint="name images")
-        check_fit(predictor.info, config)
+        check_comparison(predictor.info, images, config)
         self.images, self.config = tuple(images), config
         self.image_ids = tuple(record.image_id for record in images)
         self._pool, self._floating = pool, floating

@@ -11,9 +11,9 @@ from typing import Any
 from yoloqat.config import EvalConfig, to_dict
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector
-from yoloqat.finetuning import BEST, CheckpointManager, SupervisionConfig, TrainingState
-from yoloqat.finetuning.supervise import finetune_supervised
+from yoloqat.finetuning import BEST, SupervisionConfig
 from yoloqat.pipeline.finetune import Scoring, finetune, float_detector
+from yoloqat.pipeline.finetune_trainers import distilled
 from yoloqat.pipeline.run import Run, records_key
 from yoloqat.provenance import atomic_path, file_sha256
 
@@ -65,25 +65,12 @@ class Tuning:
             The keys of the result of ``finetune``.
         """
         teacher = float_detector(detector, self.model)
-
-        def train(checkpoints: CheckpointManager, state: TrainingState | None) -> None:
-            finetune_supervised(
-                detector,
-                teacher.module,
-                tuple(self.images),
-                self.config,
-                checkpoints=checkpoints,
-                device=run.device,
-                state=state,
-                progress=run.labelled("train"),
-            )
-
+        train = distilled(self.config, lambda: tuple(self.images)).bind(detector, teacher, run)
         inner = replace(run, out=checkpoint.parent / "finetune")
         scoring = Scoring(None, self.scoring, inner, tuple(self.judging))
         inputs = {"checkpoint": file_sha256(checkpoint), **self.key}
         results = finetune(detector, teacher, train, scoring, config=self.config, inputs=inputs)
-        with atomic_path(
-            checkpoint
-        ) as temporary:  # a copy: a run that is cut short after it finds the best epoch again
+        # a copy: a run that is cut short after it finds the best epoch again
+        with atomic_path(checkpoint) as temporary:
             shutil.copyfile(inner.out / BEST, temporary)
         return results

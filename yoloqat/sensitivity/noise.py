@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import BatchPlan, ImageRecord, read_batches
+from yoloqat.datasets import Batch, BatchPlan, ImageRecord, read_batches
 from yoloqat.detectors import Detector
 from yoloqat.errors import DataError
 from yoloqat.evaluation.fidelity import Mean, mean, noise_only
@@ -221,12 +221,12 @@ class BudgetScan(ABC):
         """The models of a budget: everything on, weights, activations, each item alone, each quantizer alone."""
         return list(self._single)
 
-    @abstractmethod
     def run(
         self,
         batch: int,
         on: Mapping[str, Collection[str]] | None = None,
         *,
+        names: Sequence[str] | None = None,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[str, list[float]]:
         """Return the noise d of some models on the images of a batch; NaN where the float model sees nothing.
@@ -234,12 +234,27 @@ class BudgetScan(ABC):
         Args:
             batch: Its number.
             on: The edges that are on in each model; None runs the models of :attr:`names`.
+            names: The models that are run; None runs all.
             progress: Told of every finished model: how many of how many.
 
         Raises:
             DataError: An image does not decode.
             ModelError: An output holds NaN or infinity, or a model cannot be made.
         """
+        with closing(read_batches([self.batches[batch]])) as batches:
+            loaded = next(iter(batches))
+        wanted = list(names or (self.names if on is None else on))
+        found: dict[str, list[float]] = {}
+        for name, values in self._noises(batch, loaded, on, wanted):
+            found[name] = values
+            progress(len(found), len(wanted))
+        return found
+
+    @abstractmethod
+    def _noises(
+        self, batch: int, loaded: Batch, on: Mapping[str, Collection[str]] | None, names: Sequence[str]
+    ) -> Iterator[tuple[str, list[float]]]:
+        """Yield each model with its noise on the images of a batch; arguments are those of :meth:`run`."""
 
     @abstractmethod
     def mac_share(self, layers: Collection[str]) -> float:
@@ -317,42 +332,19 @@ class NoiseScan(BudgetScan):
         self._graphs = graphs or Graphs(self._module)
         self._replays: dict[tuple[int, ...], Replay] = {}  # a whole and a last, smaller batch
 
-    def run(
-        self,
-        batch: int,
-        on: Mapping[str, Collection[str]] | None = None,
-        *,
-        names: Sequence[str] | None = None,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
-    ) -> dict[str, list[float]]:
-        """Return the noise d of some models on the images of a batch; NaN where the float model sees nothing.
-
-        Args:
-            batch: Its number.
-            on: The edges that are on in each model; None runs the models of :attr:`names`.
-            names: The models that are run; None runs all.
-            progress: Told of every finished model: how many of how many.
-
-        Raises:
-            DataError: An image does not decode.
-            ModelError: An output holds NaN or infinity, or the model cannot be traced.
-        """
-        with closing(read_batches([self.batches[batch]])) as batches:
-            loaded = next(iter(batches))
+    def _noises(
+        self, batch: int, loaded: Batch, on: Mapping[str, Collection[str]] | None, names: Sequence[str]
+    ) -> Iterator[tuple[str, list[float]]]:
+        del batch
         images = torch.from_numpy(loaded.images).to(self._device, memory_format=torch.channels_last)
-        replay = self._replay(images, on)
-        names = list(names or (self.names if on is None else on))
-        found: dict[str, list[float]] = {}
         floating: NDArray[np.float32] | None = None
-        for name, output in replay.run(images, names, memory=self._memory):
+        for name, output in self._replay(images, on).run(images, names, memory=self._memory):
             raw = output.float().cpu().numpy()
             check_raw(raw, self.info, loaded)
             if floating is None or name is None:  # the float model comes first
                 floating = raw
-                continue
-            found[name] = noise_only([floating], [raw], self.info).tolist()
-            progress(len(found), len(names))
-        return found
+            else:
+                yield name, noise_only([floating], [raw], self.info).tolist()
 
     def _replay(self, images: torch.Tensor, on: Mapping[str, Collection[str]] | None) -> Replay:
         shape = tuple(images.shape)
