@@ -298,6 +298,8 @@ def test_what_none_may_say_is_refused(architecture: Any, told: str) -> None:
 def test_what_would_fill_the_memory_is_refused_before_it_is_made(architecture: Any, told: str) -> None:
     with pytest.raises(ModelError, match=told):
         build(architecture)
+    activation = ultralytics_module("nn.modules.conv").Conv.default_act
+    assert not activation._forward_hooks, "all models of the process share it, and a file would hold the hook"
 
 
 def test_an_activation_is_applied_in_every_layer() -> None:

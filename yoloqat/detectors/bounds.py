@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -34,6 +36,15 @@ def _watch(_module: nn.Module, _inputs: Any, output: Any) -> None:
             refuse(f"a layer returns {size} for an image of {SIDE} pixels", expected=f"at most {MAX_ELEMENTS} numbers")
 
 
+@contextmanager
+def _watched(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Check what every module of ``layers`` returns; Ultralytics' layers share one activation among all models."""
+    with ExitStack() as stack:
+        for module in dict.fromkeys(module for layer in layers for module in layer.modules()):
+            stack.callback(module.register_forward_hook(_watch).remove)
+        yield
+
+
 def _remove_norms(layers: nn.Module) -> None:
     """Put identities in the places of batch-norms: they change no size, and on meta tensors they take most of the time."""
     for module in list(layers.modules()):
@@ -55,10 +66,9 @@ def check_size(layers: nn.Module, channels: int) -> None:
     check_weights(layers)
     _remove_norms(layers)
     *body, _ = layers.children()
-    handles = [module.register_forward_hook(_watch) for layer in body for module in layer.modules()]
     value: Any = torch.zeros(1, channels, SIDE, SIDE, device="meta")
     outputs: list[Any] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), _watched(body):
         for layer in body:
             source: Any = layer.f
             if isinstance(source, int):
@@ -66,5 +76,3 @@ def check_size(layers: nn.Module, channels: int) -> None:
             else:
                 value = layer([value if place == -1 else outputs[place] for place in source])
             outputs.append(value)
-    for handle in handles:
-        handle.remove()
