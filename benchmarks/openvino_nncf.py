@@ -5,14 +5,17 @@
 
 NNCF's model is calibrated on the same training images as yoloqat's (`--calib-images`, `--seed`); by default Ultralytics would
 take the validation images. Times are interleaved, of the wall clock and of the processor (all threads together), the latter
-little disturbed by neighbours. Drops are float minus each, with paired intervals, and so is NNCF minus yoloqat.
-`--nncf-model DIR` takes an export that is there already, and needs no NNCF.
+little disturbed by neighbours. Drops are float minus each, with paired intervals, and so is NNCF minus yoloqat. The noise d of
+the class probabilities against the float model and the box disagreement are of the same images (`--noise-images` of them), each
+with its ratio to NNCF's and a paired interval. `--nncf-model DIR` takes an export that is there already, and needs no NNCF;
+`--save-nncf DIR` keeps the one made here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,16 +23,19 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from ratio import Ratio
 from subset import first_images
 
 from yoloqat.config import EvalConfig
-from yoloqat.datasets import calibration_images, load_dataset
+from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept, ultralytics_module
 from yoloqat.engines import OpenVINOPredictor, build_openvino, cpu_saturates
 from yoloqat.engines.precision import INT8
 from yoloqat.evaluation import evaluate, paired_difference
 from yoloqat.evaluation.drops import drop_results
+from yoloqat.evaluation.fidelity import BOX, NOISE, mean
+from yoloqat.evaluation.reference import Reference
 from yoloqat.predictor import Predictor
 from yoloqat.provenance import environment, write_json
 
@@ -61,7 +67,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--nncf-model", type=Path, help="directory of an earlier export, instead of a new one")
-    parser.add_argument("--no-eval", action="store_true", help="only the times")
+    parser.add_argument("--save-nncf", type=Path, help="keep the export in this directory")
+    parser.add_argument("--noise-images", type=int, default=64, help="validation images that d is measured on")
+    parser.add_argument("--no-eval", action="store_true", help="only the times and the noise")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, torch_threads(args.threads):
@@ -79,6 +87,8 @@ def _compare(args: argparse.Namespace, folder: Path) -> None:
     if theirs is None:
         images = [record.path for record in calibration_images(args.data, args.calib_images, args.seed)]
         theirs = nncf_export(args.weights, images, detector.info.names, imgsz=imgsz, folder=folder)
+        if args.save_nncf is not None:
+            shutil.copytree(theirs, args.save_nncf)
     paths = {"NNCF": theirs, **paths}
     models = {name: OpenVINOPredictor(path, threads=args.threads) for name, path in paths.items()}
     times = _times(models, imgsz, args.rounds)
@@ -97,6 +107,7 @@ def _compare(args: argparse.Namespace, folder: Path) -> None:
             "processor_ratio_to_nncf": float(np.median(ratios[:, 1])),
         }
         print(f"{name:28s} {json.dumps(rows[name])}", flush=True)
+    _fidelity(args, TorchPredictor(detector), models, imgsz, rows)
     if not args.no_eval:
         _score(args, TorchPredictor(detector), models, imgsz, rows)
     provenance = environment(device="cpu", threads=args.threads) | {"saturates": cpu_saturates()}
@@ -116,6 +127,25 @@ def _times(models: dict[str, OpenVINOPredictor], imgsz: int, rounds: int) -> dic
             if turn >= 5:
                 seconds[name].append((time.perf_counter() - wall, time.process_time() - busy))
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+def _fidelity(
+    args: argparse.Namespace,
+    floating: Predictor,
+    models: dict[str, OpenVINOPredictor],
+    imgsz: int,
+    rows: dict[str, dict[str, object]],
+) -> None:
+    images = spread(load_dataset(args.data).images, args.noise_images)
+    reference = Reference(floating, images, EvalConfig(imgsz=imgsz, batch=1), detections=False)
+    found = {name: reference.compare(model).measures for name, model in models.items()}
+    for name, measures in found.items():
+        noise: dict[str, object] = {}
+        for key in (NOISE, BOX):
+            noise |= mean(measures[key]).to_dict(key)
+            noise |= Ratio.of(measures[key], found["NNCF"][key]).to_dict(f"{key}_of_nncf")
+        rows[name] |= noise | {"noise_images": len(images)}
+        print(f"{name:28s} {json.dumps(noise)}", flush=True)
 
 
 def _score(

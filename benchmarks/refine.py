@@ -14,19 +14,17 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from ratio import Ratio
 
 from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig
 from yoloqat.config.sizes import sides
 from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import Detector, TorchPredictor, load_detector, save_checkpoint, torch_threads
 from yoloqat.evaluation.fidelity import BOX, NOISE
-from yoloqat.evaluation.interval import Resampling
 from yoloqat.pipeline.fidelity import float_reference
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
@@ -43,29 +41,6 @@ from yoloqat.sensitivity.settings import NOISE as NOISE_MODE
 from yoloqat.sensitivity.settings import ScanConfig
 
 IMAGES = CalibrationConfig.images
-Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The quotient of two means over the same images, with its paired interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, above: Values, below: Values) -> Ratio:
-        """Return the mean of the first over that of the second; images where either is NaN are left out."""
-        known = np.isfinite(above) & np.isfinite(below)
-        above, below = above[known], below[known]
-        weights = Resampling(len(above)).weights()
-        low, high = np.percentile((above @ weights) / (below @ weights), [2.5, 97.5])
-        return cls(float(above.mean() / below.mean()), float(low), float(high))
-
-    def __str__(self) -> str:
-        """Return the value and the interval."""
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def _macs(ptq: Ptq) -> tuple[dict[str, int], int]:
