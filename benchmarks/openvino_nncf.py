@@ -8,7 +8,8 @@ take the validation images. Times are interleaved, of the wall clock and of the 
 little disturbed by neighbours. Drops are float minus each, with paired intervals, and so is NNCF minus yoloqat. The noise d of
 the class probabilities against the float model and the box disagreement are of the same images (`--noise-images` of them), each
 with its ratio to NNCF's and a paired interval. `--nncf-model DIR` takes an export that is there already, and needs no NNCF;
-`--save-nncf DIR` keeps the one made here.
+`--save-nncf DIR` keeps the one made here. NNCF's model has no guard against the saturating sums of processors without VNNI; nor
+has what `--vnni` builds, which is the row to compare times with where the processor has it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept, ultralytics_module
 from yoloqat.engines import OpenVINOPredictor, build_openvino, cpu_saturates
+from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.precision import INT8
 from yoloqat.evaluation import evaluate, paired_difference
 from yoloqat.evaluation.drops import drop_results
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--nncf-model", type=Path, help="directory of an earlier export, instead of a new one")
     parser.add_argument("--save-nncf", type=Path, help="keep the export in this directory")
     parser.add_argument("--noise-images", type=int, default=64, help="validation images that d is measured on")
+    parser.add_argument("--vnni", action="store_true", help="a row more of each file, built as by `build --vnni`")
     parser.add_argument("--no-eval", action="store_true", help="only the times and the noise")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON")
     args = parser.parse_args()
@@ -78,9 +81,14 @@ def main() -> None:
 
 def _compare(args: argparse.Namespace, folder: Path) -> None:
     detector = load_detector(args.weights)
-    paths = {f"yoloqat, {path.parent.parent.name}": folder / f"built{index}" for index, path in enumerate(args.onnx)}
-    for onnx, built in zip(args.onnx, paths.values(), strict=True):
-        build_openvino(onnx, built, threads=args.threads)
+    paths: dict[str, Path] = {}
+    for onnx in args.onnx:
+        for vnni in (False, True) if args.vnni else (False,):
+            name = f"{onnx.parent.parent.name}{', --vnni' if vnni else ''}"
+            paths[name] = folder / f"built{len(paths)}"
+            build_openvino(
+                onnx, paths[name], threads=args.threads, tight=not vnni, split_above=1.0 if vnni else SPLIT_ABOVE
+            )
     size = OpenVINOPredictor(next(iter(paths.values()))).info.imgsz
     imgsz = max(size) if size else detector.imgsz
     theirs = args.nncf_model

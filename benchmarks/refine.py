@@ -7,6 +7,7 @@ The baseline is today's default: mse, 64 calibration images, seed 0, one thread,
 calibration images of one seed, and measures both on the validation images. A ratio is that of the two means, with the 95 %
 interval of a paired bootstrap over the images. With --int8-macs the layers that a noise budget of the calibration images says to
 leave float are, up to that share of the multiply-adds in INT8: the exact best by its shares, layers with a common scale together.
+With --map every row also has its mAP50-95 on all validation images, and its drop minus the baseline's with the paired interval.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfi
 from yoloqat.config.sizes import sides
 from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import Detector, TorchPredictor, load_detector, save_checkpoint, torch_threads
+from yoloqat.evaluation import evaluate, paired_difference
 from yoloqat.evaluation.fidelity import BOX, NOISE
 from yoloqat.pipeline.fidelity import float_reference
 from yoloqat.pipeline.noise_mode import run_noise_budget
@@ -108,10 +110,21 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
     base = reference.compare(ptq.predictor)
     print(f"{model}, {imgsz} px, {len(images)} images: d {base.d.value:.4f} as calibrated", flush=True)
 
+    scored = None
+    if args.map:
+        dataset = load_dataset(args.data)
+        scored = evaluate(ptq.predictor, dataset, config)
+        print(f"  mAP50-95 {scored.metrics.map50_95:.4f} as calibrated, {len(dataset.images)} images", flush=True)
+
     def row(what: str, detector: Detector) -> None:
         after = reference.compare(TorchPredictor(detector))
         noise, box = (Ratio.of(after.measures[name], base.measures[name]) for name in (NOISE, BOX))
         print(f"  {what}: d {after.d.value:.4f}, ratio {noise}; box disagreement, ratio {box}", flush=True)
+        if scored is not None:
+            found = evaluate(TorchPredictor(detector), dataset, config)
+            more = paired_difference(scored.matches, found.matches)
+            interval = f"{more.value:+.4f} [{more.low:+.4f}, {more.high:+.4f}]"
+            print(f"    mAP50-95 {found.metrics.map50_95:.4f}; drop minus the baseline's {interval}", flush=True)
 
     ignored = [*args.ignore, *(least_noise_within(ptq, args.int8_macs, run) if args.int8_macs else ())]
     if ignored:
@@ -144,6 +157,7 @@ def main() -> None:
     parser.add_argument(
         "--int8-macs", type=float, help="leave layers float down to this share of multiply-adds in INT8"
     )
+    parser.add_argument("--map", action="store_true", help="score mAP too; needs labels")
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
     with torch_threads(1), tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from yoloqat.pipeline.candidates import _calibrated as calibrated
 from yoloqat.pipeline.quantize import quantize
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import ALL_INT8
-from yoloqat.pipeline.refine_steps import BIAS, steps_of
+from yoloqat.pipeline.refine_steps import BIAS, QUICK, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tuning import Tuning
 from yoloqat.provenance.files import finite
@@ -223,10 +223,10 @@ def test_a_pattern_of_no_layer_is_refused_before_the_float_model_is_scored(
 
 
 def test_the_python_api_refines_like_the_command_line() -> None:
-    assert QuantizeConfig(max_noise=0.1).refine == (BIAS,)
+    assert QuantizeConfig(max_noise=0.1).refine == QUICK
     parser = argparse.ArgumentParser()
     quantize_command._arguments(parser)
-    assert steps_of(parser.get_default("refine")) == (BIAS,)
+    assert steps_of(parser.get_default("refine")) == QUICK
 
 
 def test_too_few_images_are_refused_before_the_work(whole: Whole, tmp_path: Path) -> None:

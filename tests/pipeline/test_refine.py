@@ -207,9 +207,11 @@ def test_too_few_images_are_refused(detector: Detector, records: tuple[ImageReco
 
 def test_steps_are_named_by_a_word_or_one_by_one() -> None:
     assert [steps_of(word) for word in ("none", "bias", "all")] == [(), ("bias",), EVERYTHING]
-    assert steps_of(["ranges", "bias"]) == ("ranges", "bias")
+    assert steps_of(["ranges", "bias"]) == steps_of("ranges,bias") == ("ranges", "bias")
     with pytest.raises(ConfigError, match="refine is 'both'; expected one of none, bias, ranges, rounding, all"):
         steps_of("both")
+    with pytest.raises(ConfigError, match="refine is ''; expected one of bias, ranges, rounding"):
+        steps_of("bias,")
 
 
 def test_an_unknown_step_is_refused(detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun) -> None:

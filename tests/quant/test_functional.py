@@ -174,6 +174,24 @@ def test_an_affine_gradient_passes_inside_the_range_only():
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 
+def test_the_upper_end_of_an_affine_range_has_the_gradient_of_its_definition():
+    scheme = QuantScheme(symmetric=False)
+    x = torch.tensor([-2.0, -0.9, -0.3, 0.71, 1.93, 2.99, 3.5, 8.0])
+    low, high = torch.tensor(-1.0), torch.tensor(3.0, requires_grad=True)
+    fake_quant_affine(x, low, high, scheme).square().sum().backward()
+    scale = torch.tensor(4 / 255, requires_grad=True)
+    ticks = x / scale
+    inside = (scale * (ticks + (ticks.detach().round() - ticks.detach()))).square()
+    expected = 0.0
+    for value, y in zip(x.tolist(), inside, strict=True):
+        if -1.0 <= value <= 3.0:
+            expected += float(torch.autograd.grad(y, scale, retain_graph=True)[0]) / 255
+        elif value > 3.0:
+            expected += 2 * 3.0  # the result is the end itself
+    assert high.grad.item() == pytest.approx(expected / 255**0.5, rel=1e-2)
+    assert low.grad is None
+
+
 def test_a_small_affine_range_is_not_taken_for_an_empty_one():
     high = torch.tensor(1e-6)
     y = fake_quant_affine(high, torch.tensor(0.0), high, QuantScheme(symmetric=False))

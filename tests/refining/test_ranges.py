@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from yoloqat.config import QuantConfig, QuantScheme
 from yoloqat.errors import CalibrationError
 from yoloqat.quant import TensorQuantizer, activation_quantizers, calibrate_module, quantize_module, state_digest
 from yoloqat.refining import learn_ranges
@@ -25,11 +26,16 @@ def batches() -> list[Tensor]:
 
 @pytest.fixture
 def pair(batches: list[Tensor]) -> tuple[nn.Module, nn.Module]:
+    return calibrated(batches, symmetric=True)
+
+
+def calibrated(batches: list[Tensor], *, symmetric: bool) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     floating = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(), nn.Conv2d(4, 2, 1)).eval()
     with torch.no_grad():
         floating[0].weight[:, 2] = 0.0
-    return calibrate_module(quantize_module(floating, batches[0]), batches, "max"), floating
+    config = QuantConfig(activations=QuantScheme(symmetric=symmetric))
+    return calibrate_module(quantize_module(floating, batches[0], config), batches, "max"), floating
 
 
 def squared(floating: Tensor, other: Tensor) -> Tensor:
@@ -54,6 +60,17 @@ def test_an_outlier_that_no_output_reads_is_clipped(pair: tuple[nn.Module, nn.Mo
     assert all(torch.equal(value, weights[name]) for name, value in module.named_parameters())
     assert (module[0].weight.requires_grad, module[2].weight.requires_grad) == (True, False)
     assert not first(module).amax.requires_grad
+
+
+def test_an_affine_range_moves_its_upper_end_alone(batches: list[Tensor]) -> None:
+    module, floating = calibrated(batches, symmetric=False)
+    low = float(first(module).low)
+    done = learn_ranges(module, floating, batches, squared, steps=120)
+    before, after = done.ranges["0._input_quantizer"]
+    assert (before, after) == (pytest.approx(40.0), float(first(module).amax))
+    assert after < 25.0
+    assert (low < -1.0, float(first(module).low)) == (True, low)
+    assert sum(done.losses[-3:]) < 0.5 * sum(done.losses[:3])
 
 
 def test_the_same_again_to_the_last_bit_and_after_an_interruption(

@@ -39,13 +39,17 @@ _DIGITS = 9
 """Of the largest number of images; Python refuses to read numbers of some thousands."""
 
 
-def add_refine(parser: argparse.ArgumentParser) -> None:
+def add_refine(
+    parser: argparse._ActionsContainer,
+    what: str = "afterwards lower the noise by what is learned on calibration images without labels",
+    default: str = NONE,
+) -> None:
     """Add ``--refine``."""
     parser.add_argument(
         "--refine",
-        default=NONE,
-        choices=(NONE, *STEPS, ALL),
-        help="afterwards lower the noise by what is learned on calibration images; no labels needed (default: %(default)s)",
+        default=default,
+        metavar="STEPS",
+        help=f"{what}: {NONE}, {ALL}, or {', '.join(STEPS)}, joined by commas in any order (default: %(default)s)",
     )
 
 

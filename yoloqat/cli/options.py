@@ -189,7 +189,7 @@ def take_recipe(args: argparse.Namespace) -> Recipe | None:
     recipe = Recipe.load(args.recipe)
     values: dict[str, Any] = {"imgsz": recipe.imgsz}
     if args.command == "calibrate":
-        values |= {"batch": recipe.batch, "refine": recipe.refine[0] if recipe.refine else None}
+        values |= {"batch": recipe.batch, "refine": ",".join(recipe.refine) or None}
         values |= quantization_options(recipe.quant) | calibration_options(recipe.calibration)
     elif args.command == "finetune":
         values |= recipe.training

@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from yoloqat.cli import diff, options
+from yoloqat.cli import calibrate, diff, options
 from yoloqat.cli.command import Command, Outcome
-from yoloqat.cli.fields import add_field
+from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
 from yoloqat.config import to_dict
 from yoloqat.config.recipe import NAME
@@ -25,7 +25,7 @@ from yoloqat.pipeline.candidates import CHECKPOINT, ONNX
 from yoloqat.pipeline.engine import ENGINE, OPENVINO, ORT_MODEL
 from yoloqat.pipeline.quantize import quantize
 from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
-from yoloqat.pipeline.refine_steps import ALL, BIAS, NONE, STEPS, steps_of
+from yoloqat.pipeline.refine_steps import steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import quantize_tables
 
@@ -41,12 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--time-limit", type=float, metavar="MIN", help="minutes after which no further stage begins")
     add_field(group, QuantizeConfig, "epochs", "of the fine-tuning where nothing else is enough")
     group.add_argument("--no-finetune", action="store_true", help="do not fine-tune, whatever the loss")
-    group.add_argument(
-        "--refine",
-        default=BIAS,
-        choices=(NONE, *STEPS, ALL),
-        help="what is won back without training (default: %(default)s)",
-    )
+    calibrate.add_refine(group, "what is won back without training", ",".join(default_of(QuantizeConfig, "refine")))
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)

@@ -9,7 +9,7 @@ from yoloqat.config import CalibrationConfig, MethodSpec, QuantConfig
 from yoloqat.config.checks import check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.errors import ConfigError
-from yoloqat.pipeline.refine_steps import BIAS, steps_of
+from yoloqat.pipeline.refine_steps import QUICK, steps_of
 
 METHODS = tuple(str(method) for method in DEFAULT_METHODS if method.kind != PER_LAYER)
 MAX_DROP = 0.005
@@ -28,7 +28,7 @@ class QuantizeConfig:
         quant: What is quantized, and for which target.
         calibration: Calibration images; the method is chosen.
         methods: What the method is chosen among.
-        refine: Steps of refinement, or the word for one or several of them; ``"none"`` for none.
+        refine: Steps of refinement in their order; ``"none"`` for none, ``"all"`` for all.
         epochs: Of the fine-tuning that follows where nothing else is enough.
         finetune: Whether it may follow.
 
@@ -43,7 +43,7 @@ class QuantizeConfig:
     quant: QuantConfig = field(default_factory=QuantConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     methods: tuple[str, ...] = METHODS
-    refine: tuple[str, ...] = (BIAS,)
+    refine: tuple[str, ...] = QUICK
     epochs: int = 5
     finetune: bool = True
 

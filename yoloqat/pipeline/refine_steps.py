@@ -190,14 +190,17 @@ EVERYTHING = (*QUICK, ROUNDING)
 
 
 def steps_of(named: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the steps that a word names (none, all, or one), or that are named one by one.
+    """Return the steps that a text names (none, all, or some in their order, joined by commas), or that are named one by one.
 
     Raises:
         ConfigError: A word or a step is unknown.
     """
     if isinstance(named, str):
-        check_choice("refine", named, (NONE, *STEPS, ALL))
-        return () if named == NONE else EVERYTHING if named == ALL else (named,)
+        if named in (NONE, ALL):
+            return EVERYTHING if named == ALL else ()
+        if "," not in named:
+            check_choice("refine", named, (NONE, *STEPS, ALL))
+        named = named.split(",")
     for step in named:
         check_choice("refine", step, tuple(STEPS))
     return tuple(named)

@@ -175,20 +175,31 @@ def affine_qparams(low: Tensor, high: Tensor, scheme: QuantScheme) -> tuple[Tens
 
 
 class _FakeQuantAffine(torch.autograd.Function):
-    """Affine fake quantization with the straight-through gradient."""
+    """Affine fake quantization: straight-through gradient to x, LSQ gradient to an upper end that requires one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
         """Fake-quantize ``x`` and save the tensors that the gradient needs."""
-        ctx.save_for_backward(x, low, high)
         scale, zero_point = affine_qparams(low, high, scheme)
-        return fake_quant_by_qparams(x, scale, zero_point, scheme)
+        result = fake_quant_by_qparams(x, scale, zero_point, scheme)
+        ctx.levels = scheme.high - scheme.low
+        ctx.save_for_backward(x, low, high, *([result] if ctx.needs_input_grad[2] else []))
+        return result
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         """Pass the gradient where the value was inside the range."""
-        x, low, high = ctx.saved_tensors
-        return torch.where((x >= low) & (x <= high), grads[0], grads[0].new_zeros(())), None, None, None
+        gradient = grads[0]
+        x, low, high, *rest = ctx.saved_tensors
+        inside = (x >= low) & (x <= high)
+        passed = torch.where(inside, gradient, gradient.new_zeros(()))
+        if not rest:
+            return passed, None, None, None
+        # inside the range the result moves with the rounding error, above it with the range's end; the lower end stays
+        slope = passed.float().mul(rest[0] - x).div_(high - low)
+        slope += torch.where(x > high, gradient.float(), 0.0)
+        scaling = (x.numel() / x.shape[0] * ctx.levels) ** -0.5
+        return passed, None, slope.sum_to_size(high.shape).mul_(scaling), None
 
 
 def fake_quant_by_qparams(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: QuantScheme) -> Tensor:
@@ -206,6 +217,10 @@ def fake_quant_by_qparams(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: 
 
 def fake_quant_affine(x: Tensor, low: Tensor, high: Tensor, scheme: QuantScheme) -> Tensor:
     """Fake-quantize ``x`` by an affine scheme over [low, high], with the straight-through gradient to ``x``.
+
+    A ``high`` that requires a gradient gets that of LSQ+ (Bhalgat et al., arXiv:2004.09576) with the lower end fixed: the
+    derivative of the result by the scale, times the scale per upper end, multiplied by 1 / sqrt(N * integer steps), where N
+    counts the values per index of the first axis.
 
     Args:
         x: Float tensor.

@@ -21,7 +21,7 @@ class LearnedRanges:
     """Ranges that the optimizer moves, by their logarithms: a step scales a range and never takes it to 0.
 
     The gradient of amax is that of LSQ's step size (see :func:`yoloqat.quant.functional.fake_quant`); by the chain rule the
-    logarithm has that times amax. Ranges of affine quantizers keep their lower end and are not learned, nor are ranges of 0.
+    logarithm has that times amax. Affine ranges keep their lower end; ranges of 0 are not learned.
 
     Args:
         module: A calibrated model; its ranges ask for gradients from here on.
@@ -35,7 +35,7 @@ class LearnedRanges:
             amax = quantizer.amax
             if not weights and name not in activations:
                 continue
-            if amax is not None and quantizer.scheme.symmetric and bool((amax > 0).all()):
+            if amax is not None and bool((amax > 0).all()):
                 self._ranges.append((name, amax.requires_grad_(True)))
         self.parameters = [nn.Parameter(amax.detach().log()) for _, amax in self._ranges]
 

@@ -39,7 +39,7 @@ class LearnedRanges:
     """What was learned.
 
     Attributes:
-        ranges: Of every quantizer that has a symmetric range, amax before and after.
+        ranges: Of every quantizer whose range was learned, its upper end before and after.
         losses: Of every step, before it.
     """
 
@@ -61,7 +61,7 @@ def learn_ranges(
 ) -> LearnedRanges:
     """Learn the ranges of a calibrated module's activation quantizers, in place.
 
-    Affine ranges, whose lower end has no gradient, and ranges of 0 stay as they are.
+    Affine ranges keep their lower end; ranges of 0 stay as they are.
 
     Args:
         module: In evaluation mode, with its quantizers on; returns outputs, or a tuple that begins with them.
@@ -144,7 +144,10 @@ class _State:
                 raise CalibrationError(
                     f"amax of '{name}' became {value}", expected="a finite number above 0", hint="leave out this step"
                 )
-            quantizer.amax = value
+            if quantizer.low is None:
+                quantizer.amax = value
+            else:
+                quantizer.set_range(float(quantizer.low), value)
 
     def move(self, quantizers: Mapping[str, TensorQuantizer], loss: float, rate: float) -> None:
         """Take one step along the gradients that the ranges have got."""
@@ -164,7 +167,7 @@ class _State:
 
 
 def _learnable(quantizer: TensorQuantizer) -> bool:
-    active = not quantizer._disabled and quantizer._if_quant and quantizer.scheme.symmetric
+    active = not quantizer._disabled and quantizer._if_quant
     return active and quantizer.amax is not None and float(quantizer.amax) > 0
 
 
