@@ -123,8 +123,7 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
         if scored is not None:
             found = evaluate(TorchPredictor(detector), dataset, config)
             more = paired_difference(scored.matches, found.matches)
-            interval = f"{more.value:+.4f} [{more.low:+.4f}, {more.high:+.4f}]"
-            print(f"    mAP50-95 {found.metrics.map50_95:.4f}; drop minus the baseline's {interval}", flush=True)
+            print(f"    mAP50-95 {found.metrics.map50_95:.4f}; drop minus the baseline's {more}", flush=True)
 
     ignored = [*args.ignore, *(least_noise_within(ptq, args.int8_macs, run) if args.int8_macs else ())]
     if ignored:

@@ -55,8 +55,9 @@ def test_what_a_target_decides_is_in_the_checkpoint_and_in_the_file(exported: di
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_for_the_files_target_is_built_and_scored(
-    name: str, cli: Cli, exported: dict[str, Path], tiny_data: TinyData
+    name: str, cli: Cli, exported: dict[str, Path], tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("yoloqat.engines.openvino.cpu_saturates", lambda: True)
     ran = cli("build", exported[name], "--data", tiny_data.yaml, "--calib-images", 4, "--quiet")
     assert (ran.code, ran.err) == (0, "")
     found = ran.result["results"]
@@ -96,7 +97,8 @@ def test_a_file_with_zero_points_is_not_built_for_tensorrt(cli: Cli, exported: d
 def test_an_engine_for_vnni_alone_has_no_guard(
     cli: Cli, exported: dict[str, Path], tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch, saturates: bool
 ) -> None:
-    monkeypatch.setattr("yoloqat.pipeline.engine.cpu_saturates", lambda: saturates)
+    for module in ("yoloqat.pipeline.engine", "yoloqat.engines.openvino"):
+        monkeypatch.setattr(f"{module}.cpu_saturates", lambda: saturates)
     told = "vnni is True and this processor's 8-bit sums saturate"
     images = ("--calib-images-dir", tiny_data.train, "--calib-images", 2)
     for options, openvino, highest in (((), True, 127), (("--vnni",), False, 255)):
@@ -104,6 +106,9 @@ def test_an_engine_for_vnni_alone_has_no_guard(
         assert ran.code == 0, ran.err
         assert bool(ran.result["results"]["split_layers"]) is openvino
         assert (told in ran.err) is (saturates and bool(options))
+        faster = "split in two against saturating sums, which this processor does not have"
+        assert (faster in (ran.result["results"]["advice"] or "")) is (openvino and not saturates)
+        assert ("build with --vnni, which is faster" in ran.out) is (openvino and not saturates)
         ran = cli("build", exported["onnxruntime"], *images, *options)
         made = properties(load_onnx(ran.directory / "model_ort.onnx"))["yoloqat_twin"]
         assert plain_value(made)["highest"] == highest

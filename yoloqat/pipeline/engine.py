@@ -73,7 +73,7 @@ class BuildResult(Result):
     Attributes:
         path: Its file or directory.
         engine: The runtime that it is for.
-        advice: What another calibration would give, with parameters in backticks; None where nothing is to be said.
+        advice: What another calibration or build would give, with parameters in backticks; None where nothing is to be said.
         lines: Command lines that build the same elsewhere.
         floating: The float model that it came from; None where it is not at hand.
     """
@@ -106,6 +106,7 @@ class _Built:
     results: dict[str, Any]
     rows: Sequence[tuple[str, str]]
     lines: Sequence[str] = ()
+    advice: str | None = None
 
 
 def _openvino(work: _Work) -> _Built:
@@ -117,7 +118,13 @@ def _openvino(work: _Work) -> _Built:
         rows.append(("this processor's 8-bit sums saturate", "guarded against"))
     if built.split:
         rows.append(("layers split in two against overflow", str(len(built.split))))
-    return _Built(OPENVINO, OpenVINOPredictor(path, threads=threads), results, rows)
+    advice = None
+    if built.split and not built.saturates:
+        advice = (
+            f"{counted(len(built.split), 'layer')} split in two against saturating sums, which this processor does not "
+            "have: for processors with VNNI alone build with `vnni`, which is faster"
+        )
+    return _Built(OPENVINO, OpenVINOPredictor(path, threads=threads), results, rows, advice=advice)
 
 
 def _onnxruntime(work: _Work) -> _Built:
@@ -211,6 +218,7 @@ def build_and_score(
         check_alike(reference.info, info, (str(floating), str(onnx)))  # before the engine is built
     scored = dataset is not None or bool(compared)
     built = _BUILDERS[engine](_Work(onnx, out, config, records, scored, run))
+    advice = "; ".join(filter(None, (advice, built.advice))) or None
     path, results = (
         out / built.name,
         dict(built.results) | {"engine": engine, "advice": advice and with_options(advice, lambda _: None)},
