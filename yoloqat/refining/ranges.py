@@ -35,7 +35,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class LearnedRanges:
+class RangeRefinement:
     """What was learned.
 
     Attributes:
@@ -58,7 +58,7 @@ def learn_ranges(
     found: Mapping[str, Tensor] | None = None,
     keep: Callable[[Mapping[str, Tensor]], None] | None = None,
     progress: Progress = silent,
-) -> LearnedRanges:
+) -> RangeRefinement:
     """Learn the ranges of a calibrated module's activation quantizers, in place.
 
     Affine ranges keep their lower end; ranges of 0 stay as they are.
@@ -85,7 +85,7 @@ def learn_ranges(
         )
     learned = {name: quantizer for name, quantizer in activation_quantizers(module) if _learnable(quantizer)}
     if not learned:
-        return LearnedRanges({}, ())
+        return RangeRefinement({}, ())
     before = {name: float(_amax(quantizer)) for name, quantizer in learned.items()}
     state = _State.begin(before) if not found else _State(dict(found))
     state.push(learned)
@@ -116,7 +116,7 @@ def learn_ranges(
         for parameter in trained:
             parameter.requires_grad_(True)
     after = {name: float(_amax(quantizer)) for name, quantizer in learned.items()}
-    return LearnedRanges({name: (before[name], after[name]) for name in learned}, tuple(state.losses.tolist()))
+    return RangeRefinement({name: (before[name], after[name]) for name in learned}, tuple(state.losses.tolist()))
 
 
 class _State:
