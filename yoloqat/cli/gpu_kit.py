@@ -1,7 +1,7 @@
 """Try on a GPU what only a GPU can tell: engines of TensorRT, and the CUDA paths of yoloqat.
 
 Exports the model in FP16 and in INT8 with several placements of Q/DQ, builds each, scores each, times all engines in one run,
-interleaved, and tries calibration, the noise budget and one epoch of fine-tuning on CUDA, on two GPUs also over NCCL. Every
+interleaved, and tries calibration, the noise budget and 50 steps of fine-tuning on CUDA, on two GPUs also over NCCL. Every
 step runs by itself: one that fails is recorded, with the line that repeats it, and the rest goes on. Exit code 1 where a step
 failed, as those that build do without TensorRT; 2 where there is no GPU and no --device cpu, which tries the rest.
 """
@@ -43,7 +43,15 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
         )
     data = ["--data", str(args.data), "--imgsz", str(args.imgsz)]
     found = run_kit(
-        kit_steps(args.model, data, out, calibration=args.calib_images, gpus=args.gpus, device=device),
+        kit_steps(
+            args.model,
+            data,
+            out,
+            calibration=args.calib_images,
+            gpus=args.gpus,
+            device=device,
+            training=_training_images(args.data),
+        ),
         out,
         progress=progress,
     )
@@ -60,6 +68,14 @@ def _run(args: argparse.Namespace, out: Path, progress: Progress) -> Outcome:
     return Outcome(
         settings, results, inputs, kit_tables(found), [name for name in names if (out / name).is_dir()], failed=failed
     )
+
+
+def _training_images(data: Path) -> int:
+    from yoloqat.datasets.dataset_yaml import read_dataset_file  # these take their time, which `--help` does not need
+    from yoloqat.datasets.splits import split_images
+
+    spec = read_dataset_file(data)
+    return len(split_images(spec.train, spec.root, "train")) if spec.train else 0
 
 
 _STEPS = [step.name for step in kit_steps(Path(), [], Path(), gpus=2)]

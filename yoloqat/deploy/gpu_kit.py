@@ -36,6 +36,9 @@ _TOLD = (
     "epochs", "quantized_layers", "seconds", "warnings",
 )  # fmt: skip
 
+TRAINING_STEPS, BATCH = 50, 8
+"""How far the kit trains, and images per step: enough to tell whether it runs, and how fast."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -80,7 +83,14 @@ class StepResult:
 
 
 def kit_steps(
-    model: Path, data: Sequence[str], out: Path, *, calibration: int = 64, gpus: int = 1, device: str = "0"
+    model: Path,
+    data: Sequence[str],
+    out: Path,
+    *,
+    calibration: int = 64,
+    gpus: int = 1,
+    device: str = "0",
+    training: int | None = None,
 ) -> list[Step]:
     """Return the steps for a model, in order.
 
@@ -91,6 +101,7 @@ def kit_steps(
         calibration: How many images to calibrate on.
         gpus: How many there are; two or more also train on two.
         device: What the steps of torch run on, as ``--device`` has it.
+        training: Training images that there are; of these so many are taken that an epoch has about :data:`TRAINING_STEPS`.
     """
     on = ("--device", device)
     steps = [
@@ -144,17 +155,20 @@ def kit_steps(
             ("sensitivity", str(out / "calibrate-int8" / "model.safetensors"), *data, "--mode", "noise", *on),
             (out / "calibrate-int8" / "model.safetensors",),
         ),
-        _training("finetune", "fine-tuning with AMP on CUDA", data, out, device),
+        _training("finetune", "fine-tuning with AMP on CUDA", data, out, device, training),
     ]
     if gpus > 1:
-        steps.append(_training("finetune-nccl", "fine-tuning on two GPUs over NCCL", data, out, "0,1"))
+        steps.append(_training("finetune-nccl", "fine-tuning on two GPUs over NCCL", data, out, "0,1", training))
     return steps
 
 
-def _training(name: str, claim: str, data: Sequence[str], out: Path, device: str) -> Step:
+def _training(name: str, claim: str, data: Sequence[str], out: Path, device: str, training: int | None) -> Step:
     checkpoint = out / "calibrate-int8" / "model.safetensors"
-    arguments = ("finetune", str(checkpoint), *data, "--epochs", "1", "--train", "amp=True", "--device", device)
-    return Step(name, claim, arguments, (checkpoint,))
+    options = ["--epochs", "1", "--batch", str(BATCH), "--train", "amp=True", "--device", device]
+    wanted = TRAINING_STEPS * BATCH
+    if training is not None and training > wanted:
+        options += ["--train", f"fraction={wanted / training:.6f}"]
+    return Step(name, claim, ("finetune", str(checkpoint), *data, *options), (checkpoint,))
 
 
 def run_kit(

@@ -94,17 +94,42 @@ def test_every_step_is_a_line_that_yoloqat_takes(tmp_path, monkeypatch):
         assert step.claim
 
 
+@pytest.mark.parametrize(("training", "taken"), [(None, []), (400, []), (118287, ["--train", "fraction=0.003382"])])
+def test_it_trains_for_fifty_steps_however_large_the_data_set_is(training, taken):
+    steps = {step.name: step.arguments for step in kit_steps(Path("m.pt"), [], Path("out"), gpus=2, training=training)}
+    for name, device in (("finetune", "0"), ("finetune-nccl", "0,1")):
+        at = steps[name].index("--epochs")
+        assert list(steps[name][at:]) == [
+            "--epochs",
+            "1",
+            "--batch",
+            "8",
+            "--train",
+            "amp=True",
+            "--device",
+            device,
+            *taken,
+        ]
+
+
 def test_two_gpus_train_over_nccl():
     names = [step.name for step in kit_steps(Path("m.pt"), [], Path("out"), gpus=2)]
     assert names[-1] == "finetune-nccl"
     assert "finetune-nccl" not in [step.name for step in kit_steps(Path("m.pt"), [], Path("out"))]
 
 
-def test_the_command_records_and_ends_with_1(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def coco(tmp_path):
+    """A data set YAML without a training split: how long it is trained is told by no number of images."""
+    (tmp_path / "coco.yaml").write_text("path: .\nval: images\nnames: [a]\n")
+    return str(tmp_path / "coco.yaml")
+
+
+def test_the_command_records_and_ends_with_1(tmp_path, monkeypatch, capsys, coco):
     monkeypatch.setattr(gpu_kit, "run_process", lambda arguments: (2, f"no {arguments[0]} here"))
     monkeypatch.setattr(gpu_kit, "gpu_count", lambda: 2)
     out = tmp_path / "out"
-    assert main(["gpu-kit", "m.pt", "--data", "coco.yaml", "--gpus", "2", "--out", str(out)]) == 1
+    assert main(["gpu-kit", "m.pt", "--data", coco, "--gpus", "2", "--out", str(out)]) == 1
     shown = capsys.readouterr()
     assert "steps failed; expected none; see 'steps'" in shown.err
     assert "no export here" in " ".join(shown.out.split())
@@ -128,11 +153,11 @@ def test_without_a_gpu_it_ends_in_one_line_before_any_step(tmp_path, monkeypatch
     assert error.count("\n") == 1
 
 
-def test_without_tensorrt_the_last_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+def test_without_tensorrt_the_last_line_says_what_to_install(tmp_path, monkeypatch, capsys, coco):
     monkeypatch.setattr(gpu_kit, "run_process", lambda arguments: (2, "no"))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    line = ["gpu-kit", "m.pt", "--data", "coco.yaml", "--device", "cpu", "--out", str(tmp_path / "out")]
+    line = ["gpu-kit", "m.pt", "--data", coco, "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main(line) == 1
     assert (
         "TensorRT is not installed, so that no engine was built: pip install 'yoloqat[tensorrt]'"
