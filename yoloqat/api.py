@@ -49,7 +49,7 @@ from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
 from yoloqat.pipeline.refine_steps import NONE, QUICK, steps_of
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.search import run_search
+from yoloqat.pipeline.search import open_searched, run_search
 from yoloqat.pipeline.search_table import search_table
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
@@ -631,7 +631,7 @@ def search(
     """
     with _saved(detector, device, progress) as (checkpoint, scratch), scratch.pooled(workers, ray) as run:
         found = run_search(
-            checkpoint,
+            open_searched(checkpoint, run),
             data.comparison(fidelity_images),
             config or EvalConfig(imgsz=detector.imgsz),
             search=SearchConfig(max_drop, max_noise, max_latency),

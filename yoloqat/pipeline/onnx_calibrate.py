@@ -21,8 +21,9 @@ from yoloqat.onnx_quant.predictor import GraphPredictor
 from yoloqat.onnx_quant.quantize import fake_quantized, find_qparams, weight_location
 from yoloqat.pipeline.fidelity import noise_results
 from yoloqat.pipeline.models import check_scoring, path_key
-from yoloqat.pipeline.onnx_files import FloatFile, save_files
+from yoloqat.pipeline.onnx_files import FloatFile, QuantizedFile, save_files
 from yoloqat.pipeline.run import IMAGES, Run, images_digest, records_key
+from yoloqat.provenance import file_sha256
 
 
 def calibrate_onnx(
@@ -34,6 +35,7 @@ def calibrate_onnx(
     calibration: CalibrationConfig,
     run: Run,
     outputs: Sequence[str] = (),
+    float_layers: Sequence[str] = (),
     dataset: DetectionDataset | None = None,
     compared: Sequence[ImageRecord] = (),
 ) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def calibrate_onnx(
         calibration: Method, bins and weights.
         run: Where the files go, threads, who watches.
         outputs: Tensors or nodes at which the heads end; found where none are named.
+        float_layers: Layers that stay float as in a searched file: the ranges of the others are found as if they were quantized.
         dataset: The validation images, or None to score nothing.
         compared: Images to measure the noise on; none measures none.
 
@@ -65,30 +68,14 @@ def calibrate_onnx(
     _check_method(method)
     check_scoring(floating.info, dataset, config)
     check_fit(floating.info, config)
-    placement = place(floating.model, quant, outputs)
     start = time.perf_counter()
-    histograms = collect_histograms(
-        floating.model,
-        placement,
-        records,
-        info=floating.info,
-        config=calibration,
-        imgsz=config.imgsz,
-        batch=config.batch,
-        threads=run.threads,
-        progress=run.labelled("calibrate"),
+    quantized = quantized_file(
+        floating, records, config, quant=quant, calibration=calibration, run=run, outputs=outputs
     )
-    qparams = find_qparams(
-        floating.model, placement, histograms, quant, method, weight_method=calibration.weight_method
-    )
+    quantized = quantized.leave_float(float_layers) if float_layers else quantized
     seconds = time.perf_counter() - start
-    made = to_dict(calibration) | {
-        IMAGES: images_digest(records),
-        "images_sha": records_key(records),
-        "imgsz": json_size(config.imgsz),
-        "batch": config.batch,
-    }
-    report = save_files(floating, placement, qparams, run.out, quant=quant, outputs=tuple(outputs), calibration=made)
+    placement = quantized.placement
+    report = save_files(quantized, run.out)
     result: dict[str, Any] = {
         "method": str(method),
         "quantized_layers": len(placement.layers),
@@ -106,10 +93,10 @@ def calibrate_onnx(
         "map_qfloat": None,
     }
     everything = {*placement.plan.locations, *map(weight_location, placement.layers)}
-    quantized = fake_quantized(floating.model, placement, qparams, everything)
+    noisy = fake_quantized(floating.model, placement, quantized.qparams, everything)
     models = {
         name: GraphPredictor(graph, floating.info, str(floating.source), threads=run.threads)
-        for name, graph in (("float", floating.model), (str(method), quantized))
+        for name, graph in (("float", floating.model), (str(method), noisy))
     }
     found = None
     if compared:
@@ -118,12 +105,63 @@ def calibrate_onnx(
     result |= noise_results(found) | {"fidelity_images": len(compared)}
     if dataset is not None:
         key = path_key(floating.source) | {
-            "quantization": to_dict(quant),
-            "calibration": made,
+            "quantization": to_dict(quantized.quant),
+            "calibration": quantized.made,
             "outputs": list(outputs),
         }
         result |= _scored(models, str(method), dataset, config, run, key)
     return result
+
+
+def quantized_file(
+    floating: FloatFile,
+    records: Sequence[ImageRecord],
+    config: EvalConfig,
+    *,
+    quant: QuantConfig,
+    calibration: CalibrationConfig,
+    run: Run,
+    outputs: Sequence[str] = (),
+) -> QuantizedFile:
+    """Place quantizers on a float ONNX detector and find their ranges in one pass over the calibration images.
+
+    Args:
+        floating: The float detector.
+        records: The calibration images.
+        config: Image size and batch.
+        quant: Which layers, and how.
+        calibration: Method, bins and weights.
+        run: Threads, who watches.
+        outputs: Tensors or nodes at which the heads end; found where none are named.
+
+    Raises:
+        ConfigError: No layer is left to quantize.
+        PatternError: A pattern or an output names nothing.
+        CalibrationError: A tensor holds NaN or infinity.
+    """
+    placement = place(floating.model, quant, outputs)
+    histograms = collect_histograms(
+        floating.model,
+        placement,
+        records,
+        info=floating.info,
+        config=calibration,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        threads=run.threads,
+        progress=run.labelled("calibrate"),
+    )
+    qparams = find_qparams(
+        floating.model, placement, histograms, quant, calibration.method, weight_method=calibration.weight_method
+    )
+    made = to_dict(calibration) | {
+        IMAGES: images_digest(records),
+        "images_sha": records_key(records),
+        "imgsz": json_size(config.imgsz),
+        "batch": config.batch,
+    }
+    origin = {"path": str(floating.source), "sha256": file_sha256(floating.source)}
+    return QuantizedFile(floating, placement, qparams, quant, made, tuple(outputs), origin)
 
 
 def _scored(

@@ -29,7 +29,7 @@ from yoloqat.pipeline.export import export_onnx
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.recipe import recipe_of
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.search import largest_noise, run_search
+from yoloqat.pipeline.search import largest_noise, open_searched, run_search
 from yoloqat.pipeline.stages import Stages
 from yoloqat.pipeline.tuning import Tuning
 from yoloqat.progress import tell
@@ -199,13 +199,9 @@ class Way:
         search = SearchConfig(max_noise=limit)
 
         def make(folder: Path) -> dict[str, Any]:
-            return run_search(
-                whole.folder / CHECKPOINT,
-                self._judge.choosing,
-                self._settings.scoring,
-                search=search,
-                run=replace(self._run, out=folder),
-            ).results
+            run = replace(self._run, out=folder)
+            model = open_searched(whole.folder / CHECKPOINT, run)
+            return run_search(model, self._judge.choosing, self._settings.scoring, search=search, run=run).results
 
         found, _ = self._stages.once("search", make, scoring=to_dict(self._settings.scoring), search=vars(search))
         quiet = found["frontier"][-1]
