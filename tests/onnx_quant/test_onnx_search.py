@@ -15,6 +15,7 @@ import pytest
 import torch
 from graphs import Graph
 
+import yoloqat as yq
 from yoloqat.cli import main
 from yoloqat.config import EvalConfig, QuantConfig, Recipe
 from yoloqat.datasets import load_dataset
@@ -220,6 +221,12 @@ def test_the_command_names_the_next_line(
     assert result["provenance"]["inputs"]["model"]["family"] == "onnx"
     assert {"recipe.yaml", "frontier.png", "latency.json"} <= {path.name for path in out.iterdir()}
     assert f"next: yoloqat calibrate {tiny_float} --recipe" in said.out.replace("\n", " ")
+
+
+def test_python_takes_the_path_of_the_file(planted: Path, tiny_data) -> None:
+    data = yq.Dataset.from_images(tiny_data.images)
+    found = yq.search(planted, data, max_noise=10.0, fidelity_images=2, device="cpu")
+    assert (found.met, found.detector, found.recipe.float_layers) == (True, None, ())
 
 
 def test_a_float_file_is_told_to_calibrate_first(

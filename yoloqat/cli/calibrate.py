@@ -5,7 +5,7 @@ of three models: float, swapped (quantizers without calibrated ranges) and QFloa
 needs no labels, one half of the images calibrates and the other measures d. With --curve DIR/curve.png shows how ranges, d and
 mAP settle with the number of calibration images. --refine corrects biases and learns ranges afterwards, judged by the noise on
 calibration images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
---recipe takes every option from a recipe.yaml and makes the same checkpoint again.
+--recipe takes every option from a recipe.yaml and makes the same checkpoint, or QDQ file, again.
 
 A float .onnx needs no Ultralytics: DIR/model.onnx is the QDQ file, DIR/float.onnx the float file that it is compared with. Its
 heads are found, or named by --outputs.

@@ -7,6 +7,8 @@ measured, and the one that keeps to --max-drop, --max-noise or --max-latency is 
 the other. Labels are needed for its mAP alone. Writes recipe.yaml, which calibrate, finetune and export take and which makes the
 same engine again, frontier.png and latency.json, the latency table. Where no set keeps to the goal the nearest is written and
 the command ends with code 1. An interrupted search goes on when the same line is run again.
+
+A model.onnx that calibrate made of a float .onnx is searched too, against the float.onnx beside it.
 """
 
 from __future__ import annotations
