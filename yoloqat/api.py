@@ -44,6 +44,7 @@ from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.predict import Predictions, predict_source
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.quantize import open_float_model
 from yoloqat.pipeline.quantize import quantize as _quantize
 from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
@@ -953,7 +954,7 @@ def quantize(
     """Take a ``.pt`` to the fastest INT8 engine within an allowed loss: calibrate, refine, find the noise, fine-tune, build.
 
     Args:
-        model: The float model's file.
+        model: The float model's file; a float ``.onnx`` is neither refined nor fine-tuned.
         data: A data set, or its YAML. Images without labels do with ``max_noise``.
         out: The directory that takes the files; an interrupted run goes on there.
         max_drop: The largest loss of mAP50-95; with labels 0.005 where neither limit is named.
@@ -982,18 +983,25 @@ def quantize(
             else replace(config, max_drop=max_drop, max_noise=max_noise)
         )
     source, held_out = data.calibration_source, not data.labelled and data.images == data.calibration_source
-    scoring = scoring or EvalConfig(imgsz=load_detector(Path(model)).imgsz)
+    dataset = data.validation if data.labelled else None
+    opened = open_float_model(
+        Path(model),
+        Path(out),
+        imgsz=None if scoring is None else scoring.imgsz,
+        names=None if dataset is None else dataset.names,
+        target=config.quant.target,
+    )
     with (
         torch_threads(None) as threads,
         Run(Path(out), torch_device(device), threads, progress).pooled(workers, ray) as run,
     ):
         found = _quantize(
-            Path(model),
+            opened,
             data.calibration(config.calibration.images, seed=config.calibration.seed),
             config,
-            scoring=scoring,
+            scoring=scoring or EvalConfig(imgsz=opened.imgsz),
             run=run,
-            dataset=data.validation if data.labelled else None,
+            dataset=dataset,
             compared=data.comparison(),
             training=(lambda: training_images(source, held_out=held_out)) if config.finetune else None,
         )

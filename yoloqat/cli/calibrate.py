@@ -68,11 +68,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
     add_refine(parser)
-    parser.add_argument(
-        "--outputs",
-        metavar="NAME,...",
-        help="of a float .onnx: tensors or nodes at which the heads end (default: found from the file's outputs)",
-    )
+    onnx_file.add_outputs(parser)
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)
     options.add_evaluation(parser)

@@ -32,6 +32,15 @@ def is_onnx(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX
 
 
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--outputs``."""
+    parser.add_argument(
+        "--outputs",
+        metavar="NAME,...",
+        help="of a float .onnx: tensors or nodes at which the heads end (default: found from the file's outputs)",
+    )
+
+
 def outputs_of(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the tensors or nodes that ``--outputs`` names.
 

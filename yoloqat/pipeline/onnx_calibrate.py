@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yoloqat.calibration.nvidia import BACKENDS
@@ -16,7 +17,7 @@ from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.evaluation.reference import Reference
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.onnx_quant.collect import collect_histograms
-from yoloqat.onnx_quant.placement import place
+from yoloqat.onnx_quant.placement import OnnxPlacement, place
 from yoloqat.onnx_quant.predictor import GraphPredictor
 from yoloqat.onnx_quant.quantize import fake_quantized, find_qparams, weight_location
 from yoloqat.pipeline.fidelity import noise_results
@@ -24,6 +25,7 @@ from yoloqat.pipeline.models import check_scoring, path_key
 from yoloqat.pipeline.onnx_files import FloatFile, QuantizedFile, save_files
 from yoloqat.pipeline.run import IMAGES, Run, images_digest, records_key
 from yoloqat.provenance import file_sha256
+from yoloqat.quant.calib import Histogram
 
 
 def calibrate_onnx(
@@ -69,10 +71,8 @@ def calibrate_onnx(
     check_scoring(floating.info, dataset, config)
     check_fit(floating.info, config)
     start = time.perf_counter()
-    quantized = quantized_file(
-        floating, records, config, quant=quant, calibration=calibration, run=run, outputs=outputs
-    )
-    quantized = quantized.leave_float(float_layers) if float_layers else quantized
+    collected = collect_file(floating, records, config, quant=quant, calibration=calibration, run=run, outputs=outputs)
+    quantized = collected.quantized(method, float_layers)
     seconds = time.perf_counter() - start
     placement = quantized.placement
     report = save_files(quantized, run.out)
@@ -113,7 +113,52 @@ def calibrate_onnx(
     return result
 
 
-def quantized_file(
+@dataclass(frozen=True, eq=False)
+class CollectedFile:
+    """A float ONNX detector with what one pass over the calibration images found: enough for every method.
+
+    Attributes:
+        floating: The float detector.
+        placement: Of its quantizers.
+        histograms: By the location that owns a scale.
+        quant: Which layers, and how.
+        calibration: Bins, weights and images; of its methods any can be taken.
+        made: How it was made, without the method, JSON-able.
+        outputs: Where its heads end, as they were named.
+    """
+
+    floating: FloatFile
+    placement: OnnxPlacement
+    histograms: Mapping[str, Histogram]
+    quant: QuantConfig
+    calibration: CalibrationConfig
+    made: Mapping[str, Any]
+    outputs: tuple[str, ...]
+
+    def quantized(self, method: MethodSpec, float_layers: Sequence[str] = ()) -> QuantizedFile:
+        """Return the detector with the ranges of a method.
+
+        Args:
+            method: How ranges are found.
+            float_layers: Layers that stay float as in a searched file: the ranges are found as if they were quantized.
+
+        Raises:
+            ConfigError: The method needs a torch model, or no layer is left to quantize.
+            PatternError: A name is none of a layer.
+        """
+        _check_method(method)
+        calibration, floating = replace(self.calibration, method=method), self.floating
+        weights = calibration.weight_method
+        qparams = find_qparams(
+            floating.model, self.placement, self.histograms, self.quant, method, weight_method=weights
+        )
+        origin = {"path": str(floating.source), "sha256": file_sha256(floating.source)}
+        made = to_dict(calibration) | dict(self.made)
+        found = QuantizedFile(floating, self.placement, qparams, self.quant, made, self.outputs, origin)
+        return found.leave_float(float_layers) if float_layers else found
+
+
+def collect_file(
     floating: FloatFile,
     records: Sequence[ImageRecord],
     config: EvalConfig,
@@ -122,15 +167,15 @@ def quantized_file(
     calibration: CalibrationConfig,
     run: Run,
     outputs: Sequence[str] = (),
-) -> QuantizedFile:
-    """Place quantizers on a float ONNX detector and find their ranges in one pass over the calibration images.
+) -> CollectedFile:
+    """Place quantizers on a float ONNX detector and run it once on the calibration images.
 
     Args:
         floating: The float detector.
         records: The calibration images.
         config: Image size and batch.
         quant: Which layers, and how.
-        calibration: Method, bins and weights.
+        calibration: Bins, and how images were chosen.
         run: Threads, who watches.
         outputs: Tensors or nodes at which the heads end; found where none are named.
 
@@ -151,17 +196,13 @@ def quantized_file(
         threads=run.threads,
         progress=run.labelled("calibrate"),
     )
-    qparams = find_qparams(
-        floating.model, placement, histograms, quant, calibration.method, weight_method=calibration.weight_method
-    )
-    made = to_dict(calibration) | {
+    made = {
         IMAGES: images_digest(records),
         "images_sha": records_key(records),
         "imgsz": json_size(config.imgsz),
         "batch": config.batch,
     }
-    origin = {"path": str(floating.source), "sha256": file_sha256(floating.source)}
-    return QuantizedFile(floating, placement, qparams, quant, made, tuple(outputs), origin)
+    return CollectedFile(floating, placement, histograms, quant, calibration, made, tuple(outputs))
 
 
 def _scored(

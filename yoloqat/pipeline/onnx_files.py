@@ -168,6 +168,25 @@ class QuantizedFile:
         return model, report
 
 
+def save_quantized(quantized: QuantizedFile, path: Path, floating: Path) -> ExportReport:
+    """Write the QDQ file, for TensorRT with FP16 where nothing is quantized.
+
+    Args:
+        quantized: What to write.
+        path: The file.
+        floating: The float file, which is written already.
+
+    Raises:
+        ExportError: The qparams cannot be written, or the graph is not valid.
+        OutputError: The file cannot be written.
+    """
+    model, report = quantized.graph(floating, file_sha256(floating))
+    if quantized.quant.target is not None and TARGETS[quantized.quant.target].half:
+        model = bake_half(model).model
+    save_onnx(model, path)
+    return report
+
+
 def save_files(quantized: QuantizedFile, out: Path) -> ExportReport:
     """Write the float file and the QDQ file.
 
@@ -180,11 +199,7 @@ def save_files(quantized: QuantizedFile, out: Path) -> ExportReport:
         OutputError: A file cannot be written.
     """
     save_onnx(quantized.floating.model, out / FLOAT)
-    model, report = quantized.graph(out / FLOAT, file_sha256(out / FLOAT))
-    if quantized.quant.target is not None and TARGETS[quantized.quant.target].half:
-        model = bake_half(model).model
-    save_onnx(model, out / QDQ)
-    return report
+    return save_quantized(quantized, out / QDQ, out / FLOAT)
 
 
 def read_quantized(path: Path) -> QuantizedFile:
