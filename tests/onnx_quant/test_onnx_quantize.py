@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from graphs import yolox
 
 import yoloqat as yq
 from yoloqat.cli import main
@@ -133,6 +134,15 @@ def test_what_needs_torch_is_refused(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_it_is_told_how_a_file_of_another_exporter_is_read(tiny_data, tmp_path: Path) -> None:
+    onnx.save(yolox(), tmp_path / "yolox.onnx")
+    data, out = ["--images", str(tiny_data.images), "--max-noise", "10", "--target", "tensorrt"], tmp_path / "out"
+    assert main(["quantize", str(tmp_path / "yolox.onnx"), *data, "--threads", "1", "--quiet", "--out", str(out)]) == 0
+    results = json.loads((out / "result.json").read_text())["results"]
+    assert [("YOLOX" in note) for note in results["notes"]] == [True, False]
+    assert results["candidates"][0]["d"] > 0, "against the file with boxes decoded"
 
 
 def test_a_quantized_file_is_refused(

@@ -100,8 +100,9 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": {**model.source, "family": model.family}, "data": options.dataset_input(dataset)}
     lines = [next_line(args, diff.COMMAND, model.path, run.out / found.engine, without=("batch",))]
+    results = found.results | {"notes": list(model.notes)}
     tables = quantize_tables(args.model.name, found.results)
-    return Outcome(settings, found.results, inputs, tables, found.files, lines, found.failed)
+    return Outcome(settings, results, inputs, tables, found.files, lines, found.failed, notes=model.notes)
 
 
 COMMAND = Command(

@@ -32,7 +32,7 @@ class FloatCheckpoint:
     """
 
     files = (CHECKPOINT, ONNX)
-    lacks = None
+    lacks, notes = None, ()
 
     def __init__(self, path: Path) -> None:
         detector = load_detector(path)

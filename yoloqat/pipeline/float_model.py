@@ -66,6 +66,10 @@ class FloatModel(Protocol):
         """The float model in a file that every command takes."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to read it, or guessed of it, one line each."""
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Names of what :meth:`make` writes, the calibrated model first."""
 
