@@ -136,6 +136,12 @@ def test_what_needs_torch_is_refused(
     assert error.count("\n") == 1
 
 
+def test_a_file_is_not_fine_tuned(tiny_float: Path, tmp_path: Path) -> None:
+    model: Any = open_float_model(tiny_float, tmp_path)
+    with pytest.raises(TypeError, match=f"'{tmp_path / 'float.onnx'}' cannot be fine-tuned"):
+        model.make(None, (), tmp_path, None, object())
+
+
 def test_it_is_told_how_a_file_of_another_exporter_is_read(tiny_data, tmp_path: Path) -> None:
     onnx.save(yolox(), tmp_path / "yolox.onnx")
     data, out = ["--images", str(tiny_data.images), "--max-noise", "10", "--target", "tensorrt"], tmp_path / "out"
