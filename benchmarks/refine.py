@@ -35,6 +35,7 @@ from yoloqat.pipeline.refine_steps import ALL, STEPS, steps_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search import budget_figures
 from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.quant import state_digest
 from yoloqat.quant.graph import trace
 from yoloqat.quant.graph.cost import layer_costs
 from yoloqat.searching import Choice, Problem, least_noise
@@ -69,7 +70,7 @@ def least_noise_within(ptq: Ptq, share: float, run: Run) -> tuple[str, ...]:
     images = spread(ptq.records, 16)
     options = ScanOptions()
     budget = run_noise_budget(checkpoint, images, config, scan=ScanConfig(mode=NOISE_MODE), options=options, run=inner)
-    d, shares = budget_figures(budget, ptq.detector)
+    d, shares = budget_figures(budget, state_digest(ptq.detector.module))
     quantized, total = _macs(ptq)
     quantization = ptq.detector.quantization
     if quantization is None:

@@ -19,13 +19,13 @@ import torch
 
 from yoloqat.config import EvalConfig
 from yoloqat.datasets import load_dataset, read_batches, spread
-from yoloqat.detectors import load_detector, torch_threads
+from yoloqat.detectors import torch_threads
 from yoloqat.evaluation.fidelity import NOISE, mean
 from yoloqat.evaluation.reference import Reference
-from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search import BUDGET, budget_figures, divided
 from yoloqat.pipeline.search_engines import Engines
+from yoloqat.pipeline.search_torch import SearchedCheckpoint
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.provenance import write_json
 from yoloqat.quant.graph import Executor
@@ -58,18 +58,17 @@ def main() -> None:
     run = Run(args.out, torch.device("cpu"), args.threads)
     config = EvalConfig(imgsz=args.imgsz, batch=8)
     choosing, measuring = divided(spread(load_dataset(args.data).images, args.images))
-    detector = load_detector(args.model)
-    engines = Engines(detector, args.model, config, run=run, rounds=args.rounds)
+    model = SearchedCheckpoint(args.model, run)
+    engines = Engines(model, config, run=run, rounds=args.rounds)
     with torch_threads(args.threads):
         if args.budget is not None:
             budget = json.loads((args.budget / "result.json").read_text(encoding="utf-8"))["results"]
         else:
-            options, noisy = ScanOptions(), ScanConfig(mode="noise")
             inner = Run(args.out / BUDGET, run.device, run.threads)
-            budget = run_noise_budget(args.model, choosing, config, scan=noisy, options=options, run=inner)
-        d, shares = budget_figures(budget, detector)
+            budget = model.budget(choosing, config, options=ScanOptions(), run=inner)
+        d, shares = budget_figures(budget, model.state)
         problem = make_problem(engines.groups, shares, d, engines.table(), engines.passing)
-        orders = rules(args, engines, shares, choosing, config)
+        orders = rules(args, model.detector, engines, shares, choosing, config)
         reference = Reference(engines.float_predictor, measuring, engines.config, detections=False)
         everything = len(engines.layers)
         counts = sorted({round(everything * step / (args.points + 1)) for step in range(1, args.points + 1)})
@@ -115,17 +114,17 @@ def main() -> None:
         )
 
 
-def rules(args, engines, shares, choosing, config):  # noqa: ANN001, ANN201
+def rules(args, detector, engines, shares, choosing, config):  # noqa: ANN001, ANN201
     """Return the layers in the order in which each rule leaves them float."""
     layers = list(engines.layers)
     scan = NoiseScan(
-        engines.detector, choosing[:8], config=config, scan=ScanConfig(), device=torch.device("cpu"), memory=1 << 30
+        detector, choosing[:8], config=config, scan=ScanConfig(), device=torch.device("cpu"), memory=1 << 30
     )
-    edges = active_edges(engines.detector.module)
+    edges = active_edges(detector.module)
     batch = next(iter(read_batches([scan.batches[0]])))
     images = torch.from_numpy(batch.images).to(memory_format=torch.channels_last)
-    executor = Executor(engines.detector.module, scan.traced(images))
-    noises = edge_noise(executor, edges, images, classes=engines.detector.info.classes)
+    executor = Executor(detector.module, scan.traced(images))
+    noises = edge_noise(executor, edges, images, classes=detector.info.classes)
     nmse = {item.name: joined(noises, item.edges).nmse for item in make_items(edges, ScanConfig())}
     ends = [layers[index // 2 if index % 2 == 0 else -1 - index // 2] for index in range(len(layers))]
     found = {

@@ -449,12 +449,14 @@ def test_a_target_that_settings_name_otherwise_is_told(detector: Detector, data:
 
 
 def test_a_search_takes_one_goal_and_a_budget_of_the_detector(
-    calibrated: Detector, detector: Detector, data: yq.Dataset
+    calibrated: Detector, detector: Detector, data: yq.Dataset, tiny_onnx: Path
 ) -> None:
     with pytest.raises(ConfigError, match="max_drop and max_noise are named"):
         yq.search(calibrated, data, max_drop=0.1, max_noise=0.1, device="cpu")
     with pytest.raises(ModelError, match="is a float model"):
         yq.search(detector, data, max_noise=0.1, device="cpu")
+    with pytest.raises(ModelError, match=f"'{tiny_onnx}' does not tell how an ONNX file was quantized"):
+        yq.search(tiny_onnx, data, max_noise=0.1, device="cpu")
     other = Result({"state_hash": "0"}, ())
     with pytest.raises(ConfigError, match="the noise budget has state_hash '0'"):
         yq.search(calibrated, data, max_noise=0.1, budget=other, fidelity_images=2, device="cpu")

@@ -44,13 +44,15 @@ from yoloqat.pipeline.models import common_size, open_model
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.predict import Predictions, predict_source
 from yoloqat.pipeline.ptq import Ptq
+from yoloqat.pipeline.quantize import open_float_model
 from yoloqat.pipeline.quantize import quantize as _quantize
 from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine import check_refinable, refine_detector
 from yoloqat.pipeline.refine_steps import NONE, QUICK, steps_of
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.search import run_search
+from yoloqat.pipeline.search import open_searched, run_search
 from yoloqat.pipeline.search_table import search_table
+from yoloqat.pipeline.search_torch import SearchedCheckpoint
 from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
 from yoloqat.report import plots
@@ -101,6 +103,17 @@ def _saved(detector: Detector, device: str, progress: Progress) -> Iterator[tupl
         checkpoint = run.out / "model.safetensors"
         save_checkpoint(detector, checkpoint)
         yield checkpoint, run
+
+
+@contextmanager
+def _searched(model: Detector | str | Path, device: str, progress: Progress) -> Iterator[tuple[Path, Run]]:
+    """Give the file of a calibrated model, written where it is a detector, and a run."""
+    if isinstance(model, Detector):
+        with _saved(model, device, progress) as found:
+            yield found
+    else:
+        with _scratch(device, progress) as run:
+            yield Path(model), run
 
 
 @checked_arguments
@@ -580,18 +593,18 @@ class FloatSetResult(Result):
 
     Attributes:
         recipe: Makes the chosen engine again; ``.save("recipe.yaml")`` is what the commands take.
-        detector: The calibrated detector with the chosen layers float.
+        detector: The calibrated detector with the chosen layers float; None of an ONNX file, which the recipe calibrates.
         met: Whether the chosen set keeps to the goal.
     """
 
     recipe: Recipe
-    detector: Detector
+    detector: Detector | None
     met: bool
 
 
 @checked_arguments
 def search(
-    detector: Detector,
+    detector: Detector | str | Path,
     data: Dataset,
     *,
     max_drop: float | None = None,
@@ -608,7 +621,7 @@ def search(
     """Choose the layers to leave float within a drop, a noise or a latency, along the whole frontier.
 
     Args:
-        detector: Calibrated; not changed.
+        detector: Calibrated; not changed. Or the file of one, or the ``model.onnx`` that calibrating a float ONNX file wrote.
         data: Images; with labels the mAP of the chosen engine is measured too.
         max_drop: The expected drop of mAP to stay within, as a share of the float model's where there are no labels; or
         max_noise: the noise d; or
@@ -629,17 +642,19 @@ def search(
         EngineError: An engine cannot be built or run.
         ModelError: The detector is not quantized.
     """
-    with _saved(detector, device, progress) as (checkpoint, scratch), scratch.pooled(workers, ray) as run:
+    with _searched(detector, device, progress) as (path, scratch), scratch.pooled(workers, ray) as run:
+        model = open_searched(path, run)
         found = run_search(
-            checkpoint,
+            model,
             data.comparison(fidelity_images),
-            config or EvalConfig(imgsz=detector.imgsz),
+            config or EvalConfig(imgsz=model.imgsz),
             search=SearchConfig(max_drop, max_noise, max_latency),
             run=run,
             budget=None if budget is None else budget.results,
             dataset=data.validation if data.labelled else None,
         )
-    chosen = leave_float(detector, found.chosen.found.layers)
+    layers = found.chosen.found.layers
+    chosen = leave_float(model.detector, layers) if isinstance(model, SearchedCheckpoint) else None
     return FloatSetResult(found.results, (search_table(found),), found.recipe, chosen, found.met)
 
 
@@ -939,7 +954,7 @@ def quantize(
     """Take a ``.pt`` to the fastest INT8 engine within an allowed loss: calibrate, refine, find the noise, fine-tune, build.
 
     Args:
-        model: The float model's file.
+        model: The float model's file; a float ``.onnx`` is neither refined nor fine-tuned.
         data: A data set, or its YAML. Images without labels do with ``max_noise``.
         out: The directory that takes the files; an interrupted run goes on there.
         max_drop: The largest loss of mAP50-95; with labels 0.005 where neither limit is named.
@@ -968,18 +983,25 @@ def quantize(
             else replace(config, max_drop=max_drop, max_noise=max_noise)
         )
     source, held_out = data.calibration_source, not data.labelled and data.images == data.calibration_source
-    scoring = scoring or EvalConfig(imgsz=load_detector(Path(model)).imgsz)
+    dataset = data.validation if data.labelled else None
+    opened = open_float_model(
+        Path(model),
+        Path(out),
+        imgsz=None if scoring is None else scoring.imgsz,
+        names=None if dataset is None else dataset.names,
+        target=config.quant.target,
+    )
     with (
         torch_threads(None) as threads,
         Run(Path(out), torch_device(device), threads, progress).pooled(workers, ray) as run,
     ):
         found = _quantize(
-            Path(model),
+            opened,
             data.calibration(config.calibration.images, seed=config.calibration.seed),
             config,
-            scoring=scoring,
+            scoring=scoring or EvalConfig(imgsz=opened.imgsz),
             run=run,
-            dataset=data.validation if data.labelled else None,
+            dataset=dataset,
             compared=data.comparison(),
             training=(lambda: training_images(source, held_out=held_out)) if config.finetune else None,
         )

@@ -13,13 +13,13 @@ from yoloqat.config import EvalConfig, Recipe
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
-from yoloqat.pipeline import search_engines
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.search import BUDGET, budget_figures, divided, largest_noise, run_search
+from yoloqat.pipeline.search import BUDGET, budget_figures, divided, largest_noise, open_searched, run_search
 from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.search_table import CHART, draw, search_table
 from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.quant import state_digest
 from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
@@ -72,7 +72,13 @@ def found(planted, images, budget, limit, tiny_data, tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("search"), torch.device("cpu"), 1)
     search = SearchConfig(max_noise=limit, built=2, rounds=2)
     result = run_search(
-        planted, images, CONFIG, search=search, run=run, budget=budget, dataset=load_dataset(tiny_data.yaml)
+        open_searched(planted, run),
+        images,
+        CONFIG,
+        search=search,
+        run=run,
+        budget=budget,
+        dataset=load_dataset(tiny_data.yaml),
     )
     return result, run
 
@@ -118,28 +124,13 @@ def test_the_recipe_holds_the_float_layers_and_the_figures(found, planted):
     assert recipe.images_digest is not None
 
 
-def test_engines_are_built_and_timed_once(tiny_checkpoint, images, planted, budget, tmp_path, monkeypatch):
-    run = Run(tmp_path, torch.device("cpu"), 1)
-    path = _saved(load_detector(planted), None, tmp_path / "model.safetensors")  # OpenVINO, without a target
-    search = SearchConfig(max_latency=1e-6, built=2, rounds=2)
-    found = run_search(path, images[:4], CONFIG, search=search, run=run, budget=budget)
-    assert not found.met
-    assert (found.results["engine"], found.results["latency_source"]) == ("openvino", "openvino")
-    timed = [row["latency_ms"] for row in found.results["frontier"]]
-    assert found.results["latency_ms"] == min(timed) > 0.0
-    assert (found.results["drop"], found.results["map50_95"]) == (None, None)
-    monkeypatch.setattr(search_engines, "profile_models", None)
-    monkeypatch.setattr(search_engines, "build_openvino", None)
-    again = run_search(path, images[:4], CONFIG, search=search, run=run, budget=budget)
-    assert again.results["frontier"] == found.results["frontier"]
-    assert again.recipe == found.recipe
-
-
 def test_an_engine_that_does_not_run_here_keeps_to_no_latency(planted, images, budget, found):
     _, run = found
     assert (run.out / TABLE).exists()
     with pytest.raises(ConfigError, match="max_latency is 5 and the engine is 'onnxruntime'"):
-        run_search(planted, images, CONFIG, search=SearchConfig(max_latency=5.0), run=run, budget=budget)
+        run_search(
+            open_searched(planted, run), images, CONFIG, search=SearchConfig(max_latency=5.0), run=run, budget=budget
+        )
 
 
 def test_a_budget_is_made_where_none_is_given(tiny_checkpoint, images, tmp_path, monkeypatch):
@@ -149,15 +140,15 @@ def test_a_budget_is_made_where_none_is_given(tiny_checkpoint, images, tmp_path,
         asked.append((records, more["run"].out))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yoloqat.pipeline.search.run_noise_budget", stop)
+    monkeypatch.setattr("yoloqat.pipeline.search_torch.run_noise_budget", stop)
     run = Run(tmp_path, torch.device("cpu"), 1)
     with pytest.raises(KeyboardInterrupt):
-        run_search(tiny_checkpoint, images, CONFIG, search=SearchConfig(max_drop=0.1), run=run)
+        run_search(open_searched(tiny_checkpoint, run), images, CONFIG, search=SearchConfig(max_drop=0.1), run=run)
     assert asked == [(list(images[::2]), tmp_path / BUDGET)]
 
 
 def test_a_budget_of_something_else_is_refused(planted, budget, images):
-    detector = load_detector(planted)
+    state = state_digest(load_detector(planted).module)
     for change, message in (
         ({"state_hash": "0"}, "the noise budget has state_hash '0'; expected '"),
         ({"granularity": "block"}, "granularity 'block'; expected 'layer'"),
@@ -166,7 +157,7 @@ def test_a_budget_of_something_else_is_refused(planted, budget, images):
         ({"items": []}, "and 0 layers"),
     ):
         with pytest.raises(ConfigError, match=message):
-            budget_figures({**budget, **change}, detector)
+            budget_figures({**budget, **change}, state)
     with pytest.raises(ConfigError, match="fidelity_images gives 1 images"):
         divided(images[:1])
 

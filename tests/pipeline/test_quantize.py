@@ -24,8 +24,8 @@ from yoloqat.pipeline import candidates
 from yoloqat.pipeline import quantize as module
 from yoloqat.pipeline import quantize_way as way
 from yoloqat.pipeline.candidates import Judge
-from yoloqat.pipeline.candidates import _calibrated as calibrated
-from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.float_checkpoint import FloatCheckpoint
+from yoloqat.pipeline.quantize import open_float_model, quantize
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import ALL_INT8
 from yoloqat.pipeline.refine_steps import BIAS, QUICK, steps_of
@@ -65,7 +65,7 @@ def whole(tiny_model: Path, tiny_data: TinyData, data: DetectionDataset) -> Whol
         wanted = QuantizeConfig(**(own | config))
         with torch_threads(1):
             return quantize(
-                tiny_model,
+                open_float_model(tiny_model, out),
                 records,
                 wanted,
                 scoring=SCORING,
@@ -140,13 +140,13 @@ def test_an_interrupted_run_ends_alike(
     with pytest.raises(KeyboardInterrupt):
         whole(tmp_path / "out", max_noise=1e-4, labelled=False, train=True, epochs=1)
     monkeypatch.setattr(way, "run_search", search)
-    monkeypatch.setattr(candidates, "_calibrated", lambda *args: done.append(ALL_INT8) or calibrated(*args))
-    build = candidates._built
+    calibrated, build = FloatCheckpoint._calibrated, candidates._built
+    monkeypatch.setattr(FloatCheckpoint, "_calibrated", lambda *args: done.append(ALL_INT8) or calibrated(*args))
 
-    def cut_short(detector: Any, settings: Any, folder: Path, run: Run) -> dict[str, Any]:
+    def cut_short(settings: Any, folder: Path, run: Run) -> dict[str, Any]:
         if (folder / "finetune").exists():
             raise KeyboardInterrupt
-        return build(detector, settings, folder, run)
+        return build(settings, folder, run)
 
     monkeypatch.setattr(candidates, "_built", cut_short)
     with pytest.raises(KeyboardInterrupt):
@@ -208,10 +208,11 @@ def test_other_widths_and_quantized_models_are_refused_before_the_work(
         "compared": (None,) * 4,
     }
     config = replace(config, max_drop=None, max_noise=0.1)
+    model = open_float_model(Path(load_checkpoint(within[1] / "model.safetensors").source.path), tmp_path)
     with pytest.raises(ConfigError, match="bits is 4; expected 8"):
-        quantize(Path(load_checkpoint(within[1] / "model.safetensors").source.path), (), config, **rest)
+        quantize(model, (), config, **rest)
     with pytest.raises(ModelError, match=r"is quantized already \(\d+ layers\)"):
-        quantize(within[1] / "model.safetensors", (), config, **rest)
+        open_float_model(within[1] / "model.safetensors", tmp_path)
 
 
 def test_a_pattern_of_no_layer_is_refused_before_the_float_model_is_scored(

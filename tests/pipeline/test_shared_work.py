@@ -14,7 +14,6 @@ from forwards import CONFIG, Forwards, without_seconds
 
 from yoloqat.config import MethodSpec
 from yoloqat.datasets import DetectionDataset
-from yoloqat.detectors import load_detector
 from yoloqat.errors import DataError
 from yoloqat.parallel.pool import Pool, opened_pool
 from yoloqat.pipeline.compare import compare_methods
@@ -22,6 +21,7 @@ from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search_engines import Engines
+from yoloqat.pipeline.search_torch import SearchedCheckpoint
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
@@ -73,7 +73,7 @@ def test_a_float_set(
     make_run: MakeRun, dataset: DetectionDataset, tiny_checkpoint: Path, pool: Pool, measurable: bool
 ) -> None:
     def noise(run: Run) -> Any:
-        engines = Engines(load_detector(tiny_checkpoint), tiny_checkpoint, CONFIG, run=run, rounds=1)
+        engines = Engines(SearchedCheckpoint(tiny_checkpoint, run), CONFIG, run=run, rounds=1)
         engines.measurable = measurable
         reference = run.reference(engines.float_predictor, dataset.images[:3], engines.config, file=engines.float_file)
         layers = engines.layers[:2]
@@ -90,7 +90,7 @@ def test_what_cannot_be_shared_is_told_here(
     make_run: MakeRun, dataset: DetectionDataset, tiny_checkpoint: Path, pool: Pool
 ) -> None:
     run = replace(make_run(), pool=pool)
-    engines = Engines(load_detector(tiny_checkpoint), tiny_checkpoint, CONFIG, run=run, rounds=1)
+    engines = Engines(SearchedCheckpoint(tiny_checkpoint, run), CONFIG, run=run, rounds=1)
     with pytest.raises(DataError, match="there are 0 images to compare models on"):
         run.reference(engines.float_predictor, (), engines.config, file=engines.float_file)
     reference = run.reference(engines.float_predictor, dataset.images[:1], engines.config, file=engines.float_file)

@@ -20,7 +20,7 @@ from yoloqat.searching.latency import (
     measured_table,
 )
 from yoloqat.searching.problem import Border, crossed
-from yoloqat.searching.tied import Flow, flows, tied_layers
+from yoloqat.searching.tied import Flow, flows, tied_layers, traced_steps
 
 TABLE = LatencyTable("openvino", 5.0, 9.0, {"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 1.5}, 0.5, {"threads": 1})
 FLOWS = [Flow("", "a", 4), Flow("a", "b", 2_000_000), Flow("b", "head", 1_000_000)]
@@ -100,5 +100,5 @@ def test_flows_lead_from_layer_to_layer_through_everything_else():
         node(5, "aten.conv2d.default", "head", 4),
         node(6, "aten.linear.default", "other", 5),
     )
-    found = flows(Traced(nodes, (6,), {}), {"a", "b"})
+    found = flows(traced_steps(Traced(nodes, (6,), {})), {"a", "b"})
     assert found == [Flow("", "a", 24), Flow("a", "b", 32), Flow("a", "head", 32), Flow("b", "head", 16)]

@@ -5,7 +5,7 @@ of three models: float, swapped (quantizers without calibrated ranges) and QFloa
 needs no labels, one half of the images calibrates and the other measures d. With --curve DIR/curve.png shows how ranges, d and
 mAP settle with the number of calibration images. --refine corrects biases and learns ranges afterwards, judged by the noise on
 calibration images held out. Statistics that an earlier run collected of the same model, images and settings are found and reused.
---recipe takes every option from a recipe.yaml and makes the same checkpoint again.
+--recipe takes every option from a recipe.yaml and makes the same checkpoint, or QDQ file, again.
 
 A float .onnx needs no Ultralytics: DIR/model.onnx is the QDQ file, DIR/float.onnx the float file that it is compared with. Its
 heads are found, or named by --outputs.
@@ -72,11 +72,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default=BACKENDS[0], choices=BACKENDS, help="whose modules calibrate (default: %(default)s)"
     )
     add_refine(parser)
-    parser.add_argument(
-        "--outputs",
-        metavar="NAME,...",
-        help="of a float .onnx: tensors or nodes at which the heads end (default: found from the file's outputs)",
-    )
+    onnx_file.add_outputs(parser)
     parser.add_argument("--no-eval", action="store_true", help="calibrate only, measure nothing")
     options.add_data(parser)
     options.add_evaluation(parser)

@@ -15,6 +15,7 @@ from yoloqat.config.sizes import ImageSize, checked_imgsz
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.onnx_calibrate import calibrate_onnx
 from yoloqat.pipeline.onnx_files import FLOAT, QDQ, open_float_file
+from yoloqat.pipeline.recipe import check_images, check_onnx
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.tables import scores_table
 from yoloqat.predictor import ModelInfo
@@ -22,13 +23,22 @@ from yoloqat.provenance import file_sha256
 from yoloqat.results import Table, counted
 
 SUFFIX = ".onnx"
-_CALIBRATE = dict.fromkeys(("recipe", "curve", "backend", "refine", "histograms")) | {"calib_select": "range"}
+_CALIBRATE = dict.fromkeys(("curve", "backend", "refine", "histograms")) | {"calib_select": "range"}
 """Options that need a torch model, with the one value that does where others do not."""
 
 
 def is_onnx(path: Path) -> bool:
     """Return whether a model is an ONNX file by its name."""
     return path.suffix.lower() == SUFFIX
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--outputs``."""
+    parser.add_argument(
+        "--outputs",
+        metavar="NAME,...",
+        help="of a float .onnx: tensors or nodes at which the heads end (default: found from the file's outputs)",
+    )
 
 
 def outputs_of(args: argparse.Namespace) -> tuple[str, ...]:
@@ -79,14 +89,19 @@ def run_calibrate(args: argparse.Namespace, run: Run) -> Outcome:
         YoloqatError: The file, the data or an option does not fit.
     """
     refuse_torch_options(args)
+    recipe = options.take_recipe(args)
     outputs, method = outputs_of(args), MethodSpec.parse(args.method)
-    quant, calibration = options.quant_config(args), options.calibration_config(args, method)
+    quant = options.quant_config(args) if recipe is None else recipe.quantization
+    calibration = options.calibration_config(args, method) if recipe is None else recipe.calibration
     dataset = None if args.no_eval else options.dataset(args)
     floating = open_float_file(
         args.model, imgsz=args.imgsz, names=None if dataset is None else dataset.names, target=args.target
     )
     config = options.eval_config(args, own_size(floating.info))
     records = options.calibration_records(args)
+    if recipe is not None:
+        check_onnx(recipe, args.model)
+        check_images(recipe, records)
     compared = () if args.no_eval else options.offered_records(args, dataset)
     results = calibrate_onnx(
         floating,
@@ -96,6 +111,7 @@ def run_calibrate(args: argparse.Namespace, run: Run) -> Outcome:
         calibration=calibration,
         run=run,
         outputs=outputs,
+        float_layers=() if recipe is None else recipe.float_layers,
         dataset=dataset,
         compared=compared,
     )

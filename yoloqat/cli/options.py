@@ -190,6 +190,7 @@ def take_recipe(args: argparse.Namespace) -> Recipe | None:
     values: dict[str, Any] = {"imgsz": recipe.imgsz}
     if args.command == "calibrate":
         values |= {"batch": recipe.batch, "refine": ",".join(recipe.refine) or None}
+        values |= {"outputs": ",".join(recipe.outputs) or None}
         values |= quantization_options(recipe.quant) | calibration_options(recipe.calibration)
     elif args.command == "finetune":
         values |= recipe.training

@@ -7,6 +7,8 @@ measured, and the one that keeps to --max-drop, --max-noise or --max-latency is 
 the other. Labels are needed for its mAP alone. Writes recipe.yaml, which calibrate, finetune and export take and which makes the
 same engine again, frontier.png and latency.json, the latency table. Where no set keeps to the goal the nearest is written and
 the command ends with code 1. An interrupted search goes on when the same line is run again.
+
+A model.onnx that calibrate made of a float .onnx is searched too, against the float.onnx beside it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,9 @@ from yoloqat.cli.folder import read_result
 from yoloqat.cli.next_line import next_line
 from yoloqat.config import to_dict
 from yoloqat.config.recipe import NAME
-from yoloqat.detectors import load_detector
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.search import BUDGET, run_search
+from yoloqat.pipeline.search import BUDGET, open_searched, run_search
 from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.search_table import CHART, draw, search_table
 from yoloqat.pipeline.sensitivity import ScanOptions
@@ -33,7 +34,12 @@ from yoloqat.searching.settings import SearchConfig
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="CHECKPOINT", help="what `yoloqat calibrate` wrote")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="what `yoloqat calibrate` wrote: a .safetensors, or the model.onnx of a float .onnx",
+    )
     group = parser.add_argument_group("goal, one of the three")
     group.add_argument(
         "--max-drop", type=float, metavar="X", help="expected drop of mAP; without labels a share of the float mAP"
@@ -45,7 +51,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         type=Path,
         metavar="DIR",
-        help="results of `yoloqat sensitivity --mode noise` on the checkpoint (default: measured here)",
+        help="results of `yoloqat sensitivity --mode noise` on the model (default: measured here)",
     )
     add_field(group, SearchConfig, "built", "sets of the frontier to build and measure")
     add_field(group, SearchConfig, "rounds", "timed forwards of each engine")
@@ -59,11 +65,11 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     search = SearchConfig(args.max_drop, args.max_noise, args.max_latency, args.built, args.rounds)
     budget = None if args.budget is None else _budget(args.budget)
     dataset = options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
-    detector = load_detector(args.model)
-    config = options.eval_config(args, detector.imgsz)
+    model = open_searched(args.model, run)
+    config = options.eval_config(args, model.imgsz)
     with run.pooled(args.workers, args.ray) as run:
         found = run_search(
-            args.model,
+            model,
             options.comparison_records(args, dataset),
             config,
             search=search,
@@ -78,10 +84,10 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
     failed = (
         None if found.met else f"no float set keeps to --{name.replace('_', '-')} {value:g}; the nearest is in {NAME}"
     )
-    inputs = {"model": options.model_input(detector), "data": options.dataset_input(dataset)}
+    inputs = {"model": {**model.source, "family": model.family}, "data": options.dataset_input(dataset)}
     used: dict[str, Any] = {"evaluation": to_dict(config), "search": vars(search)}
     recipe = ("--recipe", run.out / NAME)
-    lines = [next_line(args, calibrate.COMMAND, detector.source.path, *recipe, without=("imgsz", "batch"))]
+    lines = [next_line(args, calibrate.COMMAND, model.source["path"], *recipe, without=("imgsz", "batch"))]
     return Outcome(used, found.results, inputs, [search_table(found)], [NAME, CHART, TABLE], lines, failed)
 
 

@@ -28,12 +28,13 @@ class Recipe:
     """Every setting that made an engine, and the figures that were measured on it.
 
     Attributes:
-        model: ``path`` and ``sha256`` of the float model.
+        model: ``path`` and ``sha256`` of the float model; of an ONNX file ``float_sha256`` too, of the ``float.onnx`` made of it.
         quantization: Schemes, placement and target, with the layers that are float whatever is searched in ``ignore``.
         calibration: The method and the choice of the images.
         imgsz: Image size in pixels.
         batch: Images per forward.
         float_layers: The layers that were chosen to stay in floating point, beside ``quantization.ignore``.
+        outputs: Of a float ONNX file, tensors or nodes at which the heads end; empty where they are found.
         images_digest: Digest of the calibration images by their bytes; None where it is not known.
         refine: Steps of the refinement, in their order.
         training: Settings of fine-tuning by the names of its options; empty where there was none.
@@ -52,6 +53,7 @@ class Recipe:
     imgsz: ImageSize
     batch: int = 8
     float_layers: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     images_digest: str | None = None
     refine: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check the values that no settings class checks."""
         object.__setattr__(self, "imgsz", checked_imgsz(self.imgsz))
-        for name in ("float_layers", "refine"):
+        for name in ("float_layers", "outputs", "refine"):
             texts = getattr(self, name)
             if not isinstance(texts, tuple) or not all(isinstance(text, str) and text for text in texts):
                 raise _unfit(name, texts, "a list of names")
@@ -111,7 +113,7 @@ class Recipe:
                 raise _unfit(problem, ", ".join(sorted(map(str, names))), f"the keys {', '.join(sorted(known))}")
         values["quantization"] = from_dict(QuantConfig, values["quantization"])
         values["calibration"] = from_dict(CalibrationConfig, values["calibration"])
-        for name in ("float_layers", "refine"):
+        for name in ("float_layers", "outputs", "refine"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,22 +32,23 @@ class Profile:
         """Of the whole: the sum of its nodes, which a busy machine disturbs far less than a whole forward."""
         return sum(self.nodes.values())
 
-    def by_layer(self, layers: Collection[str]) -> dict[str, float]:
+    def by_layer(self, layers: Mapping[str, str]) -> dict[str, float]:
         """Return the milliseconds of each layer, with those of the nodes before it that belong to no layer.
 
         What joins, divides, pools or converts tensors belongs to the layer that runs next; what runs after the last layer is
         left out.
 
         Args:
-            layers: Names of the layers as in the file; each has an entry, of 0 where it did not run by itself.
+            layers: Names of nodes in the file, to the layer that each is; each layer has an entry, of 0 where it did not run by
+                itself.
         """
-        found = dict.fromkeys(layers, 0.0)
+        found = dict.fromkeys(layers.values(), 0.0)
         before = 0.0
         for node, ms in self.nodes.items():
             name = node.removesuffix(_WITHOUT).removesuffix(SUFFIX)
             before += ms
-            if name in found:
-                found[name] += before
+            if name in layers:
+                found[layers[name]] += before
                 before = 0.0
         return found
 

@@ -37,6 +37,20 @@ def with_input_shape(model: onnx.ModelProto, name: str, shape: tuple[int, ...]) 
     return result
 
 
+def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a graph by name, inferred where none is recorded; an open side is 0.
+
+    Args:
+        model: The graph; its inputs have a shape.
+    """
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.output, *graph.input)
+    }
+    return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+
 def convolution_macs(model: onnx.ModelProto, operators: Collection[str] = CONVOLUTIONS) -> dict[str, int]:
     """Return the multiply-adds of one forward of each convolution, by node name in graph order; 0 where its shape is open.
 
@@ -44,16 +58,11 @@ def convolution_macs(model: onnx.ModelProto, operators: Collection[str] = CONVOL
         model: The graph.
         operators: Which convolutions.
     """
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.output, *graph.input)
-    }
-    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    shapes = tensor_shapes(model)
     return {
         node.name: multiply_adds(
             shapes.get(node.output[0] if node.op_type == "Conv" else node.input[0], ()), shapes.get(node.input[1], ())
         )
-        for node in graph.node
+        for node in model.graph.node
         if node.op_type in operators
     }

@@ -13,14 +13,15 @@ from yoloqat.datasets import Batch, ImageRecord, plan_batches
 from yoloqat.evaluation.fidelity import noise_only
 from yoloqat.evaluation.reference import raw_outputs
 from yoloqat.evaluation.scoring import check_fit, check_raw
-from yoloqat.onnx_graph.file import inputs_of
-from yoloqat.onnx_graph.macs import convolution_macs, with_input_shape
 from yoloqat.onnx_quant.placement import OnnxPlacement
 from yoloqat.onnx_quant.predictor import GraphPredictor
 from yoloqat.onnx_quant.quantize import fake_quantized, weight_location
+from yoloqat.onnx_quant.sized import SizedGraph
 from yoloqat.predictor import ModelInfo, RawOutputs
+from yoloqat.quant.graph.cost import LayerCost
 from yoloqat.quant.qparams import QParams
 from yoloqat.quant.tensor_quantizer import TensorQuantizer
+from yoloqat.sensitivity.curve import mac_share
 from yoloqat.sensitivity.edges import Edge
 from yoloqat.sensitivity.noise import FEWEST, BudgetScan, check_images
 from yoloqat.sensitivity.settings import ScanConfig
@@ -90,14 +91,12 @@ class OnnxNoiseScan(BudgetScan):
         return raw
 
     def mac_share(self, layers: Collection[str]) -> float:
-        """Return which share of the multiply-adds of all convolutions is done in ``layers``."""
-        total = sum(self._macs.values())
-        return sum(self._macs.get(layer, 0) for layer in layers) / total if total else 0.0
+        """Return which share of the multiply-adds of all layers is done in ``layers``."""
+        return mac_share(self._costs, layers)
 
     @cached_property
-    def _macs(self) -> dict[str, int]:
-        fed = inputs_of(self._model)[0].name
-        return convolution_macs(with_input_shape(self._model, fed, (1, self.info.channels, *self._size)))
+    def _costs(self) -> list[LayerCost]:
+        return SizedGraph.of(self._model, self.info.channels, self._size).costs()
 
 
 def _edges(placement: OnnxPlacement, quant: QuantConfig) -> Iterator[Edge]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloqat.config import CalibrationConfig, EvalConfig, ExportConfig, QuantConfig, to_dict
+from yoloqat.config import to_dict
 from yoloqat.datasets import DetectionDataset, ImageRecord, spread
-from yoloqat.detectors import Detector, TorchPredictor, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.engines import open_engine
 from yoloqat.errors import DataError
 from yoloqat.evaluation import Evaluation, split_halves, subset
@@ -22,10 +21,8 @@ from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import NOISE, mean
 from yoloqat.evaluation.reference import Fidelity
 from yoloqat.pipeline.engine import BuildConfig, build_and_score
-from yoloqat.pipeline.export_check import export_and_check
+from yoloqat.pipeline.float_model import ONNX, Settings
 from yoloqat.pipeline.models import path_key
-from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.refine import refine_detector
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.shards import ModelFile
 from yoloqat.pipeline.stages import Stages
@@ -33,50 +30,7 @@ from yoloqat.pipeline.tuning import Tuning
 from yoloqat.predictor import Predictor
 from yoloqat.results import counted
 
-CHECKPOINT, ONNX = "model.safetensors", "model.onnx"
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all candidates share.
-
-    Attributes:
-        model: The float model's file.
-        records: Calibration images.
-        quant: What is quantized; a candidate ignores more.
-        calibration: The method and its images.
-        scoring: Image size, batch and NMS.
-        refine: Steps of refinement, none for none.
-        engine: The runtime to build for; None scores the exported file in ONNX Runtime as it is written.
-        images: Gives the images on which ONNX Runtime's ranges are measured.
-    """
-
-    model: Path
-    records: Sequence[ImageRecord]
-    quant: QuantConfig
-    calibration: CalibrationConfig
-    scoring: EvalConfig
-    refine: tuple[str, ...]
-    engine: str | None
-    images: Callable[[], Sequence[ImageRecord]]
-
-    def swapped(self, quant: QuantConfig, run: Run) -> Ptq:
-        """Return the float model with its layers swapped, and the calibration images.
-
-        Args:
-            quant: What is quantized.
-            run: Where statistics are kept and found.
-        """
-        return Ptq(
-            load_detector(self.model),
-            self.records,
-            quant=quant,
-            calibration=self.calibration,
-            imgsz=self.scoring.imgsz,
-            batch=self.scoring.batch,
-            run=run,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +40,7 @@ class Candidate:
     Attributes:
         name: What it is called in tables.
         float_layers: What it leaves float beyond what every candidate does.
-        folder: Its checkpoint, its ONNX file and its engine.
+        folder: Its calibrated model, its ONNX file and its engine.
         path: The engine; the ONNX file where none was built.
         found: The results of its stages: ``refine``, ``export``, ``build``, ``finetune`` and its options, ``training``.
         evaluation: Its score; None without labels.
@@ -137,9 +91,8 @@ class Judge:
         seed: int = 0,
     ) -> None:
         self._run, self._settings, self._dataset = run, settings, dataset
-        floating = load_detector(settings.model)
-        predictor = TorchPredictor(floating, device=run.device)
-        self._key, file = {"weights": floating.source.sha256}, ModelFile(settings.model.absolute(), run.threads)
+        predictor = settings.model.predictor(run)
+        self._key, file = {"weights": settings.model.key}, ModelFile(settings.model.path.absolute(), run.threads)
         self.reference = run.reference(predictor, compared, replace(settings.scoring, rect=False), file=file)
         self.baseline: Evaluation | None = None
         ids = tuple(self.reference.image_ids)
@@ -255,11 +208,8 @@ def make_candidate(
     named = run.named(name)
 
     def make(folder: Path) -> dict[str, Any]:
-        detector, found = _calibrated(settings, quant, folder, named)
-        if tuning is not None:
-            found |= {"finetune": tuning.tune(detector, folder / CHECKPOINT, named), "training": tuning.options}
-            detector = load_checkpoint(folder / CHECKPOINT)
-        return found | _built(detector, settings, folder, named)
+        found = settings.model.make(settings, float_layers, folder, named, tuning)
+        return found | _built(settings, folder, named)
 
     made_of = {
         "quant": to_dict(quant),
@@ -272,36 +222,14 @@ def make_candidate(
     found, folder = stages.once("engine", make, **made_of)
     path = folder / found["engine"]
     predictor = open_engine(path, threads=run.threads, device=str(run.device))
-    key = {"checkpoint": path_key(folder / CHECKPOINT)["sha256"], "engine": settings.engine}
+    key = {"checkpoint": path_key(folder / settings.model.files[0])["sha256"], "engine": settings.engine}
     evaluation, fidelity = judge.measure(predictor, name, key, ModelFile(path.absolute(), run.threads))
     return Candidate(name, tuple(float_layers), folder, path, found, evaluation, fidelity)
 
 
-def _calibrated(settings: Settings, quant: QuantConfig, folder: Path, run: Run) -> tuple[Detector, dict[str, Any]]:
-    """Calibrate and refine the float model and save it."""
-    ptq = settings.swapped(quant, run)
-    ptq.apply(settings.calibration.method)
-    found: dict[str, Any] = {"quantized_layers": len(ptq.layers)}
-    if settings.refine:
-        found |= refine_detector(
-            ptq.detector,
-            ptq.records,
-            steps=settings.refine,
-            imgsz=ptq.imgsz,
-            batch=ptq.batch,
-            run=replace(run, out=folder),
-        )
-    save_checkpoint(ptq.detector, folder / CHECKPOINT)
-    return ptq.detector, found
-
-
-def _built(detector: Detector, settings: Settings, folder: Path, run: Run) -> dict[str, Any]:
-    """Export a detector, lint the file, and build the engine."""
-    export = ExportConfig(imgsz=settings.scoring.imgsz)
-    exported = export_and_check(detector, folder / ONNX, export, run=run)
-    found: dict[str, Any] = {"export": exported.to_dict(), "export_failed": exported.failed, "engine": ONNX}
-    if settings.engine is not None:
-        config = BuildConfig(settings.engine)
-        built = build_and_score(folder / ONNX, folder, config, run=run, records=settings.images)
-        found |= {"build": built.to_dict(), "engine": built.path.name}
-    return found
+def _built(settings: Settings, folder: Path, run: Run) -> dict[str, Any]:
+    """Build the engine of an ONNX file; the file itself is one where none is to be built."""
+    if settings.engine is None:
+        return {"engine": ONNX}
+    built = build_and_score(folder / ONNX, folder, BuildConfig(settings.engine), run=run, records=settings.images)
+    return {"build": built.to_dict(), "engine": built.path.name}

@@ -31,8 +31,16 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A method with what was found of it; no evaluation where there are no labels."""
+class MethodRow:
+    """A method with what was found of it.
+
+    Attributes:
+        method: How ranges are found.
+        fidelity: The noise.
+        evaluation: The score; None where there are no labels.
+        seconds: How long the ranges took, without the pass over the calibration images.
+        found: More of the result's keys.
+    """
 
     method: MethodSpec
     fidelity: Fidelity
@@ -56,9 +64,9 @@ class _Row:
 class _Choice:
     """The method of the highest mAP, those that mAP cannot tell from it, and of all these the one of the least noise."""
 
-    best: _Row
-    tied: list[_Row]
-    recommended: _Row
+    best: MethodRow
+    tied: list[MethodRow]
+    recommended: MethodRow
 
 
 def compare_methods(
@@ -117,23 +125,48 @@ def compare_methods(
         evaluation = None
         if dataset is not None:
             evaluation = run.evaluate(ptq.predictor, dataset, config, label=label, model_key=key, file=file)
-        rows.append(_Row(method, fidelity, evaluation, seconds, ptq.calibrated_on()))
+        rows.append(MethodRow(method, fidelity, evaluation, seconds, ptq.calibrated_on()))
     choice = _choose(rows, seed=seed)
     refined: dict[str, Any] = {}
     if refine:
         refined = _refined(choice.recommended, refine, ptq, dataset, reference, baseline, config, run=run, seed=seed)
     return refined | {
+        **compared_results(rows, baseline, reference, ptq.statistics.seconds, run=run, seed=seed),
+        "quantized_layers": len(ptq.layers),
+        **{name: value for name, value in ptq.calibrated_on().items() if name != "per_layer"},
+    }
+
+
+def compared_results(
+    rows: Sequence[MethodRow],
+    baseline: Evaluation | None,
+    reference: Reference | SharedReference,
+    seconds: float,
+    *,
+    run: Run,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return the results of a comparison.
+
+    Args:
+        rows: The methods, as measured.
+        baseline: The float model's score; None without labels.
+        reference: The float model's outputs.
+        seconds: How long the pass over the calibration images took.
+        run: Who watches.
+        seed: Seeds the halves and the resamples.
+    """
+    choice = _choose(rows, seed=seed)
+    return {
         "baseline": None if baseline is None else baseline.to_dict(),
-        "methods": _method_results(rows, choice, baseline, ptq, run, seed=seed),
+        "methods": _method_results(rows, choice, baseline, seconds, run, seed=seed),
         "best": str(choice.best.method),
         "tied": [str(row.method) for row in choice.tied],
         "recommended": str(choice.recommended.method),
         "separated": _separated(rows),
         "confirmed": _confirmed(baseline, rows, reference, seed=seed),
         "fidelity_images": len(reference.images),
-        "collection_seconds": ptq.statistics.seconds,
-        "quantized_layers": len(ptq.layers),
-        **{name: value for name, value in ptq.calibrated_on().items() if name != "per_layer"},
+        "collection_seconds": seconds,
     }
 
 
@@ -147,7 +180,7 @@ def _model_file(detector: Detector, key: Any, run: Run, *, floating: bool = Fals
     return ModelFile(path.absolute(), run.threads, floating=floating)
 
 
-def _choose(rows: Sequence[_Row], *, seed: int, half: Mask | None = None, seen: Mask | None = None) -> _Choice:
+def _choose(rows: Sequence[MethodRow], *, seed: int, half: Mask | None = None, seen: Mask | None = None) -> _Choice:
     """Choose among the methods.
 
     Args:
@@ -168,7 +201,7 @@ def _choose(rows: Sequence[_Row], *, seed: int, half: Mask | None = None, seen: 
 
 
 def _refined(
-    row: _Row,
+    row: MethodRow,
     steps: Sequence[str],
     ptq: Ptq,
     dataset: DetectionDataset | None,
@@ -204,7 +237,7 @@ def _refined(
     return {"refined": entry, **found}
 
 
-def _is_tied(row: _Row, quietest: _Row) -> bool:
+def _is_tied(row: MethodRow, quietest: MethodRow) -> bool:
     """Return whether the noise of a method cannot be told from that of the least noisy one."""
     difference = mean(row.noise - quietest.noise)
     return difference.images < 2 or difference.low <= 0.0
@@ -217,7 +250,7 @@ def _map(matches: Matches) -> float:
 
 
 def _method_results(
-    rows: Sequence[_Row], choice: _Choice, baseline: Evaluation | None, ptq: Ptq, run: Run, *, seed: int
+    rows: Sequence[MethodRow], choice: _Choice, baseline: Evaluation | None, seconds: float, run: Run, *, seed: int
 ) -> list[dict[str, Any]]:
     floating = None if baseline is None else Baseline(baseline.matches, seed=seed)
     winner = None if baseline is None else Baseline(choice.best.matches(), seed=seed)
@@ -241,7 +274,7 @@ def _method_results(
                 **fidelity,
                 **mean(row.noise - choice.recommended.noise).to_dict("d_behind_recommended"),
                 **expected_drop(fidelity[NOISE], map_float),
-                "calibration_seconds": ptq.statistics.seconds + row.seconds,
+                "calibration_seconds": seconds + row.seconds,
                 "search_seconds": row.seconds,
                 **({"per_layer": row.found["per_layer"]} if "per_layer" in row.found else {}),
             }
@@ -250,7 +283,7 @@ def _method_results(
     return found
 
 
-def _separated(rows: Sequence[_Row]) -> dict[str, int]:
+def _separated(rows: Sequence[MethodRow]) -> dict[str, int]:
     """Return of how many pairs of methods the noise tells which one is better: the paired interval excludes zero."""
     pairs = list(combinations(rows, 2))
     differences = [mean(a.noise - b.noise) for a, b in pairs]
@@ -259,7 +292,7 @@ def _separated(rows: Sequence[_Row]) -> dict[str, int]:
 
 
 def _confirmed(
-    baseline: Evaluation | None, rows: Sequence[_Row], reference: Reference | SharedReference, *, seed: int
+    baseline: Evaluation | None, rows: Sequence[MethodRow], reference: Reference | SharedReference, *, seed: int
 ) -> dict[str, Any] | None:
     """Choose the method on one half of the images as it is recommended on all, and measure it on the other half.
 

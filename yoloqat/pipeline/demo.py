@@ -15,7 +15,7 @@ from yoloqat.errors import ModelError
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize import open_float_model, quantize
 from yoloqat.pipeline.quantize_config import METHODS, QuantizeConfig
 from yoloqat.pipeline.refine_steps import BIAS
 from yoloqat.pipeline.run import Run
@@ -101,7 +101,8 @@ def demo(run: Run, *, imgsz: int, batch: int) -> dict[str, Any]:
         "d": budget["d"],
         "d_ci95": budget["d_ci95"],
     }
-    found = quantize(model, records, config, scoring=scoring, run=run, dataset=dataset, compared=compared).results
+    opened = open_float_model(model, run.out)
+    found = quantize(opened, records, config, scoring=scoring, run=run, dataset=dataset, compared=compared).results
     refined = TorchPredictor(load_checkpoint(run.out / "model.safetensors"), device=run.device)
     qfloat = run.evaluate(refined, dataset, scoring, label="QFloat", model_key={"weights": sha, "as": "refined"})
     return found | {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,11 +88,9 @@ def export_and_check(
         ("lint", f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"),
     ]
     affine = detector.quantization is not None and not detector.quantization.config.activations.symmetric
-    failed = None
-    if affine:  # the lint reads for TensorRT, which a file with zero-points is not for
+    failed = lint_failure(lint, path, affine=affine)
+    if affine:
         rows.append(("TensorRT", f"takes no zero-points: build for {TARGETS[config.target or DEFAULT_ENGINE].title}"))
-    elif errors:
-        failed = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
     if images and detector.quantization is None:
         warn(
             f"'{detector.source.path}' is a float model: its export is not compared on the images, which is done for QDQ"
@@ -114,6 +112,19 @@ def export_and_check(
         failed = failed or (_disagreement(found, MAX_FLIP_SHARE_HALF) if config.half else None)
     title = f"{path}, opset {config.opset}, batch {config.batch}, {size_text(config.imgsz)} px"
     return ExportResult(results, (Table(title, ("check", "value"), tuple(rows)),), path, failed)
+
+
+def lint_failure(lint: Mapping[str, Any], path: Path, *, affine: bool) -> str | None:
+    """Return why the lint does not pass a file; None where it does.
+
+    Args:
+        lint: From :func:`yoloqat.pipeline.export.lint_export`.
+        path: The file.
+        affine: Whether it has zero-points: the lint reads for TensorRT, which such a file is not for.
+    """
+    errors = lint["lint"]["errors"]
+    found = f"lint found {counted(errors, 'error')} in '{path}'; see 'lint_findings' in result.json"
+    return found if errors and not affine else None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yoloqat.calibration.nvidia import BACKENDS
@@ -16,13 +17,15 @@ from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.evaluation.reference import Reference
 from yoloqat.evaluation.scoring import check_fit
 from yoloqat.onnx_quant.collect import collect_histograms
-from yoloqat.onnx_quant.placement import place
+from yoloqat.onnx_quant.placement import OnnxPlacement, place
 from yoloqat.onnx_quant.predictor import GraphPredictor
 from yoloqat.onnx_quant.quantize import fake_quantized, find_qparams, weight_location
 from yoloqat.pipeline.fidelity import noise_results
 from yoloqat.pipeline.models import check_scoring, path_key
-from yoloqat.pipeline.onnx_files import FloatFile, save_files
+from yoloqat.pipeline.onnx_files import FloatFile, QuantizedFile, save_files
 from yoloqat.pipeline.run import IMAGES, Run, images_digest, records_key
+from yoloqat.provenance import file_sha256
+from yoloqat.quant.calib import Histogram
 
 
 def calibrate_onnx(
@@ -34,6 +37,7 @@ def calibrate_onnx(
     calibration: CalibrationConfig,
     run: Run,
     outputs: Sequence[str] = (),
+    float_layers: Sequence[str] = (),
     dataset: DetectionDataset | None = None,
     compared: Sequence[ImageRecord] = (),
 ) -> dict[str, Any]:
@@ -50,6 +54,7 @@ def calibrate_onnx(
         calibration: Method, bins and weights.
         run: Where the files go, threads, who watches.
         outputs: Tensors or nodes at which the heads end; found where none are named.
+        float_layers: Layers that stay float as in a searched file: the ranges of the others are found as if they were quantized.
         dataset: The validation images, or None to score nothing.
         compared: Images to measure the noise on; none measures none.
 
@@ -65,30 +70,12 @@ def calibrate_onnx(
     _check_method(method)
     check_scoring(floating.info, dataset, config)
     check_fit(floating.info, config)
-    placement = place(floating.model, quant, outputs)
     start = time.perf_counter()
-    histograms = collect_histograms(
-        floating.model,
-        placement,
-        records,
-        info=floating.info,
-        config=calibration,
-        imgsz=config.imgsz,
-        batch=config.batch,
-        threads=run.threads,
-        progress=run.labelled("calibrate"),
-    )
-    qparams = find_qparams(
-        floating.model, placement, histograms, quant, method, weight_method=calibration.weight_method
-    )
+    collected = collect_file(floating, records, config, quant=quant, calibration=calibration, run=run, outputs=outputs)
+    quantized = collected.quantized(method, float_layers)
     seconds = time.perf_counter() - start
-    made = to_dict(calibration) | {
-        IMAGES: images_digest(records),
-        "images_sha": records_key(records),
-        "imgsz": json_size(config.imgsz),
-        "batch": config.batch,
-    }
-    report = save_files(floating, placement, qparams, run.out, quant=quant, outputs=tuple(outputs), calibration=made)
+    placement = quantized.placement
+    report = save_files(quantized, run.out)
     result: dict[str, Any] = {
         "method": str(method),
         "quantized_layers": len(placement.layers),
@@ -106,10 +93,10 @@ def calibrate_onnx(
         "map_qfloat": None,
     }
     everything = {*placement.plan.locations, *map(weight_location, placement.layers)}
-    quantized = fake_quantized(floating.model, placement, qparams, everything)
+    noisy = fake_quantized(floating.model, placement, quantized.qparams, everything)
     models = {
         name: GraphPredictor(graph, floating.info, str(floating.source), threads=run.threads)
-        for name, graph in (("float", floating.model), (str(method), quantized))
+        for name, graph in (("float", floating.model), (str(method), noisy))
     }
     found = None
     if compared:
@@ -118,12 +105,104 @@ def calibrate_onnx(
     result |= noise_results(found) | {"fidelity_images": len(compared)}
     if dataset is not None:
         key = path_key(floating.source) | {
-            "quantization": to_dict(quant),
-            "calibration": made,
+            "quantization": to_dict(quantized.quant),
+            "calibration": quantized.made,
             "outputs": list(outputs),
         }
         result |= _scored(models, str(method), dataset, config, run, key)
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class CollectedFile:
+    """A float ONNX detector with what one pass over the calibration images found: enough for every method.
+
+    Attributes:
+        floating: The float detector.
+        placement: Of its quantizers.
+        histograms: By the location that owns a scale.
+        quant: Which layers, and how.
+        calibration: Bins, weights and images; of its methods any can be taken.
+        made: How it was made, without the method, JSON-able.
+        outputs: Where its heads end, as they were named.
+    """
+
+    floating: FloatFile
+    placement: OnnxPlacement
+    histograms: Mapping[str, Histogram]
+    quant: QuantConfig
+    calibration: CalibrationConfig
+    made: Mapping[str, Any]
+    outputs: tuple[str, ...]
+
+    def quantized(self, method: MethodSpec, float_layers: Sequence[str] = ()) -> QuantizedFile:
+        """Return the detector with the ranges of a method.
+
+        Args:
+            method: How ranges are found.
+            float_layers: Layers that stay float as in a searched file: the ranges are found as if they were quantized.
+
+        Raises:
+            ConfigError: The method needs a torch model, or no layer is left to quantize.
+            PatternError: A name is none of a layer.
+        """
+        _check_method(method)
+        calibration, floating = replace(self.calibration, method=method), self.floating
+        weights = calibration.weight_method
+        qparams = find_qparams(
+            floating.model, self.placement, self.histograms, self.quant, method, weight_method=weights
+        )
+        origin = {"path": str(floating.source), "sha256": file_sha256(floating.source)}
+        made = to_dict(calibration) | dict(self.made)
+        found = QuantizedFile(floating, self.placement, qparams, self.quant, made, self.outputs, origin)
+        return found.leave_float(float_layers) if float_layers else found
+
+
+def collect_file(
+    floating: FloatFile,
+    records: Sequence[ImageRecord],
+    config: EvalConfig,
+    *,
+    quant: QuantConfig,
+    calibration: CalibrationConfig,
+    run: Run,
+    outputs: Sequence[str] = (),
+) -> CollectedFile:
+    """Place quantizers on a float ONNX detector and run it once on the calibration images.
+
+    Args:
+        floating: The float detector.
+        records: The calibration images.
+        config: Image size and batch.
+        quant: Which layers, and how.
+        calibration: Bins, and how images were chosen.
+        run: Threads, who watches.
+        outputs: Tensors or nodes at which the heads end; found where none are named.
+
+    Raises:
+        ConfigError: No layer is left to quantize.
+        PatternError: A pattern or an output names nothing.
+        CalibrationError: A tensor holds NaN or infinity.
+    """
+    placement = place(floating.model, quant, outputs)
+    histograms = collect_histograms(
+        floating.model,
+        placement,
+        records,
+        info=floating.info,
+        config=calibration,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        threads=run.threads,
+        progress=run.labelled("calibrate"),
+    )
+    made = {
+        IMAGES: images_digest(records),
+        "images_sha": records_key(records),
+        "imgsz": json_size(config.imgsz),
+        "batch": config.batch,
+    }
+    return CollectedFile(floating, placement, histograms, quant, calibration, made, tuple(outputs))
 
 
 def _scored(

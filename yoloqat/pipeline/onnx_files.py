@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from yoloqat.provenance import file_sha256
 from yoloqat.quant.qparams import QParams, TensorQParams
 
 QDQ, FLOAT = "model.onnx", "float.onnx"
-_ENTRY = "onnx"
+_ENTRY, _ORIGIN = "onnx", ("path", "sha256")
 _HINT = "calibrate the float file again"
 
 
@@ -83,72 +84,122 @@ def open_float_file(
     return FloatFile(model, info, path, notes)
 
 
-def save_files(
-    floating: FloatFile,
-    placement: OnnxPlacement,
-    qparams: QParams,
-    out: Path,
-    *,
-    quant: QuantConfig,
-    outputs: tuple[str, ...],
-    calibration: Mapping[str, Any],
-) -> ExportReport:
-    """Write the float file and the QDQ file, which tells how it was made.
-
-    Args:
-        floating: The float detector.
-        placement: Of its quantizers.
-        qparams: Of all of them.
-        out: The directory.
-        quant: Which layers, and how.
-        outputs: Where the heads end.
-        calibration: How it was calibrated, JSON-able.
-
-    Raises:
-        ExportError: The qparams cannot be written, or the graph is not valid.
-        OutputError: A file cannot be written.
-    """
-    save_onnx(floating.model, out / FLOAT)
-    sha256 = file_sha256(out / FLOAT)
-    entries: dict[str, Any] = properties(floating.model)
-    entries |= {"description": f"{floating.source.stem}, INT8 QDQ by yoloqat"}
-    entries[SOURCE_KEY] = {"path": str((out / FLOAT).resolve()), "sha256": sha256}
-    if quant.target is not None:
-        entries[TARGET_KEY] = quant.target
-    model, report = quantized_graph(floating.model, placement, qparams, entries)
-    own = json.loads(properties(model)[KEY])
-    own[_ENTRY] = {
-        "float": sha256,
-        "quantization": to_dict(quant),
-        "outputs": list(outputs),
-        "calibration": dict(calibration),
-    }
-    set_properties(model, properties(model) | {KEY: json.dumps(own)})
-    if quant.target is not None and TARGETS[quant.target].half:
-        model = bake_half(model).model
-    save_onnx(model, out / QDQ)
-    return report
-
-
 @dataclass(frozen=True)
 class QuantizedFile:
-    """A QDQ file that :func:`save_files` wrote, taken apart again.
+    """A float ONNX detector with the qparams of its quantizers.
 
     Attributes:
         floating: The float detector.
         placement: Of its quantizers.
-        qparams: Of all of them, as the file holds them.
+        qparams: Of all of them.
         quant: Which layers, and how.
-        calibration: How it was calibrated.
+        made: How it was calibrated, JSON-able.
         outputs: Where its heads end, as they were named.
+        origin: ``path`` and ``sha256`` of the file that was calibrated, and where it was read again ``float_sha256``, that of the
+            ``float.onnx`` made of it.
+        float_layers: Layers left float after the ranges were found; they are in ``quant.ignore`` too.
     """
 
     floating: FloatFile
     placement: OnnxPlacement
     qparams: QParams
     quant: QuantConfig
-    calibration: CalibrationConfig
+    made: Mapping[str, Any]
     outputs: tuple[str, ...]
+    origin: Mapping[str, str]
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def calibrated(self) -> QuantConfig:
+        """What was quantized when the ranges were found."""
+        gone = {escape(name) for name in self.float_layers}
+        return replace(self.quant, ignore=tuple(pattern for pattern in self.quant.ignore if pattern not in gone))
+
+    @property
+    def calibration(self) -> CalibrationConfig:
+        """The settings among what :attr:`made` tells."""
+        return calibration_of(self.made)
+
+    def leave_float(self, layers: Sequence[str]) -> QuantizedFile:
+        """Return the same with more layers in floating point; what stays quantized keeps its qparams.
+
+        Args:
+            layers: Names of quantized layers, not all of them.
+
+        Raises:
+            ConfigError: No layer is left to quantize.
+            PatternError: A name is none of a layer.
+        """
+        quant = replace(self.quant, ignore=(*self.quant.ignore, *(escape(name) for name in layers)))
+        placement = place(self.floating.model, quant, self.outputs)
+        qparams = QParams(
+            {location: self.qparams.activations[location] for location in placement.plan.locations},
+            {layer: self.qparams.weights[layer] for layer in placement.layers},
+        )
+        floats = (*self.float_layers, *layers)
+        return replace(self, placement=placement, qparams=qparams, quant=quant, float_layers=floats)
+
+    def graph(self, path: Path, sha256: str) -> tuple[onnx.ModelProto, ExportReport]:
+        """Return the QDQ graph, which tells how it was made.
+
+        Args:
+            path: Of the float file.
+            sha256: Of the float file.
+
+        Raises:
+            ExportError: The qparams cannot be written.
+        """
+        entries: dict[str, Any] = properties(self.floating.model)
+        entries |= {"description": f"{Path(self.origin['path']).stem}, INT8 QDQ by yoloqat"}
+        entries[SOURCE_KEY] = {"path": str(path.resolve()), "sha256": sha256}
+        if self.quant.target is not None:
+            entries[TARGET_KEY] = self.quant.target
+        model, report = quantized_graph(self.floating.model, self.placement, self.qparams, entries)
+        own = json.loads(properties(model)[KEY])
+        own[_ENTRY] = {
+            "float": sha256,
+            "quantization": to_dict(self.quant),
+            "outputs": list(self.outputs),
+            "calibration": dict(self.made),
+            "origin": {name: self.origin[name] for name in _ORIGIN},
+            "float_layers": list(self.float_layers),
+        }
+        set_properties(model, properties(model) | {KEY: json.dumps(own)})
+        return model, report
+
+
+def save_quantized(quantized: QuantizedFile, path: Path, floating: Path) -> ExportReport:
+    """Write the QDQ file, for TensorRT with FP16 where nothing is quantized.
+
+    Args:
+        quantized: What to write.
+        path: The file.
+        floating: The float file, which is written already.
+
+    Raises:
+        ExportError: The qparams cannot be written, or the graph is not valid.
+        OutputError: The file cannot be written.
+    """
+    model, report = quantized.graph(floating, file_sha256(floating))
+    if quantized.quant.target is not None and TARGETS[quantized.quant.target].half:
+        model = bake_half(model).model
+    save_onnx(model, path)
+    return report
+
+
+def save_files(quantized: QuantizedFile, out: Path) -> ExportReport:
+    """Write the float file and the QDQ file.
+
+    Args:
+        quantized: What to write.
+        out: The directory.
+
+    Raises:
+        ExportError: The qparams cannot be written, or the graph is not valid.
+        OutputError: A file cannot be written.
+    """
+    save_onnx(quantized.floating.model, out / FLOAT)
+    return save_quantized(quantized, out / QDQ, out / FLOAT)
 
 
 def read_quantized(path: Path) -> QuantizedFile:
@@ -164,7 +215,11 @@ def read_quantized(path: Path) -> QuantizedFile:
     try:
         entry = json.loads(properties(model)[KEY])[_ENTRY]
         quant, outputs = from_dict(QuantConfig, entry["quantization"]), tuple(map(str, entry["outputs"]))
-        sha256, calibration = str(entry["float"]), calibration_of(entry["calibration"])
+        sha256, made = str(entry["float"]), dict(entry["calibration"])
+        calibration_of(made)
+        told = entry.get("origin")
+        origin = None if told is None else {name: str(told[name]) for name in _ORIGIN}
+        floats = tuple(map(str, entry.get("float_layers", ())))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise ModelError(
             f"'{path}' does not tell how an ONNX file was quantized ({error!r:.200})",
@@ -181,7 +236,10 @@ def read_quantized(path: Path) -> QuantizedFile:
         raise ModelError(
             f"'{path}' lacks the qparams {error}", expected="those of every quantizer of its placement", hint=_HINT
         ) from error
-    return QuantizedFile(FloatFile(normal, info, source), placement, qparams, quant, calibration, outputs)
+    known = {"path": str(source), "sha256": sha256} if origin is None else origin
+    floating = FloatFile(normal, info, source)
+    known["float_sha256"] = sha256
+    return QuantizedFile(floating, placement, qparams, quant, made, outputs, known, floats)
 
 
 def _float_beside(path: Path, model: onnx.ModelProto, sha256: str) -> Path:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from yoloqat.config import EvalConfig
+from yoloqat.config.calibration import SELECTIONS
+from yoloqat.config.sizes import ImageSize
 from yoloqat.config.target import DEFAULT_ENGINE, TENSORRT
 from yoloqat.datasets import DetectionDataset, ImageRecord
-from yoloqat.detectors import load_detector
 from yoloqat.engines.tensorrt import load_tensorrt
 from yoloqat.errors import ConfigError, DependencyError
-from yoloqat.pipeline.candidates import Judge, Settings
-from yoloqat.pipeline.ptq import refuse_quantized
+from yoloqat.pipeline.candidates import Judge
+from yoloqat.pipeline.float_checkpoint import FloatCheckpoint
+from yoloqat.pipeline.float_model import FloatModel, Settings
+from yoloqat.pipeline.float_onnx import FloatOnnx, check_without_torch
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import Way
 from yoloqat.pipeline.refine import check_image_count
+from yoloqat.pipeline.refine_steps import QUICK
 from yoloqat.pipeline.run import Run, dataset_key, records_key
 from yoloqat.pipeline.stages import Stages
 from yoloqat.results import counted
@@ -26,8 +31,36 @@ ORT_IMAGES = 32
 """Calibration images on which ONNX Runtime's ranges are measured."""
 
 
+def open_float_model(
+    path: Path,
+    out: Path,
+    *,
+    imgsz: ImageSize | None = None,
+    names: Mapping[int, str] | None = None,
+    target: str | None = None,
+    outputs: Sequence[str] = (),
+) -> FloatModel:
+    """Open what can be taken the whole way: a float model that runs in torch, or a float ONNX file.
+
+    Args:
+        path: The file.
+        out: The directory of the results, which takes ``float.onnx`` of an ONNX file.
+        imgsz: The image size, needed where an ONNX file has none.
+        names: Names of the classes, where an ONNX file has none.
+        target: The engine that will run it.
+        outputs: Of an ONNX file, tensors or nodes at which the heads end; found where none are named.
+
+    Raises:
+        ConfigError: An ONNX file has no image size and ``imgsz`` is None.
+        ModelError: It cannot be read, or is quantized already.
+    """
+    if path.suffix.lower() == ".onnx":
+        return FloatOnnx(path, out, imgsz=imgsz, names=names, target=target, outputs=outputs)
+    return FloatCheckpoint(path)
+
+
 def quantize(
-    model: Path,
+    model: FloatModel,
     records: Sequence[ImageRecord],
     config: QuantizeConfig,
     *,
@@ -40,7 +73,7 @@ def quantize(
     """Take a float detector the whole way; a run of the same inputs that was interrupted goes on.
 
     Args:
-        model: The float model.
+        model: The float model, see :func:`open_float_model`.
         records: Calibration images.
         config: What is wanted.
         scoring: Image size, batch and NMS.
@@ -52,7 +85,6 @@ def quantize(
     Raises:
         ConfigError: A drop is limited and there are no labels; a bit width is not 8; there are too few images,
             no engine to time, or a setting does not fit the model.
-        ModelError: The model is quantized already.
         CalibrationError: There are too few images to refine on.
         YoloqatError: As each stage.
     """
@@ -69,6 +101,14 @@ def quantize(
                 expected=f"at least {LEAST_IMAGES}: one half chooses, the other gives the verdict",
                 hint="name more images",
             )
+    if model.lacks is not None:
+        check_without_torch(
+            Path(model.source["path"]),
+            refine=(config.refine, ((), QUICK)),
+            epochs=(config.epochs, (QuantizeConfig.epochs,)),
+            calib_select=(config.calibration.select, SELECTIONS[:-1]),
+        )
+        config, training = replace(config, refine=()), None
     if config.refine:
         check_image_count(config.calibration.images)
     engine = _engine(config.quant.target)
@@ -78,8 +118,6 @@ def quantize(
             expected="an engine to time",
             hint="leave `max_latency` out, or run it where TensorRT is",
         )
-    detector = load_detector(model)
-    refuse_quantized(detector)
     bits = {config.quant.activations.bits, config.quant.weights.bits}
     if bits != {ENGINE_BITS}:
         raise ConfigError(
@@ -97,9 +135,9 @@ def quantize(
         engine=engine,
         images=lambda: records[:ORT_IMAGES],
     )
-    settings.swapped(config.quant, run)  # refuses patterns and sizes that do not fit, before the float model is scored
+    model.check(settings, run)  # refuses patterns and sizes that do not fit, before the float model is scored
     key = {
-        "weights": detector.source.sha256,
+        "weights": model.key,
         "calibration": records_key(records),
         "compared": records_key(compared),
         "data": None if dataset is None else dataset_key(dataset),

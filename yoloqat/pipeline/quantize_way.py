@@ -11,25 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from yoloqat.config import ExportConfig, MethodSpec, Recipe, to_dict
+from yoloqat.config import MethodSpec, Recipe, to_dict
 from yoloqat.config.recipe import NAME
 from yoloqat.config.sizes import sides
 from yoloqat.config.target import DEFAULT_ENGINE
 from yoloqat.datasets import ImageRecord, spread
-from yoloqat.detectors import load_checkpoint, load_detector
 from yoloqat.engines import bench, build_openvino, open_engine
 from yoloqat.evaluation.drop_verdict import EXCEEDED, MET, Verdict
 from yoloqat.evaluation.expected_drop import expected_drop
 from yoloqat.evaluation.fidelity import mean
 from yoloqat.finetuning import SupervisionConfig
-from yoloqat.pipeline.candidates import CHECKPOINT, ONNX, Candidate, Judge, Settings, make_candidate
-from yoloqat.pipeline.compare import compare_methods
+from yoloqat.pipeline.candidates import Candidate, Judge, make_candidate
 from yoloqat.pipeline.engine import OPENVINO
-from yoloqat.pipeline.export import export_onnx
+from yoloqat.pipeline.float_model import ONNX, Settings
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
-from yoloqat.pipeline.recipe import recipe_of
 from yoloqat.pipeline.run import Run
-from yoloqat.pipeline.search import largest_noise, run_search
+from yoloqat.pipeline.search import largest_noise, open_searched, run_search
 from yoloqat.pipeline.stages import Stages
 from yoloqat.pipeline.tuning import Tuning
 from yoloqat.progress import tell
@@ -73,6 +70,8 @@ class Way:
             self._decide(
                 "engine", "TensorRT is not installed: the ONNX file is measured as ONNX Runtime computes it", ""
             )
+        if self._settings.model.lacks is not None:
+            self._decide("refinement and fine-tuning", "left out", self._settings.model.lacks)
         self._choose_method()
         chosen = self._candidate((), ALL_INT8)
         found: dict[str, Any] | None = None
@@ -112,10 +111,7 @@ class Way:
         methods = [MethodSpec.parse(method) for method in config.methods]
 
         def make(folder: Path) -> dict[str, Any]:
-            ptq = settings.swapped(settings.quant, self._run)
-            return compare_methods(
-                ptq, None, methods, settings.scoring, run=replace(self._run, out=folder), images=images
-            )
+            return settings.model.compare(settings, methods, images, replace(self._run, out=folder))
 
         found, _ = self._stages.once(
             "compare",
@@ -138,7 +134,7 @@ class Way:
         config = SupervisionConfig(
             epochs=epochs, batch=scoring.batch, imgsz=scoring.imgsz, seed=self._config.calibration.seed
         )
-        return Tuning(self._settings.model, spread(images, TRAINING_IMAGES), self._judge.choosing, scoring, config)
+        return Tuning(self._settings.model.path, spread(images, TRAINING_IMAGES), self._judge.choosing, scoring, config)
 
     def _candidate(self, layers: Sequence[str], name: str, tuning: Tuning | None = None) -> Candidate:
         alike = sum(known.name == name or known.name.startswith(f"{name}, set ") for known in self.candidates)
@@ -199,13 +195,9 @@ class Way:
         search = SearchConfig(max_noise=limit)
 
         def make(folder: Path) -> dict[str, Any]:
-            return run_search(
-                whole.folder / CHECKPOINT,
-                self._judge.choosing,
-                self._settings.scoring,
-                search=search,
-                run=replace(self._run, out=folder),
-            ).results
+            run = replace(self._run, out=folder)
+            model = open_searched(whole.folder / self._settings.model.files[0], run)
+            return run_search(model, self._judge.choosing, self._settings.scoring, search=search, run=run).results
 
         found, _ = self._stages.once("search", make, scoring=to_dict(self._settings.scoring), search=vars(search))
         quiet = found["frontier"][-1]
@@ -238,7 +230,7 @@ class Way:
         return sets
 
     def _finished(self, chosen: Candidate, verdict: Verdict, search: dict[str, Any] | None) -> Quantized:
-        names = [CHECKPOINT, ONNX] + ([chosen.path.name] if chosen.path.name != ONNX else [])
+        names = [*self._settings.model.files] + ([chosen.path.name] if chosen.path.name != ONNX else [])
         for name in names:
             _copy(chosen.folder / name, self._run.out / name)
         row, timed = self._judge.row(chosen), self._timed(chosen)
@@ -271,15 +263,16 @@ class Way:
             failed.append(str(chosen.found["export_failed"]))
         if self._config.max_latency is not None and latency is not None and latency > self._config.max_latency:
             failed.append(f"the engine ({chosen.name}) takes {latency:.2f} ms of {self._config.max_latency:g} ms")
-        return Quantized(results, (*names, NAME), chosen.path.name, "; ".join(failed) or None)
+        beside = [self._settings.model.path.name] if self._settings.model.path.parent == self._run.out else []
+        return Quantized(results, (*names, *beside, NAME), chosen.path.name, "; ".join(failed) or None)
 
     def _recipe(self, chosen: Candidate, results: dict[str, Any]) -> Recipe:
         """Return what makes the chosen engine again."""
         figures = ("d", "d_ci95", "latency_ms", "map50_95", "drop", "drop_ci95", "int8_mac_share")
-        recipe = recipe_of(
-            load_checkpoint(chosen.folder / CHECKPOINT),
+        model = open_searched(chosen.folder / self._settings.model.files[0], self._run)
+        recipe = model.recipe(
             self._settings.scoring,
-            run=self._run,
+            (),
             measured={figure: results.get(figure) for figure in figures},
         )
         ignored = self._settings.quant.ignore
@@ -313,9 +306,7 @@ class Way:
         """Return the float model as the engine that the others are compared with."""
 
         def make(folder: Path) -> dict[str, Any]:
-            export_onnx(
-                load_detector(self._settings.model), folder / ONNX, ExportConfig(imgsz=self._settings.scoring.imgsz)
-            )
+            self._settings.model.export(folder / ONNX, self._settings.scoring.imgsz)
             if self._settings.engine != DEFAULT_ENGINE:
                 return {"engine": ONNX}
             build_openvino(folder / ONNX, folder / OPENVINO, threads=self._run.threads)

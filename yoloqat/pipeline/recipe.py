@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
-from yoloqat.config import CalibrationConfig, EvalConfig, Recipe, from_dict
+from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig, Recipe, from_dict
 from yoloqat.datasets import ImageRecord
 from yoloqat.detectors import Detector
 from yoloqat.errors import ConfigError, ModelError
 from yoloqat.pipeline.run import IMAGES, Run, images_digest
-from yoloqat.provenance import environment
+from yoloqat.provenance import environment, file_sha256
 
 
 def calibration_of(made: Mapping[str, Any]) -> CalibrationConfig:
@@ -47,20 +48,50 @@ def recipe_of(
         raise ModelError(
             f"'{detector.source.path}' is not calibrated", expected="a calibrated detector", hint="calibrate it first"
         )
+    model = {"path": detector.source.path, "sha256": detector.source.sha256}
     made = quantization.calibration
-    calibration = calibration_of(made)
-    return Recipe(
-        model={"path": detector.source.path, "sha256": detector.source.sha256},
-        quantization=quantization.config,
-        calibration=calibration,
-        imgsz=made.get("imgsz") or config.imgsz,
-        batch=int(made.get("batch") or config.batch),
+    return made_recipe(
+        model,
+        quantization.config,
+        made,
+        config,
+        run=run,
         float_layers=tuple(float_layers),
-        images_digest=made.get(IMAGES),
         refine=tuple(made.get("refine", {}).get("steps", ())),
         predicted=predicted or {},
         measured=measured or {},
+    )
+
+
+def made_recipe(
+    model: Mapping[str, str],
+    quant: QuantConfig,
+    made: Mapping[str, Any],
+    config: EvalConfig,
+    *,
+    run: Run,
+    **settings: Any,
+) -> Recipe:
+    """Return the recipe of what a file tells of its calibration.
+
+    Args:
+        model: ``path`` and ``sha256`` of the float model.
+        quant: What is quantized.
+        made: What it tells.
+        config: Gives image size and batch where it does not tell them.
+        run: Device and threads, for the provenance.
+        settings: The other attributes of the recipe.
+    """
+    calibration = calibration_of(made)
+    return Recipe(
+        model=dict(model),
+        quantization=quant,
+        calibration=calibration,
+        imgsz=made.get("imgsz") or config.imgsz,
+        batch=int(made.get("batch") or config.batch),
+        images_digest=made.get(IMAGES),
         provenance=environment(device=str(run.device), threads=run.threads, seed=calibration.seed),
+        **settings,
     )
 
 
@@ -70,9 +101,23 @@ def check_model(recipe: Recipe, detector: Detector) -> None:
     Raises:
         ConfigError: It has others.
     """
-    if detector.source.sha256 != recipe.model["sha256"]:
+    _check_hash(recipe, detector.source.path, detector.source.sha256)
+
+
+def check_onnx(recipe: Recipe, path: Path) -> None:
+    """Check that a float ONNX file is the one that a recipe is for, or the ``float.onnx`` that was made of it.
+
+    Raises:
+        ConfigError: It is another.
+        ModelError: It cannot be read.
+    """
+    _check_hash(recipe, str(path), file_sha256(path))
+
+
+def _check_hash(recipe: Recipe, path: str, sha256: str) -> None:
+    if sha256 not in (recipe.model["sha256"], recipe.model.get("float_sha256")):
         raise ConfigError(
-            f"'{detector.source.path}' is another model than that of the recipe ('{recipe.model['path']}')",
+            f"'{path}' is another model than that of the recipe ('{recipe.model['path']}')",
             expected=f"the file of sha256 {recipe.model['sha256'][:12]}...",
             hint="name the model of the recipe",
         )

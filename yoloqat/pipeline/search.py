@@ -12,25 +12,23 @@ import numpy as np
 
 from yoloqat.config import EvalConfig, Recipe
 from yoloqat.datasets import DetectionDataset, ImageRecord
-from yoloqat.detectors import Detector, load_detector, torch_threads
+from yoloqat.detectors import torch_threads
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.evaluation.expected_drop import KNOTS, expected_drop
 from yoloqat.evaluation.fidelity import NOISE, Mean, mean
-from yoloqat.pipeline.finetune import check_quantized
 from yoloqat.pipeline.models import check_scoring
-from yoloqat.pipeline.noise_mode import run_noise_budget
-from yoloqat.pipeline.recipe import recipe_of
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search_engines import Engines
+from yoloqat.pipeline.search_model import SearchedModel
+from yoloqat.pipeline.search_onnx import SearchedFile
+from yoloqat.pipeline.search_torch import SearchedCheckpoint
 from yoloqat.pipeline.sensitivity import ScanOptions
-from yoloqat.quant import state_digest
 from yoloqat.searching import FloatSet, Problem, frontier, least_latency, least_noise
 from yoloqat.searching.latency import make_problem
 from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.curve import mac_share
-from yoloqat.sensitivity.settings import LAYER, ScanConfig
-from yoloqat.sensitivity.settings import NOISE as NOISE_MODE
+from yoloqat.sensitivity.settings import LAYER
 
 BUDGET = "budget"
 """Directory of the noise budget that a search makes."""
@@ -104,8 +102,21 @@ def divided(images: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[Imag
     return list(images[::2]), list(images[1::2])
 
 
+def open_searched(path: Path, run: Run) -> SearchedModel:
+    """Open what a search takes: a calibrated checkpoint, or the QDQ file that ``calibrate`` made of a float ONNX file.
+
+    Args:
+        path: The file.
+        run: Device, threads, where the files of float sets are kept.
+
+    Raises:
+        ModelError: It cannot be read, or is not calibrated.
+    """
+    return SearchedFile(path, run) if path.suffix.lower() == ".onnx" else SearchedCheckpoint(path, run)
+
+
 def run_search(
-    checkpoint: Path,
+    model: SearchedModel,
     images: Sequence[ImageRecord],
     config: EvalConfig,
     *,
@@ -118,26 +129,23 @@ def run_search(
     """Search the float set that keeps to a goal; one that was interrupted goes on.
 
     Args:
-        checkpoint: What ``calibrate`` wrote.
+        model: What ``calibrate`` wrote, see :func:`open_searched`.
         images: What the noise is measured on; every other one chooses, the rest confirms. Labels are not needed.
         config: Image size and how mAP is scored.
         search: The goal.
         run: Where everything is kept, device, threads, who watches.
         options: How the noise budget is measured.
-        budget: The results of ``sensitivity --mode noise`` on the same checkpoint; None measures them.
+        budget: The results of ``sensitivity --mode noise`` on the same model; None measures them.
         dataset: Labels: mAP is measured on the images that do not choose.
 
     Raises:
         ConfigError: The budget is of another model or of no layers, or a setting does not fit.
         EngineError: An engine cannot be built or run.
-        ModelError: The checkpoint is not quantized.
     """
     start = time.perf_counter()
-    detector = load_detector(checkpoint)
-    check_quantized(detector, checkpoint)
-    check_scoring(detector.info, dataset, config)
+    check_scoring(model.info, dataset, config)
     choosing, confirming = divided(images)
-    engines = Engines(detector, checkpoint, config, run=run, rounds=search.rounds)
+    engines = Engines(model, config, run=run, rounds=search.rounds)
     if search.max_latency is not None and not engines.measurable:
         raise ConfigError(
             f"max_latency is {search.max_latency:g} and the engine is '{engines.engine}', which is not timed here",
@@ -146,15 +154,10 @@ def run_search(
         )
     with torch_threads(run.threads):
         if budget is None:
-            budget = run_noise_budget(
-                checkpoint,
-                choosing,
-                config,
-                scan=ScanConfig(mode=NOISE_MODE),
-                options=options or ScanOptions(),
-                run=replace(run, out=run.out / BUDGET),
+            budget = model.budget(
+                choosing, config, options=options or ScanOptions(), run=replace(run, out=run.out / BUDGET)
             )
-        d, shares = budget_figures(budget, detector)
+        d, shares = budget_figures(budget, model.state)
         problem = make_problem(engines.groups, shares, d, engines.table(), engines.passing)
         scored = None if dataset is None else _without(dataset, choosing)
         scoring = replace(engines.config, nms_iou=config.nms_iou)
@@ -171,8 +174,8 @@ def run_search(
         found: dict[str, Any] = {"map50_95": None, "map_float": map_float, "drop": None, "drop_ci95": None}
         if scored is not None and baseline is not None:
             layers = chosen.found.layers
-            model, key, file = engines.predictor(layers), engines.key(layers), engines.file(layers)
-            evaluation = run.evaluate(model, scored, scoring, label="engine", model_key=key, file=file)
+            mixed, key, file = engines.predictor(layers), engines.key(layers), engines.file(layers)
+            evaluation = run.evaluate(mixed, scored, scoring, label="engine", model_key=key, file=file)
             found["map50_95"] = evaluation.metrics.map50_95
             found |= drop_results(Baseline(baseline.matches).drop(evaluation.matches))
     candidates = sorted(measure.found.values(), key=lambda candidate: candidate.found.latency_ms)
@@ -196,33 +199,30 @@ def run_search(
             {"float_layers": len(point.layers), "d_predicted": point.d, "latency_predicted_ms": point.latency_ms}
             for point in predicted
         ],
-        "state_hash": state_digest(detector.module),
+        "state_hash": model.state,
         "seconds": time.perf_counter() - start,
     }
     figures = ("d", "d_ci95", "latency_ms", "map50_95", "drop", "drop_ci95", "int8_mac_share")
-    recipe = recipe_of(
-        detector,
+    recipe = model.recipe(
         config,
-        run=run,
-        float_layers=chosen.found.layers,
+        chosen.found.layers,
         predicted={"d": chosen.found.d, "latency_ms": chosen.found.latency_ms},
         measured={figure: results.get(figure) for figure in figures},
     )
     return SearchResult(results, recipe, chosen, met, engines)
 
 
-def budget_figures(budget: Mapping[str, Any], detector: Detector) -> tuple[float, dict[str, float]]:
+def budget_figures(budget: Mapping[str, Any], state: str) -> tuple[float, dict[str, float]]:
     """Return the noise of a budget, and the share of each layer.
 
     Args:
         budget: The results of ``sensitivity``.
-        detector: What it must be of.
+        state: Digest of the model that it must be of.
 
     Raises:
         ConfigError: It is of another model, of another granularity or of other bits, or nothing was seen on its images.
     """
-    state = state_digest(detector.module)
-    hint = "measure it on this checkpoint with `mode=noise`, or leave `budget` out"
+    hint = "measure it on this model with `mode=noise`, or leave `budget` out"
     for key, wanted in (("state_hash", state), ("granularity", LAYER), ("bits", None)):
         if budget.get(key) != wanted:
             raise ConfigError(f"the noise budget has {key} {budget.get(key)!r}", expected=f"{wanted!r}", hint=hint)
@@ -282,7 +282,7 @@ class _Measure:
         for own, latency in zip(new.values(), latencies, strict=True):
             values = engines.fidelity(own.layers, self._reference, f"{len(own.layers)} float layers").measures[NOISE]
             quantized = set(engines.layers) - set(own.layers)
-            share = mac_share(engines.traced, quantized)
+            share = mac_share(engines.sized.costs, quantized)
             first, second = mean(values[: self._choosing]), mean(values[self._choosing :])
             self.found[own.chosen] = Candidate(own, first, second, latency, share)
 

@@ -11,24 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from yoloqat.config import EvalConfig, ExportConfig
+from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import sides
 from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO
-from yoloqat.detectors import Detector, TorchPredictor
-from yoloqat.detectors.leave_float import leave_float
 from yoloqat.engines import OpenVINOPredictor, build_openvino
 from yoloqat.engines.openvino_profile import profile_models
 from yoloqat.evaluation.reference import Fidelity, Reference
-from yoloqat.pipeline.export import export_onnx
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search_model import SearchedModel, SizedModel
 from yoloqat.pipeline.shards import ModelFile, SharedReference
 from yoloqat.predictor import Images, Predictor
 from yoloqat.provenance import digest, environment, scratch_directory, write_json
-from yoloqat.quant import state_digest
-from yoloqat.quant.graph import Traced, trace
-from yoloqat.quant.graph.cost import layer_costs
 from yoloqat.searching.latency import LatencyTable, borders_of, estimated_table, halves, measured_table
 from yoloqat.searching.problem import crossed
 from yoloqat.searching.tied import Flow, flows, tied_layers
@@ -38,49 +32,41 @@ TABLE = "latency.json"
 
 
 class Engines:
-    """The engines of a calibrated detector with some of its layers float.
+    """The engines of a calibrated model with some of its layers float.
 
     Args:
-        detector: Calibrated; not changed.
-        checkpoint: Its file, which the workers open.
+        model: Calibrated; not changed.
         config: Image size; engines take one image.
         run: Where engines and figures are kept, threads, who watches.
         rounds: Timed forwards of each engine.
 
     Attributes:
-        engine: The runtime, by the detector's target.
+        engine: The runtime, by the model's target.
         measurable: Whether it runs here, so that its latency can be measured; otherwise QFloat stands for its noise.
         groups: Layers that are float together.
     """
 
-    def __init__(self, detector: Detector, checkpoint: Path, config: EvalConfig, *, run: Run, rounds: int) -> None:
-        quantization = detector.quantization
-        if quantization is None:
-            raise TypeError("the detector is float")
-        self.detector, self.run, self.rounds = detector, run, rounds
-        self._checkpoint = checkpoint.absolute()
+    def __init__(self, model: SearchedModel, config: EvalConfig, *, run: Run, rounds: int) -> None:
+        self.model, self.run, self.rounds = model, run, rounds
         self.config = replace(config, batch=1, rect=False)
-        self.engine = quantization.config.target or DEFAULT_ENGINE
+        self.engine = model.target or DEFAULT_ENGINE
         self.measurable = self.engine == OPENVINO.name
-        self.layers = quantization.layers
-        self.groups = tied_layers(quantization.placement, quantization.layers)
-        self._state = state_digest(detector.module)
+        self.layers = model.layers
+        self.groups = tied_layers(model.placement, model.layers)
 
     @cached_property
-    def traced(self) -> Traced:
+    def sized(self) -> SizedModel:
         """The graph at the shape of one image."""
-        device = next(self.detector.module.parameters()).device
-        example = torch.zeros(1, self.detector.info.channels, *sides(self.config.imgsz), device=device)
-        return trace(self.detector.module, example)
+        return self.model.sized(self.config.imgsz)
 
     @cached_property
     def passing(self) -> list[Flow]:
         """Tensors between layers."""
-        return flows(self.traced, self.layers)
+        return flows(self.sized.steps, self.layers)
 
     def key(self, layers: Collection[str]) -> dict[str, Any]:
         """Return what identifies the numbers of the engine in which some layers are float."""
-        made_of = [self._state, self.engine, list(sides(self.config.imgsz)), sorted(layers)]
+        made_of = [self.model.state, self.engine, list(sides(self.config.imgsz)), sorted(layers)]
         return {"float_set": digest(made_of)}
 
     def build(self, layers: Sequence[str]) -> Path:
@@ -95,7 +81,7 @@ class Engines:
             path.parent.mkdir(parents=True, exist_ok=True)
             with scratch_directory(path.parent) as folder:
                 onnx = folder / "model.onnx"
-                export_onnx(leave_float(self.detector, layers), onnx, ExportConfig(imgsz=self.config.imgsz))
+                self.model.export(layers, onnx, self.config.imgsz)
                 build_openvino(onnx, path, threads=self.run.threads)
         return path
 
@@ -103,23 +89,23 @@ class Engines:
         """Return what runs the model with some layers float: its engine where it can be built here, else QFloat."""
         if self.measurable:
             return OpenVINOPredictor(self.build(layers), threads=self.run.threads)
-        return TorchPredictor(leave_float(self.detector, layers), device=self.run.device)
+        return self.model.predictor(layers)
 
     @cached_property
-    def float_predictor(self) -> TorchPredictor:
+    def float_predictor(self) -> Predictor:
         """The float model."""
-        return TorchPredictor(leave_float(self.detector, self.layers), device=self.run.device)
+        return self.model.predictor(self.layers)
 
     def file(self, layers: Sequence[str]) -> ModelFile:
         """Return the file of :meth:`predictor`'s model, as a worker opens it."""
         if self.measurable:
             return ModelFile(self.build(layers).absolute(), self.run.threads)
-        return ModelFile(self._checkpoint, self.run.threads, tuple(layers))
+        return self.model.file(layers)
 
     @property
     def float_file(self) -> ModelFile:
         """The file of the float model."""
-        return ModelFile(self._checkpoint, self.run.threads, tuple(self.layers))
+        return self.model.file(self.layers)
 
     def fidelity(self, layers: Sequence[str], reference: Reference | SharedReference, label: str) -> Fidelity:
         """Measure the noise of the model with some layers float, or read what an interrupted run found."""
@@ -151,9 +137,7 @@ class Engines:
     @property
     def _images(self) -> Images:
         height, width = sides(self.config.imgsz)
-        images: Images = np.random.default_rng(0).random(
-            (1, self.detector.info.channels, height, width), dtype=np.float32
-        )
+        images: Images = np.random.default_rng(0).random((1, self.model.info.channels, height, width), dtype=np.float32)
         return images
 
     def table(self) -> LatencyTable:
@@ -178,7 +162,7 @@ class Engines:
     def _estimated(self, made_of: Mapping[str, Any]) -> LatencyTable:
         costs: dict[str, tuple[int, int]] = {}
         rest = 0, 0
-        for cost in layer_costs(self.traced):
+        for cost in self.sized.costs:
             own = cost.macs, prod(cost.input) + prod(cost.output) + cost.parameters
             macs, moved = costs.get(cost.name, (0, 0)) if cost.name in self.layers else rest
             if cost.name in self.layers:
@@ -201,7 +185,7 @@ class Engines:
         borders = borders_of(self.groups, self.passing, 1.0)
         return measured_table(
             self.engine,
-            {name: found[name].by_layer(self.layers) for name in ("int8", "float")},
+            {name: found[name].by_layer(self.model.nodes()) for name in ("int8", "float")},
             {name: profile.latency_ms for name, profile in found.items()},
             {name: (sets[name], crossed(borders, chosen) - crossed(borders, ())) for name, chosen in halved.items()},
             made_of,

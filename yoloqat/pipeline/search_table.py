@@ -41,7 +41,7 @@ def search_table(found: SearchResult) -> Table:
     kept = "keeps to" if found.met else "is nearest to"
     (goal,) = (f"{name} {value:g}" for name, value in results["goal"].items())
     caption = f"< {kept} {goal}{drop}; latency by {results['latency_source']}"
-    model, images = Path(found.engines.detector.source.path).name, counted(results["confirming_images"], "image")
+    model, images = Path(found.engines.model.source["path"]).name, counted(results["confirming_images"], "image")
     title = f"{model}, {results['engine']}, {images}"
     return Table(title, columns, tuple(rows), caption)
 
@@ -69,6 +69,6 @@ def draw(found: SearchResult, out: Path) -> None:
             )
     name, value = next(iter(results["goal"].items()))
     limit = ("ms", value) if name == "max_latency" else ("d", results["goal_d"])
-    title = f"{Path(found.engines.detector.source.path).name}, {results['engine']}: layers left float"
+    title = f"{Path(found.engines.model.source['path']).name}, {results['engine']}: layers left float"
     line = [(point["latency_predicted_ms"], point["d_predicted"]) for point in results["frontier_predicted"]]
     draw_frontier(line, built, out / CHART, title=title, limit=limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,6 +13,23 @@ from yoloqat.quant.graph.trace import INPUT
 _LAYERS = frozenset((*CONVOLUTIONS, *LINEAR, *TRANSPOSED))
 _IMAGES = ""
 """Stands for the images among the writers of a tensor."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of a graph, of a torch model or of a file.
+
+    Attributes:
+        reads: The tensors that it reads.
+        writes: The tensors that it writes.
+        elements: Numbers in what it writes of one image.
+        layer: Name of the layer that it is, empty for the images; None where it is neither.
+    """
+
+    reads: tuple[Hashable, ...]
+    writes: tuple[Hashable, ...]
+    elements: int
+    layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,27 +70,36 @@ def tied_layers(placement: PlacementPlan, layers: Sequence[str]) -> list[tuple[s
     return [tuple(group) for group in groups.values()]
 
 
-def flows(traced: Traced, known: Collection[str]) -> list[Flow]:
+def flows(steps: Iterable[Step], known: Collection[str]) -> list[Flow]:
     """Return which layer's output reaches which other layer with no layer between.
 
     Args:
-        traced: The graph of a model at the shape of its images.
+        steps: The nodes of a graph at the shape of its images, in the order of execution.
         known: Names of the layers that can be quantized; of the others, which are float, only borders with them are told.
     """
     found: dict[tuple[str, str], int] = {}
-    writers: dict[int, dict[str, int]] = {}
+    writers: dict[Hashable, dict[str, int]] = {}
+    for step in steps:
+        written: dict[str, int] = {}
+        for read in step.reads:
+            written |= writers.get(read, {})
+        if step.layer is not None:
+            for writer, elements in written.items():
+                if writer in known or step.layer in known:
+                    found[writer, step.layer] = elements
+            written = {step.layer: step.elements}
+        writers.update(dict.fromkeys(step.writes, written))
+    return [Flow(writer, reader, elements) for (writer, reader), elements in found.items()]
+
+
+def traced_steps(traced: Traced) -> Iterator[Step]:
+    """Yield the nodes of a torch model's graph.
+
+    Args:
+        traced: The graph at the shape of its images.
+    """
     for node in traced.nodes:
         elements = prod(node.shape[1:]) if node.shape else 0
-        if node.op == INPUT:
-            writers[node.index] = {_IMAGES: elements}
-            continue
-        written: dict[str, int] = {}
-        for read in node.reads():
-            written |= writers.get(read, {})
-        if node.op.rsplit(".", 1)[0] in _LAYERS:
-            for writer, count in written.items():
-                if writer in known or node.module in known:
-                    found[writer, node.module] = count
-            written = {node.module: elements}
-        writers[node.index] = written
-    return [Flow(writer, reader, elements) for (writer, reader), elements in found.items()]
+        fed, is_layer = node.op == INPUT, node.op.rsplit(".", 1)[0] in _LAYERS
+        reads = () if fed else tuple(node.reads())
+        yield Step(reads, (node.index,), elements, _IMAGES if fed else node.module if is_layer else None)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yoloqat.evaluation.fidelity import Mean
-from yoloqat.quant.graph import Traced
-from yoloqat.quant.graph.cost import layer_costs
+from yoloqat.quant.graph.cost import LayerCost
 from yoloqat.sensitivity.items import Item
 
 PAYS = 0.1
@@ -45,9 +44,8 @@ class CurvePoint:
     d: Mean | None = None
 
 
-def mac_share(traced: Traced, quantized: Collection[str]) -> float:
+def mac_share(costs: Sequence[LayerCost], quantized: Collection[str]) -> float:
     """Return which share of the multiply-adds of a graph's layers is done in the layers that are named."""
-    costs = layer_costs(traced)
     total = sum(cost.macs for cost in costs)
     return sum(cost.macs for cost in costs if cost.name in quantized) / total if total else 0.0
 

@@ -27,6 +27,7 @@ from yoloqat.evaluation.interval import LEVEL, Resampling
 from yoloqat.evaluation.scoring import check_fit, check_raw
 from yoloqat.predictor import ModelInfo
 from yoloqat.quant.graph import Graphs, Traced
+from yoloqat.quant.graph.cost import layer_costs
 from yoloqat.sensitivity.curve import mac_share
 from yoloqat.sensitivity.edges import OFF, Edge, Switch, active_edges
 from yoloqat.sensitivity.items import Item, make_items
@@ -377,7 +378,7 @@ class NoiseScan(BudgetScan):
 
     def mac_share(self, layers: Collection[str]) -> float:
         """Return which share of the multiply-adds of all layers is done in ``layers``."""
-        return mac_share(self.traced(), layers)
+        return mac_share(layer_costs(self.traced()), layers)
 
     def _switches(self, on: Collection[str]) -> dict[str, Switch]:
         wanted = set(on)
