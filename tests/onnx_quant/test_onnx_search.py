@@ -208,6 +208,21 @@ def test_engines_are_built_and_timed_once(
     assert again.recipe == found.recipe
 
 
+def test_engines_for_vnni_alone_have_no_guard_and_are_others(
+    calibrated: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, told = make_run(), []
+
+    def build(onnx: Path, path: Path, **options: object) -> None:
+        told.append((options["tight"], options["split_above"] < 1.0))
+        path.mkdir()
+
+    monkeypatch.setattr(search_engines, "build_openvino", build)
+    model = open_searched(calibrated / QDQ, run)
+    paths = {search_engines.Engines(model, CONFIG, run=run, rounds=1, vnni=vnni).build(()) for vnni in (False, True)}
+    assert (len(paths), told) == (2, [(True, True), (False, False)])
+
+
 def test_the_command_names_the_next_line(
     planted: Path, tiny_float: Path, tiny_data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

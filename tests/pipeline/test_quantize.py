@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from yoloqat.pipeline import candidates
 from yoloqat.pipeline import quantize as module
 from yoloqat.pipeline import quantize_way as way
 from yoloqat.pipeline.candidates import Judge
+from yoloqat.pipeline.engine import BuildConfig
 from yoloqat.pipeline.float_checkpoint import FloatCheckpoint
 from yoloqat.pipeline.quantize import open_float_model, quantize
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
@@ -125,6 +127,8 @@ def test_a_limit_that_nothing_meets_ends_with_the_best_and_what_was_tried(beyond
     assert re.match(told, found.failed or "")
     assert results["map_float"] is None
     assert (out / "model.onnx").is_file()
+    assert "latency.json" in found.files
+    assert json.loads((out / "latency.json").read_text())["source"] == results["latency_source"]
 
 
 def test_an_interrupted_run_ends_alike(
@@ -162,6 +166,21 @@ def test_an_interrupted_run_ends_alike(
     assert recipes[0].training == recipes[1].training
 
 
+@pytest.mark.parametrize("vnni", [False, True])
+def test_engines_are_built_for_the_processors_that_are_named(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool
+) -> None:
+    class BuiltError(Exception):
+        pass
+
+    def build(onnx: Path, out: Path, config: BuildConfig, **_: Any) -> None:
+        raise BuiltError(config.vnni)
+
+    monkeypatch.setattr(candidates, "build_and_score", build)
+    with pytest.raises(BuiltError, match=str(vnni)):
+        whole(tmp_path / "out", max_noise=0.9, labelled=False, methods=("max",), vnni=vnni)
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -174,6 +193,7 @@ def test_an_interrupted_run_ends_alike(
         ({"max_drop": 0.1, "epochs": 0}, "epochs is 0"),
         ({"max_drop": 0.1, "methods": ("mse", "mean")}, "calibration method is 'mean'"),
         ({"max_drop": 0.1, "refine": "biases"}, "refine is 'biases'"),
+        ({"max_drop": 0.1, "vnni": 2}, "vnni is 2"),
     ],
 )
 def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:

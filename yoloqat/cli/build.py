@@ -33,6 +33,12 @@ from yoloqat.pipeline.models import onnx_info, path_key
 from yoloqat.pipeline.run import Run
 
 
+def add_vnni(parser: argparse._ActionsContainer, config: type) -> None:
+    """Add ``--vnni``, a field of ``config``."""
+    text = "of openvino and onnxruntime: for processors with VNNI alone, without a guard against sums that saturate"
+    add_field(parser, config, "vnni", text)
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="ONNX", help="QDQ ONNX file (or a float one, to compare with)")
     add_field(
@@ -49,8 +55,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
-    text = "of openvino and onnxruntime: for processors with VNNI alone, without a guard against sums that saturate"
-    add_field(parser, BuildConfig, "vnni", text)
+    add_vnni(parser, BuildConfig)
     group = parser.add_argument_group("--engine openvino")
     add_field(
         group,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.cli import calibrate, diff, onnx_file, options
+from yoloqat.cli.build import add_vnni
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
@@ -30,6 +31,7 @@ from yoloqat.pipeline.quantize import open_float_model, quantize
 from yoloqat.pipeline.quantize_config import MAX_DROP, QuantizeConfig
 from yoloqat.pipeline.refine_steps import steps_of
 from yoloqat.pipeline.run import Run
+from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.tables import quantize_tables
 
 
@@ -45,6 +47,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_field(group, QuantizeConfig, "epochs", "of the fine-tuning where nothing else is enough")
     group.add_argument("--no-finetune", action="store_true", help="do not fine-tune, whatever the loss")
     calibrate.add_refine(group, "what is won back without training", ",".join(default_of(QuantizeConfig, "refine")))
+    add_vnni(group, QuantizeConfig)
     onnx_file.add_outputs(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
@@ -69,6 +72,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         epochs=args.epochs,
         finetune=not args.no_finetune,
         refine=steps_of(args.refine),
+        vnni=args.vnni,
     )
     model = open_float_model(
         args.model,
@@ -105,6 +109,6 @@ COMMAND = Command(
     __doc__ or "",
     _arguments,
     _run,
-    files=(CHECKPOINT, ONNX, FLOAT, OPENVINO, ORT_MODEL, ENGINE, NAME),
+    files=(CHECKPOINT, ONNX, FLOAT, OPENVINO, ORT_MODEL, ENGINE, NAME, TABLE),
     continues=("workers", "ray"),
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.cli import calibrate, options
+from yoloqat.cli.build import add_vnni
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.cli.folder import read_result
@@ -55,6 +56,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_field(group, SearchConfig, "built", "sets of the frontier to build and measure")
     add_field(group, SearchConfig, "rounds", "timed forwards of each engine")
+    add_vnni(group, SearchConfig)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
@@ -62,7 +64,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
-    search = SearchConfig(args.max_drop, args.max_noise, args.max_latency, args.built, args.rounds)
+    search = SearchConfig(args.max_drop, args.max_noise, args.max_latency, args.built, args.rounds, args.vnni)
     budget = None if args.budget is None else _budget(args.budget)
     dataset = options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
     model = open_searched(args.model, run)

@@ -216,13 +216,18 @@ def make_candidate(
         "calibration": to_dict(settings.calibration),
         "refine": list(settings.refine),
         "engine": settings.engine,
+        "vnni": settings.vnni,
         "tuning": None if tuning is None else tuning.key,
         "scoring": to_dict(settings.scoring),
     }
     found, folder = stages.once("engine", make, **made_of)
     path = folder / found["engine"]
     predictor = open_engine(path, threads=run.threads, device=str(run.device))
-    key = {"checkpoint": path_key(folder / settings.model.files[0])["sha256"], "engine": settings.engine}
+    key = {
+        "checkpoint": path_key(folder / settings.model.files[0])["sha256"],
+        "engine": settings.engine,
+        "vnni": settings.vnni,
+    }
     evaluation, fidelity = judge.measure(predictor, name, key, ModelFile(path.absolute(), run.threads))
     return Candidate(name, tuple(float_layers), folder, path, found, evaluation, fidelity)
 
@@ -231,5 +236,6 @@ def _built(settings: Settings, folder: Path, run: Run) -> dict[str, Any]:
     """Build the engine of an ONNX file; the file itself is one where none is to be built."""
     if settings.engine is None:
         return {"engine": ONNX}
-    built = build_and_score(folder / ONNX, folder, BuildConfig(settings.engine), run=run, records=settings.images)
+    config = BuildConfig(settings.engine, vnni=settings.vnni)
+    built = build_and_score(folder / ONNX, folder, config, run=run, records=settings.images)
     return {"build": built.to_dict(), "engine": built.path.name}

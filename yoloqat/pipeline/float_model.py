@@ -30,6 +30,7 @@ class Settings:
         refine: Steps of refinement, none for none.
         engine: The runtime to build for; None scores the exported file in ONNX Runtime as it is written.
         images: Gives the images on which ONNX Runtime's ranges are measured.
+        vnni: The engine will run on processors with VNNI alone.
     """
 
     model: FloatModel
@@ -40,6 +41,7 @@ class Settings:
     refine: tuple[str, ...]
     engine: str | None
     images: Callable[[], Sequence[ImageRecord]]
+    vnni: bool = False
 
 
 class FloatModel(Protocol):

@@ -134,6 +134,7 @@ def quantize(
         refine=config.refine,
         engine=engine,
         images=lambda: records[:ORT_IMAGES],
+        vnni=config.vnni,
     )
     model.check(settings, run)  # refuses patterns and sizes that do not fit, before the float model is scored
     key = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yoloqat.config import CalibrationConfig, MethodSpec, QuantConfig
-from yoloqat.config.checks import check_int
+from yoloqat.config.checks import check_bool, check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.refine_steps import QUICK, steps_of
@@ -31,6 +31,7 @@ class QuantizeConfig:
         refine: Steps of refinement in their order; ``"none"`` for none, ``"all"`` for all.
         epochs: Of the fine-tuning that follows where nothing else is enough.
         finetune: Whether it may follow.
+        vnni: The engine will run on processors with VNNI alone, as in ``BuildConfig``.
 
     Raises:
         ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, or a method or step is unknown.
@@ -46,10 +47,12 @@ class QuantizeConfig:
     refine: tuple[str, ...] = QUICK
     epochs: int = 5
     finetune: bool = True
+    vnni: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
         check_int("epochs", self.epochs, 1)
+        check_bool("vnni", self.vnni)
         object.__setattr__(self, "refine", steps_of(self.refine))
         for method in self.methods:
             MethodSpec.parse(method)

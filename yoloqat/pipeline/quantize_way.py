@@ -27,6 +27,7 @@ from yoloqat.pipeline.float_model import ONNX, Settings
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search import largest_noise, open_searched, run_search
+from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.stages import Stages
 from yoloqat.pipeline.tuning import Tuning
 from yoloqat.progress import tell
@@ -62,6 +63,7 @@ class Way:
         self._training = training
         self._start = time.perf_counter()
         self.decisions: list[dict[str, Any]] = []
+        self._searched_in: Path | None = None
         self.candidates: list[Candidate] = []
 
     def walked(self) -> Quantized:
@@ -192,14 +194,16 @@ class Way:
         limit = self._config.max_noise
         if limit is None:
             limit = largest_noise(self._config.limit, self._judge.map_float)
-        search = SearchConfig(max_noise=limit)
+        search = SearchConfig(max_noise=limit, vnni=self._config.vnni)
 
         def make(folder: Path) -> dict[str, Any]:
             run = replace(self._run, out=folder)
             model = open_searched(whole.folder / self._settings.model.files[0], run)
             return run_search(model, self._judge.choosing, self._settings.scoring, search=search, run=run).results
 
-        found, _ = self._stages.once("search", make, scoring=to_dict(self._settings.scoring), search=vars(search))
+        found, self._searched_in = self._stages.once(
+            "search", make, scoring=to_dict(self._settings.scoring), search=vars(search)
+        )
         quiet = found["frontier"][-1]
         self._decide(
             "search",
@@ -263,6 +267,9 @@ class Way:
             failed.append(str(chosen.found["export_failed"]))
         if self._config.max_latency is not None and latency is not None and latency > self._config.max_latency:
             failed.append(f"the engine ({chosen.name}) takes {latency:.2f} ms of {self._config.max_latency:g} ms")
+        if self._searched_in is not None and (self._searched_in / TABLE).is_file():
+            _copy(self._searched_in / TABLE, self._run.out / TABLE)
+            names.append(TABLE)
         beside = [self._settings.model.path.name] if self._settings.model.path.parent == self._run.out else []
         return Quantized(results, (*names, *beside, NAME), chosen.path.name, "; ".join(failed) or None)
 

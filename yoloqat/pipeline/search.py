@@ -145,7 +145,7 @@ def run_search(
     start = time.perf_counter()
     check_scoring(model.info, dataset, config)
     choosing, confirming = divided(images)
-    engines = Engines(model, config, run=run, rounds=search.rounds)
+    engines = Engines(model, config, run=run, rounds=search.rounds, vnni=search.vnni)
     if search.max_latency is not None and not engines.measurable:
         raise ConfigError(
             f"max_latency is {search.max_latency:g} and the engine is '{engines.engine}', which is not timed here",

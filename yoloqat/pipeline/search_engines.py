@@ -16,6 +16,7 @@ from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import sides
 from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO
 from yoloqat.engines import OpenVINOPredictor, build_openvino
+from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.openvino_profile import profile_models
 from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.run import Run
@@ -39,6 +40,7 @@ class Engines:
         config: Image size; engines take one image.
         run: Where engines and figures are kept, threads, who watches.
         rounds: Timed forwards of each engine.
+        vnni: They are for processors with VNNI alone, without a guard against saturating sums.
 
     Attributes:
         engine: The runtime, by the model's target.
@@ -46,8 +48,8 @@ class Engines:
         groups: Layers that are float together.
     """
 
-    def __init__(self, model: SearchedModel, config: EvalConfig, *, run: Run, rounds: int) -> None:
-        self.model, self.run, self.rounds = model, run, rounds
+    def __init__(self, model: SearchedModel, config: EvalConfig, *, run: Run, rounds: int, vnni: bool = False) -> None:
+        self.model, self.run, self.rounds, self._vnni = model, run, rounds, vnni
         self.config = replace(config, batch=1, rect=False)
         self.engine = model.target or DEFAULT_ENGINE
         self.measurable = self.engine == OPENVINO.name
@@ -67,6 +69,8 @@ class Engines:
     def key(self, layers: Collection[str]) -> dict[str, Any]:
         """Return what identifies the numbers of the engine in which some layers are float."""
         made_of = [self.model.state, self.engine, list(sides(self.config.imgsz)), sorted(layers)]
+        if self._vnni:
+            made_of.append("vnni")
         return {"float_set": digest(made_of)}
 
     def build(self, layers: Sequence[str]) -> Path:
@@ -82,7 +86,8 @@ class Engines:
             with scratch_directory(path.parent) as folder:
                 onnx = folder / "model.onnx"
                 self.model.export(layers, onnx, self.config.imgsz)
-                build_openvino(onnx, path, threads=self.run.threads)
+                split_above = 1.0 if self._vnni else SPLIT_ABOVE
+                build_openvino(onnx, path, threads=self.run.threads, tight=not self._vnni, split_above=split_above)
         return path
 
     def predictor(self, layers: Sequence[str]) -> Predictor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yoloqat.config.checks import check_fraction, check_int
+from yoloqat.config.checks import check_bool, check_fraction, check_int
 from yoloqat.errors import ConfigError
 
 GOALS = ("max_drop", "max_noise", "max_latency")
@@ -20,6 +20,7 @@ class SearchConfig:
         max_latency: milliseconds of one forward of one image. Exactly one of the three.
         built: Sets of the frontier that are built and measured, beside those that the goal leads to.
         rounds: Timed forwards of each engine.
+        vnni: The engine will run on processors with VNNI alone, as in ``BuildConfig``.
 
     Raises:
         ConfigError: None or several of the three are named, or a value is out of range.
@@ -30,6 +31,7 @@ class SearchConfig:
     max_latency: float | None = None
     built: int = 6
     rounds: int = 60
+    vnni: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -49,6 +51,7 @@ class SearchConfig:
                 raise ConfigError(f"{name} is {value!r}", expected="a number above 0", hint=f"set `{name}` to one")
         check_int("built", self.built, 2)
         check_int("rounds", self.rounds, 1)
+        check_bool("vnni", self.vnni)
 
     @property
     def goal(self) -> tuple[str, float]:
