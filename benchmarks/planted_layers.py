@@ -23,7 +23,7 @@ from yoloqat.detectors import load_detector, torch_threads
 from yoloqat.detectors.ultralytics_file import recorded_model
 from yoloqat.pipeline.fidelity import float_reference
 from yoloqat.pipeline.ptq import Ptq
-from yoloqat.pipeline.quantize import quantize
+from yoloqat.pipeline.quantize import open_float_model, quantize
 from yoloqat.pipeline.quantize_config import QuantizeConfig
 from yoloqat.pipeline.run import Run
 from yoloqat.searching.tied import tied_layers
@@ -103,7 +103,15 @@ def main() -> None:
             refine=(),
             finetune=False,
         )
-        found = quantize(planted, records, settings, scoring=config, run=run, dataset=None, compared=images).results
+        found = quantize(
+            open_float_model(planted, run.out),
+            records,
+            settings,
+            scoring=config,
+            run=run,
+            dataset=None,
+            compared=images,
+        ).results
     left = sorted(found["float_layers"])
     print(f"limit {limit:.3f}; d of the engine {found['d']:.3f}; latency by {found['latency_source']}")
     print(f"left float: {', '.join(left) or 'none'}")
