@@ -21,6 +21,7 @@ from yoloqat.cli import diff, onnx_file, options
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.cli.next_line import next_line
+from yoloqat.cli.profiles import add_profiles
 from yoloqat.config import to_dict
 from yoloqat.config.recipe import NAME
 from yoloqat.pipeline.engine import ENGINE, OPENVINO, ORT_MODEL
@@ -51,6 +52,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="what is won back without training (default: %(default)s)",
     )
     onnx_file.add_outputs(parser)
+    add_profiles(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
@@ -74,6 +76,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         epochs=args.epochs,
         finetune=not args.no_finetune,
         refine=steps_of(args.refine),
+        int8_profile=tuple(map(str, args.int8_profile)),
+        float_profile=tuple(map(str, args.float_profile)),
     )
     model = open_float_model(
         args.model,
@@ -99,6 +103,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         )
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": {**model.source, "family": model.family}, "data": options.dataset_input(dataset)}
+    inputs |= {} if config.profiles is None else {"profiles": config.profiles.to_dict()}
     lines = [next_line(args, diff.COMMAND, model.path, run.out / found.engine, without=("batch",))]
     tables = quantize_tables(args.model.name, found.results)
     return Outcome(settings, found.results, inputs, tables, found.files, lines, found.failed)
