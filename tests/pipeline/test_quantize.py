@@ -281,7 +281,7 @@ def _profiles(folder: Path, layer: str = "model.{}.conv") -> dict[str, Any]:
 
 def test_profiles_predict_the_latency_of_an_engine_that_does_not_run_here(whole: Whole, tmp_path: Path) -> None:
     files = _profiles(tmp_path)
-    found = whole(tmp_path / "out", max_noise=1e-4, max_latency=0.15, labelled=False, **files)
+    found = whole(tmp_path / "out", max_noise=1e-4, max_latency=0.15, labelled=False, compared=4, **files)
     results = found.results
     assert (results["latency_source"], results["latency_ms"]) == ("tensorrt profile", None)
     assert results["latency_predicted_ms"] == pytest.approx(0.2)

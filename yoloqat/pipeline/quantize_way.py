@@ -345,12 +345,12 @@ def _predicted(search: dict[str, Any] | None, chosen: Candidate, profiles: Profi
     rows = [] if search is None else search["frontier"]
     own: dict[str, Any] = next((row for row in rows if tuple(row["float_layers"]) == chosen.float_layers), {})
     predictions = ("d_predicted", "latency_predicted_ms")
-    keys = ("frontier", "frontier_predicted", "latency_source", "tied_layers")
+    keys = ("frontier", "frontier_predicted", "latency_source", "latency_measured", "tied_layers")
     found = {name: own.get(name) for name in predictions} | {
         key: None if search is None else search[key] for key in keys
     }
     if profiles is not None and not chosen.float_layers:
-        found |= {"latency_predicted_ms": profiles.latency_ms, "latency_source": PROFILED}
+        found |= {"latency_predicted_ms": profiles.latency_ms, "latency_source": PROFILED, "latency_measured": False}
     return found
 
 
