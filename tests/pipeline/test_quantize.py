@@ -279,14 +279,36 @@ def _profiles(folder: Path, layer: str = "model.{}.conv") -> dict[str, Any]:
     }
 
 
-def test_profiles_predict_the_latency_of_an_engine_that_does_not_run_here(whole: Whole, tmp_path: Path) -> None:
-    files = _profiles(tmp_path)
+def test_profiles_predict_the_latency_of_an_engine_that_does_not_run_here(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, asked = _profiles(tmp_path), []
+    row = {"d_choosing": 0.1, "int8_mac_share": 0.9, "latency_ms": None, "d_predicted": 0.1}
+    frontier = [
+        row | {"float_layers": [], "latency_predicted_ms": 0.2},
+        row | {"float_layers": ["model.0.conv"], "d_choosing": 0.01, "latency_predicted_ms": 0.4},
+    ]
+    told = {
+        "latency_source": "tensorrt profile",
+        "latency_measured": False,
+        "tied_layers": [],
+        "frontier_predicted": [],
+    }
+
+    def search(*given: Any, profiles: Any, **more: Any) -> SimpleNamespace:
+        asked.append(profiles)
+        return SimpleNamespace(results=frontier[0] | told | {"frontier": frontier})
+
+    monkeypatch.setattr(way, "run_search", search)
     found = whole(tmp_path / "out", max_noise=1e-4, max_latency=0.15, labelled=False, compared=4, **files)
     results = found.results
     assert (results["latency_source"], results["latency_ms"]) == ("tensorrt profile", None)
     assert results["latency_predicted_ms"] == pytest.approx(0.2)
-    told = r"the best engine .*; the engine \(all in INT8\) is predicted to take 0\.20 ms of 0\.15 ms, by the profiles"
-    assert re.match(told, found.failed or "")
+    expected = (
+        r"the best engine .*; the engine \(all in INT8\) is predicted to take 0\.20 ms of 0\.15 ms, by the profiles"
+    )
+    assert re.match(expected, found.failed or "")
+    assert asked == [QuantizeConfig(max_noise=0.1, **files).profiles]
     assert "none is tried" in [row["decision"] for row in results["decisions"]], "a float set takes longer still"
     assert next(row for row in results["decisions"] if row["step"] == "latency")["reason"] == "no engine was timed here"
     assert QuantizeConfig(max_noise=0.1, **files).int8_profile == tuple(map(str, files["int8_profile"]))

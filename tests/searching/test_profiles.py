@@ -11,7 +11,8 @@ from trt_profiles import Ran, reformat, times, written
 
 from yoloqat.errors import ConfigError, EngineError, ModelError
 from yoloqat.linting.fusion import GPUS
-from yoloqat.searching.profiles import PROFILED, ROOFLINE, LayerTimes, ProfileFiles, Profiles, profile_table
+from yoloqat.searching.profile_table import PROFILED, ROOFLINE, LayerTimes, profile_table
+from yoloqat.searching.profiles import ProfileFiles, Profiles
 
 SILU = "PWN(PWN({0}/Sigmoid), {0}/Mul)"
 IMAGES = (1, 3, 100, 200)

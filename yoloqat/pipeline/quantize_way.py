@@ -32,7 +32,8 @@ from yoloqat.pipeline.tuning import Tuning
 from yoloqat.progress import tell
 from yoloqat.provenance import atomic_directory, atomic_path
 from yoloqat.results import counted, number
-from yoloqat.searching.profiles import PROFILED, Profiles
+from yoloqat.searching.profile_table import PROFILED
+from yoloqat.searching.profiles import Profiles
 from yoloqat.searching.settings import SearchConfig
 
 ALL_INT8, FLOAT = "all in INT8", "float"

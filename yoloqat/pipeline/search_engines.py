@@ -26,7 +26,8 @@ from yoloqat.predictor import Images, Predictor
 from yoloqat.provenance import digest, environment, scratch_directory, write_json
 from yoloqat.searching.latency import LatencyTable, borders_of, estimated_table, halves, measured_table
 from yoloqat.searching.problem import crossed
-from yoloqat.searching.profiles import ProfileFiles, Profiles, profile_table
+from yoloqat.searching.profile_table import profile_table
+from yoloqat.searching.profiles import ProfileFiles, Profiles
 from yoloqat.searching.tied import Flow, flows, tied_layers
 
 TABLE = "latency.json"
