@@ -31,7 +31,7 @@ from yoloqat.pipeline.run import Run
 from yoloqat.searching.tied import tied_layers
 
 PAIRS = (
-    ("model.0", "model.1"),
+    ("model.15.m.0.cv1", "model.15.m.0.cv2"),
     ("model.4.m.0.cv1", "model.4.m.0.cv2"),
     ("model.6.m.1.cv1", "model.6.m.1.cv2"),
     ("model.22.cv3.0.0", "model.22.cv3.0.1"),

@@ -57,6 +57,7 @@ from yoloqat.pipeline.sensitivity import ScanOptions, run_scan
 from yoloqat.progress import Progress, silent
 from yoloqat.report import plots
 from yoloqat.results import Result, counted
+from yoloqat.searching.profiles import ProfileFiles
 from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
@@ -611,6 +612,8 @@ def search(
     max_noise: float | None = None,
     max_latency: float | None = None,
     budget: Result | None = None,
+    int8_profile: Sequence[str | Path] = (),
+    float_profile: Sequence[str | Path] = (),
     config: EvalConfig | None = None,
     fidelity_images: int = COMPARED,
     workers: int = 1,
@@ -627,6 +630,9 @@ def search(
         max_noise: the noise d; or
         max_latency: milliseconds of one image. One of the three.
         budget: From :func:`noise_budget` on the same detector; None measures it.
+        int8_profile: What trtexec wrote of the detector's engine with every layer in INT8, which latencies are predicted from;
+            for the target ``"tensorrt"``.
+        float_profile: The same of its float engine; both or neither.
         config: How to score; None takes the defaults at the detector's own image size.
         fidelity_images: On how many images the noise is measured; one half chooses, the other confirms.
         workers: Local processes that share the evaluations, or workers of the Ray cluster.
@@ -639,9 +645,10 @@ def search(
 
     Raises:
         ConfigError: The budget is of another detector, or a setting does not fit.
-        EngineError: An engine cannot be built or run.
-        ModelError: The detector is not quantized.
+        EngineError: An engine cannot be built or run, or a profile does not fit.
+        ModelError: The detector is not quantized, or a profile cannot be read.
     """
+    profiles = ProfileFiles.of(int8_profile, float_profile)
     with _searched(detector, device, progress) as (path, scratch), scratch.pooled(workers, ray) as run:
         model = open_searched(path, run)
         found = run_search(
@@ -652,6 +659,7 @@ def search(
             run=run,
             budget=None if budget is None else budget.results,
             dataset=data.validation if data.labelled else None,
+            profiles=profiles,
         )
     layers = found.chosen.found.layers
     chosen = leave_float(model.detector, layers) if isinstance(model, SearchedCheckpoint) else None

@@ -58,6 +58,29 @@ def test_a_goal_that_is_not_kept_ends_with_1(cli, found, tiny_checkpoint, tiny_d
     assert "no float set keeps to --max-latency 0.001; the nearest is in recipe.yaml" in ran.err
 
 
+def test_profiles_of_two_engines_are_read_by_their_content(cli, found, tiny_checkpoint, tiny_data, tmp_path):
+    asked = found(met=False)
+    files = [tmp_path / name for name in ("layers.json", "times.json", "float.log")]
+    for file in files:
+        file.write_text(file.name, encoding="utf-8")
+    line = ["search", tiny_checkpoint, "--data", tiny_data.yaml, "--max-latency", 5, "--out", tmp_path / "out"]
+    profiles = ["--int8-profile", *files[:2], "--float-profile", files[2]]
+    ran = cli(*line, *profiles)
+    assert ran.code == 1
+    assert "no float set keeps to --max-latency 5, by the latency that the profiles predict" in ran.err
+    given = asked[0][1]["profiles"]
+    assert ([*given.int8], [*given.floating]) == (files[:2], files[2:])
+    assert ran.result["provenance"]["inputs"]["profiles"] == given.to_dict()
+    files[2].write_text("of another engine", encoding="utf-8")
+    ran = cli(*line, *profiles)
+    assert ran.code == 2
+    assert "holds results made with --float-profile" in ran.err
+    ran = cli(*line, *profiles[:3])
+    assert ran.code == 2
+    assert f"int8_profile is '{files[0]}' and float_profile is not named; expected profiles of both engines" in ran.err
+    assert "name --float-profile too" in ran.err
+
+
 def test_one_goal_is_asked_for_and_a_budget_that_is_one(cli, found, tiny_checkpoint, tiny_data, tmp_path):
     found()
     ran = cli("search", tiny_checkpoint, "--data", tiny_data.yaml)

@@ -100,7 +100,7 @@ def test_float_sets_are_searched_and_an_interrupted_run_ends_alike(
     assert second["d"] < first["d"]
     assert results["float_layers"] == second["float_layers"] != []
     assert results["d_predicted"] == pytest.approx(second["d"], rel=0.9)
-    assert found.files == ("model.onnx", "float.onnx", "recipe.yaml")
+    assert found.files == ("model.onnx", "float.onnx", "latency.json", "recipe.yaml")
     recipe = Recipe.load(tmp_path / "out" / "recipe.yaml")
     assert (list(recipe.float_layers), recipe.quantization.ignore) == (second["float_layers"], ())
     monkeypatch.setattr(onnx_calibrate, "collect_histograms", None)

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from trt_profiles import Ran, reformat, written
 
 from yoloqat.config import EvalConfig, Recipe
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
+from yoloqat.pipeline import search_engines
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search import BUDGET, budget_figures, divided, largest_noise, open_searched, run_search
@@ -20,6 +22,7 @@ from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.search_table import CHART, draw, search_table
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
+from yoloqat.searching.profiles import ProfileFiles
 from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
 
@@ -122,6 +125,72 @@ def test_the_recipe_holds_the_float_layers_and_the_figures(found, planted):
     assert recipe.measured["d"] == result.results["d"]
     assert recipe.predicted["latency_ms"] == result.results["latency_predicted_ms"]
     assert recipe.images_digest is not None
+
+
+DEAR, CHEAP = 5.0, 0.01
+"""Milliseconds that a layer takes longer in float; one planted layer is dear, and so are all that are not planted."""
+SHAPE = (1, 16, 8, 8)
+
+
+def _profiles(model, folder):
+    """Write profiles of two engines of a model: float costs little where noise was planted, but for the first layer of these."""
+    cheap = TIED - {PLANTED[0]}
+    extra = {name: CHEAP if name in cheap else DEAR for name in model.layers}
+    int8 = [reformat("model.0.conv/input/QuantizeLinear", 0.0, "Float", "Int8", (1, 3, 64, 64))]
+    int8 += [Ran(f"{name} + PWN({name}/Sigmoid)", 0.1, shape=SHAPE) for name in model.layers]
+    floating = [Ran(f"/{name}/Conv", 0.1 + extra[name], "Half", "Half", SHAPE) for name in model.layers]
+    return ProfileFiles.of(written(folder, "int8", int8, 11), written(folder, "float", floating, 8))
+
+
+@pytest.fixture(scope="module")
+def profiled(planted, tmp_path_factory):
+    """The planted detector for TensorRT, with profiles of its engines."""
+    folder = tmp_path_factory.mktemp("profiled")
+    path = _saved(load_detector(planted), "tensorrt", folder / "model.safetensors")
+    return path, _profiles(open_searched(path, Run(folder, torch.device("cpu"), 1)), folder)
+
+
+def test_profiles_say_which_layers_are_worth_their_time(profiled, images, budget, tmp_path):
+    path, files = profiled
+    run = Run(tmp_path, torch.device("cpu"), 1)
+    layers = open_searched(path, run).layers
+    search = SearchConfig(max_latency=0.1 * len(layers) + 10 * CHEAP, built=2)
+    found = run_search(open_searched(path, run), images, CONFIG, search=search, run=run, budget=budget, profiles=files)
+    results = found.results
+    assert set(results["float_layers"]) == TIED - {PLANTED[0]}, "the dear one is not, though its noise is large"
+    assert (results["met"], results["latency_ms"], results["latency_measured"]) == (True, None, False)
+    assert (results["latency_source"], results["border_source"]) == ("tensorrt profile", "tensorrt profile")
+    expected = 0.1 * len(layers) + CHEAP * (len(TIED) - 1)
+    assert results["latency_predicted_ms"] == pytest.approx(expected)
+    assert (results["border_ms"], results["latency_estimated_layers"]) == (0.0, [])
+    assert "latency by tensorrt profile, predicted: no engine was timed here" in str(search_table(found))
+    kept = json.loads((run.out / TABLE).read_text(encoding="utf-8"))
+    assert kept["made_of"]["profiles"] == files.digests()
+    draw(found, run.out)
+    again = search_engines.Engines(open_searched(path, run), CONFIG, run=run, rounds=1, profiles=files)
+    assert again.table().to_dict() == kept
+
+
+def test_a_latency_that_no_profile_promises_is_not_met(profiled, images, budget, tmp_path):
+    path, files = profiled
+    run = Run(tmp_path, torch.device("cpu"), 1)
+    search = SearchConfig(max_latency=0.5, built=2)
+    found = run_search(
+        open_searched(path, run), images[:2], CONFIG, search=search, run=run, budget=budget, profiles=files
+    )
+    assert (found.met, found.results["float_layers"]) == (False, [])
+
+
+def test_profiles_are_of_engines_of_tensorrt(planted, tiny_checkpoint, profiled, images, budget, tmp_path):
+    run, search = Run(tmp_path, torch.device("cpu"), 1), SearchConfig(max_latency=5.0)
+    for path, engine in ((planted, "onnxruntime"), (tiny_checkpoint, "openvino")):
+        message = (
+            f"int8_profile is '.*int8_layers.json' and the engine is '{engine}'; .* calibrate with target=tensorrt"
+        )
+        with pytest.raises(ConfigError, match=message):
+            run_search(open_searched(path, run), images, CONFIG, search=search, run=run, profiles=profiled[1])
+    with pytest.raises(ConfigError, match=r"max_latency is 5 and the engine is 'tensorrt', .* name int8_profile and"):
+        run_search(open_searched(profiled[0], run), images, CONFIG, search=search, run=run, budget=budget)
 
 
 def test_an_engine_that_does_not_run_here_keeps_to_no_latency(planted, images, budget, found):

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from tiny_detector import IMGSZ, TinyData
+from trt_profiles import Ran, written
 
 from yoloqat.cli import finetune as finetune_command
 from yoloqat.cli import quantize as quantize_command
 from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig, QuantScheme, Recipe
 from yoloqat.datasets import DetectionDataset, calibration_images, load_dataset
 from yoloqat.detectors import load_checkpoint, torch_threads
-from yoloqat.errors import CalibrationError, ConfigError, DataError, ModelError
+from yoloqat.errors import CalibrationError, ConfigError, DataError, EngineError, ModelError
 from yoloqat.finetuning import SupervisionConfig
 from yoloqat.pipeline import candidates
 from yoloqat.pipeline import quantize as module
@@ -191,6 +192,7 @@ def test_engines_are_built_for_the_processors_that_are_named(
         ({"max_drop": 0.1, "time_limit": 0.0}, "time_limit is 0.0"),
         ({"max_drop": 0.1, "max_latency": -2.0}, "max_latency is -2.0"),
         ({"max_drop": 0.1, "epochs": 0}, "epochs is 0"),
+        ({"max_drop": 0.1, "float_profile": "b.json"}, r"float_profile is 'b\.json' and int8_profile is not named"),
         ({"max_drop": 0.1, "methods": ("mse", "mean")}, "calibration method is 'mean'"),
         ({"max_drop": 0.1, "refine": "biases"}, "refine is 'biases'"),
         ({"max_drop": 0.1, "vnni": 2}, "vnni is 2"),
@@ -282,6 +284,66 @@ def test_a_half_with_nothing_to_measure_is_refused(
     judge.reference = SimpleNamespace(image_ids=compared)
     with pytest.raises(DataError, match=told):
         judge._check(np.array([True, False, True, False]))
+
+
+def _profiles(folder: Path, layer: str = "model.{}.conv") -> dict[str, Any]:
+    """Write profiles of two layers, the rest of which is estimated."""
+    int8, floating = (
+        [Ran(layer.format(number), ms, kind, kind, (1, 16, 8, 8)) for number in (0, 1)]
+        for ms, kind in ((0.1, "Int8"), (0.3, "Half"))
+    )
+    return {
+        "quant": QuantConfig(target="tensorrt"),
+        "int8_profile": written(folder, "int8", int8),
+        "float_profile": written(folder, "float", floating),
+    }
+
+
+def test_profiles_predict_the_latency_of_an_engine_that_does_not_run_here(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, asked = _profiles(tmp_path), []
+    row = {"d_choosing": 0.1, "int8_mac_share": 0.9, "latency_ms": None, "d_predicted": 0.1}
+    frontier = [
+        row | {"float_layers": [], "latency_predicted_ms": 0.2},
+        row | {"float_layers": ["model.0.conv"], "d_choosing": 0.01, "latency_predicted_ms": 0.4},
+    ]
+    told = {
+        "latency_source": "tensorrt profile",
+        "latency_measured": False,
+        "tied_layers": [],
+        "frontier_predicted": [],
+    }
+
+    def search(*given: Any, profiles: Any, **more: Any) -> SimpleNamespace:
+        asked.append(profiles)
+        (more["run"].out / "latency.json").write_text("{}")
+        return SimpleNamespace(results=frontier[0] | told | {"frontier": frontier})
+
+    monkeypatch.setattr(way, "run_search", search)
+    found = whole(tmp_path / "out", max_noise=1e-4, max_latency=0.15, labelled=False, compared=4, **files)
+    results = found.results
+    assert (results["latency_source"], results["latency_ms"]) == ("tensorrt profile", None)
+    assert results["latency_predicted_ms"] == pytest.approx(0.2)
+    expected = (
+        r"the best engine .*; the engine \(all in INT8\) is predicted to take 0\.20 ms of 0\.15 ms, by the profiles"
+    )
+    assert re.match(expected, found.failed or "")
+    assert asked == [QuantizeConfig(max_noise=0.1, **files).profiles]
+    assert "none is tried" in [row["decision"] for row in results["decisions"]], "a float set takes longer still"
+    assert next(row for row in results["decisions"] if row["step"] == "latency")["reason"] == "no engine was timed here"
+    assert QuantizeConfig(max_noise=0.1, **files).int8_profile == tuple(map(str, files["int8_profile"]))
+
+
+def test_profiles_that_do_not_fit_are_refused_before_the_float_model_is_scored(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Judge", lambda *args: pytest.fail("the float model was scored"))
+    with pytest.raises(EngineError, match=r"int8_layers.json' names no layer of the model, e.g. '__fused_0'"):
+        whole(tmp_path / "out", max_noise=0.1, labelled=False, **_profiles(tmp_path, "other.{}.conv"))
+    files = _profiles(tmp_path) | {"quant": QuantConfig(target="onnxruntime")}
+    with pytest.raises(ConfigError, match=r"int8_profile is '.*int8_layers.json' and the engine is 'onnxruntime'"):
+        whole(tmp_path / "out", max_noise=0.1, labelled=False, **files)
 
 
 def test_two_sets_of_as_many_layers_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,16 @@ def test_a_training_shows_its_epochs_beside_float_and_calibration():
     assert told(former("finetune")).startswith("No epoch of 1 was better than calibration: it loses 0.1882 mAP")
 
 
+@pytest.mark.parametrize(("source", "told_ms"), [("tensorrt profile", True), ("multiply-adds", False)])
+def test_a_latency_that_was_not_measured_is_told_as_predicted(source, told_ms):
+    found = search()
+    results = found["results"]
+    results |= {"latency_ms": None, "latency_predicted_ms": 6.1, "latency_source": source, "latency_measured": False}
+    assert frontier_section(results).text.endswith(f"Latency by {source}, predicted: no engine was timed here.")
+    assert (f"; it is predicted to take 6.1 ms by {source}" in told(found)) == told_ms
+    assert "predicted" not in frontier_section(search()["results"]).text
+
+
 def test_a_frontier_is_drawn_over_latency_where_every_set_was_timed():
     sets = search()["results"]
     titles = [chart.title for chart in frontier_section(sets).charts]

@@ -21,7 +21,7 @@ RESULT, REPORT = "result.json", "report.html"
 SCHEMA = {"name": "yoloqat/result", "version": 1}
 _APART = ("help", "out", "json", "debug", "overwrite", "resume", "config", "quiet", "verbose", "log")
 """Options that change no result."""
-_READ = ("data", "annotations", "float", "recipe")
+_READ = ("data", "annotations", "float", "recipe", "int8_profile", "float_profile")
 """Options that name files whose content counts; so does that of every file without an option, the models."""
 _HINT = "name another directory with --out, or replace what it holds with --overwrite"
 

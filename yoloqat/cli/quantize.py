@@ -22,6 +22,7 @@ from yoloqat.cli.build import add_vnni
 from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field, default_of
 from yoloqat.cli.next_line import next_line
+from yoloqat.cli.profiles import add_profiles
 from yoloqat.config import to_dict
 from yoloqat.config.recipe import NAME
 from yoloqat.pipeline.engine import ENGINE, OPENVINO, ORT_MODEL
@@ -49,6 +50,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     calibrate.add_refine(group, "what is won back without training", ",".join(default_of(QuantizeConfig, "refine")))
     add_vnni(group, QuantizeConfig)
     onnx_file.add_outputs(parser)
+    add_profiles(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
@@ -73,6 +75,8 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         finetune=not args.no_finetune,
         refine=steps_of(args.refine),
         vnni=args.vnni,
+        int8_profile=tuple(map(str, args.int8_profile)),
+        float_profile=tuple(map(str, args.float_profile)),
     )
     model = open_float_model(
         args.model,
@@ -98,6 +102,7 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
         )
     settings: dict[str, Any] = {"evaluation": to_dict(scoring), "quantize": to_dict(config)}
     inputs = {"model": {**model.source, "family": model.family}, "data": options.dataset_input(dataset)}
+    inputs |= {} if config.profiles is None else {"profiles": config.profiles.to_dict()}
     lines = [next_line(args, diff.COMMAND, model.path, run.out / found.engine, without=("batch",))]
     results = found.results | {"notes": list(model.notes)}
     tables = quantize_tables(args.model.name, found.results)

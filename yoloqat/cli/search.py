@@ -8,6 +8,9 @@ the other. Labels are needed for its mAP alone. Writes recipe.yaml, which calibr
 same engine again, frontier.png and latency.json, the latency table. Where no set keeps to the goal the nearest is written and
 the command ends with code 1. An interrupted search goes on when the same line is run again.
 
+For the target tensorrt, which is not timed here, latencies are estimated, or predicted from what trtexec wrote of two engines on
+your GPU: --int8-profile and --float-profile (docs/tensorrt.md).
+
 A model.onnx that calibrate made of a float .onnx is searched too, against the float.onnx beside it.
 """
 
@@ -23,6 +26,7 @@ from yoloqat.cli.command import Command, Outcome
 from yoloqat.cli.fields import add_field
 from yoloqat.cli.folder import read_result
 from yoloqat.cli.next_line import next_line
+from yoloqat.cli.profiles import add_profiles
 from yoloqat.config import to_dict
 from yoloqat.config.recipe import NAME
 from yoloqat.errors import ConfigError
@@ -31,6 +35,7 @@ from yoloqat.pipeline.search import BUDGET, open_searched, run_search
 from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.search_table import CHART, draw, search_table
 from yoloqat.pipeline.sensitivity import ScanOptions
+from yoloqat.searching.profiles import ProfileFiles
 from yoloqat.searching.settings import SearchConfig
 
 
@@ -57,6 +62,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_field(group, SearchConfig, "built", "sets of the frontier to build and measure")
     add_field(group, SearchConfig, "rounds", "timed forwards of each engine")
     add_vnni(group, SearchConfig)
+    add_profiles(parser)
     options.add_data(parser)
     options.add_evaluation(parser)
     options.add_fidelity(parser)
@@ -64,6 +70,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, run: Run) -> Outcome:
+    profiles = ProfileFiles.of(args.int8_profile, args.float_profile)
     search = SearchConfig(args.max_drop, args.max_noise, args.max_latency, args.built, args.rounds, args.vnni)
     budget = None if args.budget is None else _budget(args.budget)
     dataset = options.dataset(args) if options.unlabelled(args) else options.required_dataset(args)
@@ -79,14 +86,16 @@ def _run(args: argparse.Namespace, run: Run) -> Outcome:
             options=ScanOptions(fidelity_images=args.fidelity_images),
             budget=budget,
             dataset=dataset,
+            profiles=profiles,
         )
     found.recipe.save(run.out / NAME)
     draw(found, run.out)
     name, value = search.goal
-    failed = (
-        None if found.met else f"no float set keeps to --{name.replace('_', '-')} {value:g}; the nearest is in {NAME}"
-    )
+    predicted = ", by the latency that the profiles predict" if profiles and search.max_latency else ""
+    told = f"no float set keeps to --{name.replace('_', '-')} {value:g}{predicted}; the nearest is in {NAME}"
+    failed = None if found.met else told
     inputs = {"model": {**model.source, "family": model.family}, "data": options.dataset_input(dataset)}
+    inputs |= {} if profiles is None else {"profiles": profiles.to_dict()}
     used: dict[str, Any] = {"evaluation": to_dict(config), "search": vars(search)}
     recipe = ("--recipe", run.out / NAME)
     lines = [next_line(args, calibrate.COMMAND, model.source["path"], *recipe, without=("imgsz", "batch"))]

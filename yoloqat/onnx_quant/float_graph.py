@@ -9,6 +9,7 @@ from onnx import TensorProto, inliner, numpy_helper, version_converter
 from yoloqat.errors import ModelError
 from yoloqat.onnx_graph.graph import constants, copy_of, free_name, remove_unread_initializers, replace_nodes
 from yoloqat.onnx_graph.index import Index, index_of
+from yoloqat.onnx_graph.names import module_path
 from yoloqat.onnx_graph.operators import CONVOLUTIONS, LAYER_OPS, QUANTIZERS, opset_of
 
 OPSET = 13
@@ -100,14 +101,7 @@ def node_path(node: onnx.NodeProto, number: int) -> str:
         node: Of any operator.
         number: Its place, where it has no name.
     """
-    if not node.name:
-        return f"{node.op_type}_{number}"
-    parts = [part for part in node.name.split("/") if part]
-    operator, _, count = parts[-1].partition("_") if parts else ("", "", "")
-    if len(parts) > 1 and operator == node.op_type and (not count or count.isdecimal()):
-        parts.pop()
-    own = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
-    return ".".join(own) or f"{node.op_type}_{number}"
+    return module_path(node.name, (node.op_type,)) or f"{node.op_type}_{number}"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -41,14 +41,14 @@ class FloatCheckpoint:
         self.source = {"path": detector.source.path, "sha256": detector.source.sha256}
         self.key = detector.source.sha256
 
-    def check(self, settings: Settings, run: Run) -> None:
-        """Check that patterns and sizes fit.
+    def check(self, settings: Settings, run: Run) -> tuple[str, ...]:
+        """Check that patterns and sizes fit; return the names of the layers that are quantized.
 
         Raises:
             ConfigError: A setting does not fit the model.
             PatternError: A pattern matches nothing.
         """
-        self._swapped(settings, settings.quant, run)
+        return tuple(self._swapped(settings, settings.quant, run).layers)
 
     def predictor(self, run: Run) -> TorchPredictor:
         """Return what runs it."""

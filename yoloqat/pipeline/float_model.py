@@ -79,8 +79,8 @@ class FloatModel(Protocol):
     def lacks(self) -> str | None:
         """Why it is neither refined nor fine-tuned; None where it can be."""
 
-    def check(self, settings: Settings, run: Run) -> None:
-        """Check that the settings fit, before anything is measured."""
+    def check(self, settings: Settings, run: Run) -> tuple[str, ...]:
+        """Check that the settings fit, before anything is measured; return the names of the layers that are quantized."""
 
     def predictor(self, run: Run) -> Predictor:
         """Return what runs it."""

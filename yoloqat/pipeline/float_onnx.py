@@ -66,17 +66,18 @@ class FloatOnnx:
         self.notes = self._file.notes
         self._collected: CollectedFile | None = None
 
-    def check(self, settings: Settings, run: Run) -> None:  # noqa: ARG002 - as of every model
-        """Check that the settings fit, and write ``float.onnx``.
+    def check(self, settings: Settings, run: Run) -> tuple[str, ...]:  # noqa: ARG002 - as of every model
+        """Check that the settings fit, and write ``float.onnx``; return the names of the layers that are quantized.
 
         Raises:
             ConfigError: A setting needs the ``.pt``, or the patterns leave no layer to quantize.
             PatternError: A pattern or an output names nothing.
             OutputError: The file cannot be written.
         """
-        place(self._file.model, settings.quant, self._outputs)
+        layers = place(self._file.model, settings.quant, self._outputs).layers
         self.path.parent.mkdir(parents=True, exist_ok=True)
         save_onnx(self._file.model, self.path)
+        return layers
 
     def predictor(self, run: Run) -> OnnxPredictor:
         """Return what runs it."""

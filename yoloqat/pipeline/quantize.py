@@ -22,6 +22,7 @@ from yoloqat.pipeline.quantize_way import Way
 from yoloqat.pipeline.refine import check_image_count
 from yoloqat.pipeline.refine_steps import QUICK
 from yoloqat.pipeline.run import Run, dataset_key, records_key
+from yoloqat.pipeline.search_engines import read_profiles
 from yoloqat.pipeline.stages import Stages
 from yoloqat.results import counted
 
@@ -85,6 +86,7 @@ def quantize(
     Raises:
         ConfigError: A drop is limited and there are no labels; a bit width is not 8; there are too few images,
             no engine to time, or a setting does not fit the model.
+        EngineError: A profile does not fit the model.
         CalibrationError: There are too few images to refine on.
         YoloqatError: As each stage.
     """
@@ -112,11 +114,11 @@ def quantize(
     if config.refine:
         check_image_count(config.calibration.images)
     engine = _engine(config.quant.target)
-    if engine is None and config.max_latency is not None:
+    if engine is None and config.max_latency is not None and config.profiles is None:
         raise ConfigError(
             f"max_latency is {config.max_latency:g} and TensorRT is not installed",
             expected="an engine to time",
-            hint="leave `max_latency` out, or run it where TensorRT is",
+            hint="leave `max_latency` out, run it where TensorRT is, or name `int8_profile` and `float_profile`",
         )
     bits = {config.quant.activations.bits, config.quant.weights.bits}
     if bits != {ENGINE_BITS}:
@@ -136,7 +138,9 @@ def quantize(
         images=lambda: records[:ORT_IMAGES],
         vnni=config.vnni,
     )
-    model.check(settings, run)  # refuses patterns and sizes that do not fit, before the float model is scored
+    layers = model.check(settings, run)  # refuses patterns and sizes that do not fit, before the float model is scored
+    nodes = dict(zip(layers, layers, strict=True))
+    profiles = read_profiles(config.profiles, config.quant.target or DEFAULT_ENGINE, nodes, scoring.imgsz)
     key = {
         "weights": model.key,
         "calibration": records_key(records),
@@ -144,7 +148,7 @@ def quantize(
         "data": None if dataset is None else dataset_key(dataset),
         "limit": [config.max_drop, config.max_noise],
     }
-    way = Way(settings, config, Stages(run, key), Judge(run, settings, dataset, compared), run, training)
+    way = Way(settings, config, Stages(run, key), Judge(run, settings, dataset, compared), run, training, profiles)
     return way.walked()
 
 

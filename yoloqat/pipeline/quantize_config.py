@@ -10,6 +10,7 @@ from yoloqat.config.checks import check_bool, check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.refine_steps import QUICK, steps_of
+from yoloqat.searching.profiles import ProfileFiles
 
 METHODS = tuple(str(method) for method in DEFAULT_METHODS if method.kind != PER_LAYER)
 MAX_DROP = 0.005
@@ -32,9 +33,12 @@ class QuantizeConfig:
         epochs: Of the fine-tuning that follows where nothing else is enough.
         finetune: Whether it may follow.
         vnni: The engine will run on processors with VNNI alone, as in ``BuildConfig``.
+        int8_profile: What trtexec wrote of the model's engine with every layer in INT8, for the latency of float sets; needs
+        float_profile: the same of its float engine.
 
     Raises:
-        ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, or a method or step is unknown.
+        ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, a method or step is unknown, or
+            one of the two profiles is missing.
     """
 
     max_drop: float | None = None
@@ -48,6 +52,8 @@ class QuantizeConfig:
     epochs: int = 5
     finetune: bool = True
     vnni: bool = False
+    int8_profile: tuple[str, ...] = ()
+    float_profile: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -56,6 +62,10 @@ class QuantizeConfig:
         object.__setattr__(self, "refine", steps_of(self.refine))
         for method in self.methods:
             MethodSpec.parse(method)
+        found = self.profiles
+        if found is not None:
+            object.__setattr__(self, "int8_profile", tuple(map(str, found.int8)))
+            object.__setattr__(self, "float_profile", tuple(map(str, found.floating)))
         if (self.max_drop is None) == (self.max_noise is None):
             raise ConfigError(
                 f"max_drop is {self.max_drop} and max_noise is {self.max_noise}",
@@ -70,6 +80,11 @@ class QuantizeConfig:
         ):
             if value is not None and not 0.0 < value < float("inf"):
                 raise ConfigError(f"{name} is {value}", expected="a number above 0", hint=f"name another `{name}`")
+
+    @property
+    def profiles(self) -> ProfileFiles | None:
+        """The profiles; None where there are none."""
+        return ProfileFiles.of(self.int8_profile, self.float_profile)
 
     @property
     def limit(self) -> float:

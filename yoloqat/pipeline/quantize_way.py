@@ -33,6 +33,8 @@ from yoloqat.pipeline.tuning import Tuning
 from yoloqat.progress import tell
 from yoloqat.provenance import atomic_directory, atomic_path
 from yoloqat.results import counted, number
+from yoloqat.searching.profile_table import PROFILED
+from yoloqat.searching.profiles import Profiles
 from yoloqat.searching.settings import SearchConfig
 
 ALL_INT8, FLOAT = "all in INT8", "float"
@@ -58,9 +60,10 @@ class Way:
         judge: Judge,
         run: Run,
         training: Callable[[], Sequence[ImageRecord]] | None,
+        profiles: Profiles | None = None,
     ) -> None:
         self._settings, self._config, self._stages, self._judge, self._run = settings, config, stages, judge, run
-        self._training = training
+        self._training, self._profiles = training, profiles
         self._start = time.perf_counter()
         self.decisions: list[dict[str, Any]] = []
         self._searched_in: Path | None = None
@@ -194,16 +197,18 @@ class Way:
         limit = self._config.max_noise
         if limit is None:
             limit = largest_noise(self._config.limit, self._judge.map_float)
-        search = SearchConfig(max_noise=limit, vnni=self._config.vnni)
+        search, files = SearchConfig(max_noise=limit, vnni=self._config.vnni), self._config.profiles
 
         def make(folder: Path) -> dict[str, Any]:
             run = replace(self._run, out=folder)
             model = open_searched(whole.folder / self._settings.model.files[0], run)
-            return run_search(model, self._judge.choosing, self._settings.scoring, search=search, run=run).results
+            return run_search(
+                model, self._judge.choosing, self._settings.scoring, search=search, run=run, profiles=files
+            ).results
 
-        found, self._searched_in = self._stages.once(
-            "search", make, scoring=to_dict(self._settings.scoring), search=vars(search)
-        )
+        settings = {"scoring": to_dict(self._settings.scoring), "search": vars(search)}
+        settings |= {} if files is None else {"profiles": files.digests()}
+        found, self._searched_in = self._stages.once("search", make, **settings)
         quiet = found["frontier"][-1]
         self._decide(
             "search",
@@ -222,7 +227,7 @@ class Way:
             for row in found["frontier"]
             if row["d_choosing"] < chosen["d_choosing"]
             and row["int8_mac_share"] >= LEAST_INT8
-            and (slowest is None or row["latency_ms"] is None or row["latency_ms"] <= slowest)
+            and (slowest is None or _told_ms(row, found["latency_source"], 0.0) <= slowest)
         ]
         first = [chosen] if chosen["int8_mac_share"] >= LEAST_INT8 else []
         rows = [*first, *sorted(rows, key=lambda row: row["latency_predicted_ms"])[: TRIES - 1]]
@@ -239,8 +244,9 @@ class Way:
             _copy(chosen.folder / name, self._run.out / name)
         row, timed = self._judge.row(chosen), self._timed(chosen)
         latency = timed["items"][-1]["latency_ms"]["p50"] if timed["items"] else None
+        predicted = _predicted(search, chosen, self._profiles)
         results = {
-            **_predicted(search, chosen),
+            **predicted,
             **{name: value for name, value in row.items() if name != "name"},
             "map_float": self._judge.map_float,
             "latency_ms": latency,
@@ -267,11 +273,21 @@ class Way:
             failed.append(str(chosen.found["export_failed"]))
         if self._config.max_latency is not None and latency is not None and latency > self._config.max_latency:
             failed.append(f"the engine ({chosen.name}) takes {latency:.2f} ms of {self._config.max_latency:g} ms")
-        if self._searched_in is not None and (self._searched_in / TABLE).is_file():
-            _copy(self._searched_in / TABLE, self._run.out / TABLE)
-            names.append(TABLE)
+        failed += self._too_slow(chosen, predicted) if latency is None else []
         beside = [self._settings.model.path.name] if self._settings.model.path.parent == self._run.out else []
+        if self._searched_in is not None:
+            _copy(self._searched_in / TABLE, self._run.out / TABLE)
+            beside.append(TABLE)
         return Quantized(results, (*names, *beside, NAME), chosen.path.name, "; ".join(failed) or None)
+
+    def _too_slow(self, chosen: Candidate, predicted: dict[str, Any]) -> list[str]:
+        """Return that an engine which was not timed is too slow, where profiles predict so."""
+        limit, ms = self._config.max_latency, predicted["latency_predicted_ms"]
+        if limit is None or self._profiles is None:
+            return []
+        told = f"is predicted to take {ms:.2f} ms of {limit:g} ms, by the profiles"
+        self._decide("latency", f"{chosen.name} {told}", "no engine was timed here")
+        return [f"the engine ({chosen.name}) {told}"] if ms > limit else []
 
     def _recipe(self, chosen: Candidate, results: dict[str, Any]) -> Recipe:
         """Return what makes the chosen engine again."""
@@ -323,15 +339,25 @@ class Way:
         return folder / str(found["engine"])
 
 
-def _predicted(search: dict[str, Any] | None, chosen: Candidate) -> dict[str, Any]:
+def _told_ms(row: dict[str, Any], source: str, unknown: float) -> float:
+    """Return what a float set takes: measured, or predicted from profiles; ``unknown`` where it is only estimated."""
+    if row["latency_ms"] is None:
+        return float(row["latency_predicted_ms"]) if source == PROFILED else unknown
+    return float(row["latency_ms"])
+
+
+def _predicted(search: dict[str, Any] | None, chosen: Candidate, profiles: Profiles | None) -> dict[str, Any]:
     """Return the frontier, and what it predicted of the chosen engine; None where nothing was searched."""
     rows = [] if search is None else search["frontier"]
     own: dict[str, Any] = next((row for row in rows if tuple(row["float_layers"]) == chosen.float_layers), {})
     predictions = ("d_predicted", "latency_predicted_ms")
-    keys = ("frontier", "frontier_predicted", "latency_source", "tied_layers")
-    return {name: own.get(name) for name in predictions} | {
+    keys = ("frontier", "frontier_predicted", "latency_source", "latency_measured", "tied_layers")
+    found = {name: own.get(name) for name in predictions} | {
         key: None if search is None else search[key] for key in keys
     }
+    if profiles is not None and not chosen.float_layers:
+        found |= {"latency_predicted_ms": profiles.latency_ms, "latency_source": PROFILED, "latency_measured": False}
+    return found
 
 
 def _copy(source: Path, path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from yoloqat.config import EvalConfig, Recipe
+from yoloqat.config.target import TENSORRT
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.detectors import torch_threads
 from yoloqat.errors import ConfigError
@@ -26,12 +27,15 @@ from yoloqat.pipeline.search_torch import SearchedCheckpoint
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.searching import FloatSet, Problem, frontier, least_latency, least_noise
 from yoloqat.searching.latency import make_problem
+from yoloqat.searching.profiles import ProfileFiles
 from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.curve import mac_share
 from yoloqat.sensitivity.settings import LAYER
 
 BUDGET = "budget"
 """Directory of the noise budget that a search makes."""
+
+_PROFILES = ", or name `int8_profile` and `float_profile` of engines on your GPU"
 
 TRIES = 4
 """Sets that are built for the goal at most, each corrected by what the former was measured at."""
@@ -54,6 +58,11 @@ class Candidate:
     confirmed: Mean
     latency_ms: float | None
     int8_mac_share: float
+
+    @property
+    def takes_ms(self) -> float:
+        """Milliseconds of its engine, predicted where that does not run here."""
+        return self.found.latency_ms if self.latency_ms is None else self.latency_ms
 
     def to_dict(self) -> dict[str, Any]:
         """Return its keys in a result."""
@@ -125,6 +134,7 @@ def run_search(
     options: ScanOptions | None = None,
     budget: Mapping[str, Any] | None = None,
     dataset: DetectionDataset | None = None,
+    profiles: ProfileFiles | None = None,
 ) -> SearchResult:
     """Search the float set that keeps to a goal; one that was interrupted goes on.
 
@@ -137,20 +147,21 @@ def run_search(
         options: How the noise budget is measured.
         budget: The results of ``sensitivity --mode noise`` on the same model; None measures them.
         dataset: Labels: mAP is measured on the images that do not choose.
+        profiles: What trtexec wrote of the model's engines in INT8 and in float, from which latencies are predicted.
 
     Raises:
         ConfigError: The budget is of another model or of no layers, or a setting does not fit.
-        EngineError: An engine cannot be built or run.
+        EngineError: An engine cannot be built or run, or a profile does not fit the model.
     """
     start = time.perf_counter()
     check_scoring(model.info, dataset, config)
     choosing, confirming = divided(images)
-    engines = Engines(model, config, run=run, rounds=search.rounds, vnni=search.vnni)
-    if search.max_latency is not None and not engines.measurable:
+    engines = Engines(model, config, run=run, rounds=search.rounds, vnni=search.vnni, profiles=profiles)
+    if search.max_latency is not None and not engines.measurable and engines.profiles is None:
         raise ConfigError(
             f"max_latency is {search.max_latency:g} and the engine is '{engines.engine}', which is not timed here",
             expected="a goal of noise or drop",
-            hint="set `max_noise` or `max_drop`",
+            hint=f"set `max_noise` or `max_drop`{_PROFILES if engines.engine == TENSORRT.name else ''}",
         )
     with torch_threads(run.threads):
         if budget is None:
@@ -158,7 +169,8 @@ def run_search(
                 choosing, config, options=options or ScanOptions(), run=replace(run, out=run.out / BUDGET)
             )
         d, shares = budget_figures(budget, model.state)
-        problem = make_problem(engines.groups, shares, d, engines.table(), engines.passing)
+        table = engines.table()
+        problem = make_problem(engines.groups, shares, d, table, engines.passing)
         scored = None if dataset is None else _without(dataset, choosing)
         scoring = replace(engines.config, nms_iou=config.nms_iou)
         baseline = None
@@ -188,8 +200,11 @@ def run_search(
         "goal_d": None if name == "max_latency" else _limit(search, map_float),
         "met": met,
         "engine": engines.engine,
-        "latency_source": engines.table().source,
-        "border_ms": engines.table().border_ms,
+        "latency_source": table.source,
+        "latency_measured": engines.measurable,
+        "latency_estimated_layers": list(table.estimated_layers),
+        "border_ms": table.border_ms,
+        "border_source": table.border_source or table.source,
         "tied_layers": [list(group) for group in engines.groups if len(group) > 1],
         "choosing_images": len(choosing),
         "confirming_images": len(confirming),
@@ -328,13 +343,13 @@ def _within_latency(measure: _Measure, limit: float) -> tuple[Candidate, bool]:
         own = least_noise(measure.problem, asked)
         if own is None:
             break
-        took = measure.one(own).latency_ms or 0.0
+        took = measure.one(own).takes_ms
         if took <= limit:
             break
         asked = min(own.latency_ms * limit / took, 0.98 * own.latency_ms)
-    fit = [candidate for candidate in measure.found.values() if (candidate.latency_ms or 0.0) <= limit]
+    fit = [candidate for candidate in measure.found.values() if candidate.takes_ms <= limit]
     if not fit:
-        return min(measure.found.values(), key=lambda candidate: candidate.latency_ms or 0.0), False
+        return min(measure.found.values(), key=lambda candidate: candidate.takes_ms), False
     return min(fit, key=lambda candidate: candidate.d.value), True
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from yoloqat.config import EvalConfig
-from yoloqat.config.sizes import sides
-from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO
+from yoloqat.config.sizes import ImageSize, sides
+from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO, TENSORRT
 from yoloqat.engines import OpenVINOPredictor, build_openvino
 from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.openvino_profile import profile_models
+from yoloqat.errors import ConfigError
 from yoloqat.evaluation.reference import Fidelity, Reference
 from yoloqat.pipeline.run import Run
 from yoloqat.pipeline.search_model import SearchedModel, SizedModel
@@ -26,6 +27,8 @@ from yoloqat.predictor import Images, Predictor
 from yoloqat.provenance import digest, environment, scratch_directory, write_json
 from yoloqat.searching.latency import LatencyTable, borders_of, estimated_table, halves, measured_table
 from yoloqat.searching.problem import crossed
+from yoloqat.searching.profile_table import profile_table
+from yoloqat.searching.profiles import ProfileFiles, Profiles
 from yoloqat.searching.tied import Flow, flows, tied_layers
 
 TABLE = "latency.json"
@@ -41,18 +44,35 @@ class Engines:
         run: Where engines and figures are kept, threads, who watches.
         rounds: Timed forwards of each engine.
         vnni: They are for processors with VNNI alone, without a guard against saturating sums.
+        profiles: What trtexec wrote of two engines of the model, from which latencies are predicted.
 
     Attributes:
         engine: The runtime, by the model's target.
         measurable: Whether it runs here, so that its latency can be measured; otherwise QFloat stands for its noise.
+        profiles: What the files tell.
         groups: Layers that are float together.
+
+    Raises:
+        ConfigError: There are profiles and the model's target is not TensorRT, or they are of OpenVINO.
+        EngineError: The profiles do not fit.
+        ModelError: They cannot be read.
     """
 
-    def __init__(self, model: SearchedModel, config: EvalConfig, *, run: Run, rounds: int, vnni: bool = False) -> None:
+    def __init__(
+        self,
+        model: SearchedModel,
+        config: EvalConfig,
+        *,
+        run: Run,
+        rounds: int,
+        vnni: bool = False,
+        profiles: ProfileFiles | None = None,
+    ) -> None:
         self.model, self.run, self.rounds, self._vnni = model, run, rounds, vnni
         self.config = replace(config, batch=1, rect=False)
         self.engine = model.target or DEFAULT_ENGINE
         self.measurable = self.engine == OPENVINO.name
+        self.profiles = read_profiles(profiles, self.engine, model.nodes(), config.imgsz)
         self.layers = model.layers
         self.groups = tied_layers(model.placement, model.layers)
 
@@ -146,7 +166,7 @@ class Engines:
         return images
 
     def table(self) -> LatencyTable:
-        """Return the latency table: kept from before, measured on this machine, or estimated where the engine does not run here.
+        """Return the latency table: kept from before, read from profiles, measured on this machine, or estimated.
 
         Raises:
             EngineError: A model cannot be built or run.
@@ -156,25 +176,32 @@ class Engines:
         made_of = (
             {name: known[name] for name in ("threads", "processor", "packages")}
             | {"engine": self.engine}
+            | ({} if self.profiles is None else {"profiles": self.profiles.files.digests()})
             | self.key(())
         )
         found = LatencyTable.from_dict(_read(self.run.out / TABLE), made_of)
         if found is None:
-            found = self._measured(made_of) if self.measurable else self._estimated(made_of)
+            if self.profiles is not None:
+                found = profile_table(self.profiles, self.layers, self.model.nodes(), self._costs, made_of)
+            else:
+                found = self._measured(made_of) if self.measurable else self._estimated(made_of)
             write_json(self.run.out / TABLE, found.to_dict())
         return found
 
-    def _estimated(self, made_of: Mapping[str, Any]) -> LatencyTable:
+    @property
+    def _costs(self) -> dict[str, tuple[int, int]]:
+        """Of each layer and product, its multiply-adds and the numbers that it reads and writes."""
         costs: dict[str, tuple[int, int]] = {}
-        rest = 0, 0
         for cost in self.sized.costs:
-            own = cost.macs, prod(cost.input) + prod(cost.output) + cost.parameters
-            macs, moved = costs.get(cost.name, (0, 0)) if cost.name in self.layers else rest
-            if cost.name in self.layers:
-                costs[cost.name] = macs + own[0], moved + own[1]
-            else:
-                rest = macs + own[0], moved + own[1]
-        return estimated_table(costs, rest, made_of)
+            macs, moved = costs.get(cost.name, (0, 0))
+            moved += prod(cost.input) + prod(cost.output) + cost.parameters
+            costs[cost.name] = macs + cost.macs, moved
+        return costs
+
+    def _estimated(self, made_of: Mapping[str, Any]) -> LatencyTable:
+        costs = self._costs
+        rest = [costs.pop(name) for name in list(costs) if name not in self.layers]
+        return estimated_table(costs, (sum(macs for macs, _ in rest), sum(moved for _, moved in rest)), made_of)
 
     def _measured(self, made_of: Mapping[str, Any]) -> LatencyTable:
         halved = dict(zip(("one half", "other half"), halves(self.groups, self.passing), strict=True))
@@ -195,6 +222,35 @@ class Engines:
             {name: (sets[name], crossed(borders, chosen) - crossed(borders, ())) for name, chosen in halved.items()},
             made_of,
         )
+
+
+def read_profiles(
+    files: ProfileFiles | None, engine: str, nodes: Mapping[str, str], imgsz: ImageSize
+) -> Profiles | None:
+    """Return what profiles tell of the engines of a model.
+
+    Args:
+        files: As named; None for none.
+        engine: The runtime that the model is for.
+        nodes: Names of nodes in the file, to the quantized layer that each is.
+        imgsz: Image size in pixels.
+
+    Raises:
+        ConfigError: The runtime is not TensorRT, or the profiles are of another.
+        EngineError: The profiles tell no layers or no times, are of another model, or of one and the same engine.
+        ModelError: They cannot be read.
+    """
+    if files is None:
+        return None
+    if engine != TENSORRT.name:
+        raise ConfigError(
+            f"int8_profile is '{files.int8[0]}' and the engine is '{engine}'",
+            expected="a model calibrated for TensorRT, whose engines trtexec profiles",
+            hint="calibrate with `target=tensorrt`, or leave `int8_profile` and `float_profile` out",
+        )
+    found = Profiles.read(files)
+    found.check(nodes, sides(imgsz))
+    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:

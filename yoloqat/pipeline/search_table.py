@@ -40,7 +40,8 @@ def search_table(found: SearchResult) -> Table:
     drop = "" if results["drop"] is None else f", drop {signed(results['drop'])} {interval(results['drop_ci95'])}"
     kept = "keeps to" if found.met else "is nearest to"
     (goal,) = (f"{name} {value:g}" for name, value in results["goal"].items())
-    caption = f"< {kept} {goal}{drop}; latency by {results['latency_source']}"
+    measured = "" if results["latency_measured"] else ", predicted: no engine was timed here"
+    caption = f"< {kept} {goal}{drop}; latency by {results['latency_source']}{measured}"
     model, images = Path(found.engines.model.source["path"]).name, counted(results["confirming_images"], "image")
     title = f"{model}, {results['engine']}, {images}"
     return Table(title, columns, tuple(rows), caption)

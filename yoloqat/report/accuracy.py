@@ -279,6 +279,8 @@ def frontier_section(results: Results) -> Section | None:
         "predicted ms",
     )
     text = "Each point is a set of layers left float; between two neighbours nothing better was found."
+    if results.get("latency_measured") is False:
+        text += f" Latency by {results.get('latency_source')}, predicted: no engine was timed here."
     return Section("Frontier", text, charts=tuple(charts), tables=(Table("sets of float layers", columns, rows),))
 
 

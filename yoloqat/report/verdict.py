@@ -74,7 +74,11 @@ def _sensitivity(results: Results, model: str) -> str:
 def _set(results: Results, model: str) -> str:
     layers = layer_count(results.get("float_layers"))
     head = model if layers is None else f"{model} with {counted(layers, 'layer')} left float"
-    tail = f"; it takes {measure(value(results, 'latency_ms'))} ms" if value(results, "latency_ms") is not None else ""
+    took, predicted = (value(results, name) for name in ("latency_ms", "latency_predicted_ms"))
+    tail = "" if took is None else f"; it takes {measure(took)} ms"
+    source = str(results.get("latency_source"))
+    if took is None and predicted is not None and source.endswith("profile"):  # others compare sets alone
+        tail = f"; it is predicted to take {measure(predicted)} ms by {source}"
     return f"{head}: {drop_sentence(results)}{tail}{_verdict(results)}."
 
 

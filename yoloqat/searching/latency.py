@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,15 @@ class LatencyTable:
     """Milliseconds of one forward, as measured on an engine or estimated.
 
     Attributes:
-        source: The engine that was measured, or :data:`ESTIMATED`.
+        source: The engine that was measured, the profiles of one, or :data:`ESTIMATED`.
         latency_ms: Of the model with every layer in INT8.
         float_latency_ms: Of the float model.
         int8_ms: Of each layer in INT8.
         float_ms: Of each layer in floating point.
         border_ms: Of a million numbers that pass from a layer in INT8 to a float one, or the other way.
         made_of: What it depends on, JSON-able; a table of something else is not taken.
+        border_source: Where ``border_ms`` is from, where that is another than ``source``.
+        estimated_layers: Layers whose time the source does not tell, so that it is estimated.
     """
 
     source: str
@@ -43,6 +45,8 @@ class LatencyTable:
     float_ms: Mapping[str, float]
     border_ms: float
     made_of: Mapping[str, Any]
+    border_source: str | None = None
+    estimated_layers: Sequence[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as a JSON-able dict."""

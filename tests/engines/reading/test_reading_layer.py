@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from yoloqat.engines.reading.layer import Layer, Tensor, nodes_of, type_of
+from yoloqat.engines.reading.layer import Layer, Tensor, nodes_of, shape_of, type_of
 from yoloqat.engines.reading.losses import known_by
 
 
@@ -23,6 +23,15 @@ from yoloqat.engines.reading.losses import known_by
 )
 def test_nodes_that_a_name_joins(name, nodes):
     assert nodes_of(name) == nodes
+
+
+@pytest.mark.parametrize(("shape", "elements"), [((2, 3), 6), ((-1, 3), None), ((), None), ((0, 3), None)])
+def test_how_many_numbers_a_layer_reads(shape, elements):
+    assert Layer("a", inputs=(Tensor("b", shape=shape), Tensor("scale"))).elements == elements
+
+
+def test_shapes_as_trtexec_writes_them():
+    assert [shape_of(text) for text in ("1,64:32,8,-1", "1, 3", "1,?", "")] == [(1, 64, 8, -1), (1, 3), (), ()]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ def test_every_generation_tells_the_same(source, tmp_path):
     assert [layer.precision_out for layer in report.layers] == [short[layer.writes[0][1]] for layer in LAYERS]
     assert [layer.ms for layer in report.layers] == [layer.ms for layer in LAYERS]
     assert [layer.name for layer in report.reformats] == ["Reformatting CopyNode for Input Tensor 1 to cat"]
+    assert {tensor.shape for layer in report.layers for tensor in layer.inputs + layer.outputs} == {(1, 8, 4, 4)}
+    assert {layer.elements for layer in report.layers} == {128}
     assert report.layers[1].nodes[-3:] == ("stem", "stem/sig", "stem/mul")
     assert report.ms == pytest.approx(0.395)
     results = report.results([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 UNKNOWN = "unknown"
@@ -44,11 +45,13 @@ class Tensor:
         name: Its name in the engine.
         type: Short name of its type, e.g. ``"i8"``; ``"unknown"`` where it is not told.
         format: How it lies in memory, in the tool's own words; empty where it is not told.
+        shape: Its sides, those of a batch among them; empty where they are not told. Open ones are -1.
     """
 
     name: str
     type: str = UNKNOWN
     format: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,21 @@ class Layer:
         return "copy" if _COPY_TYPES.search(self.type) else "compute"
 
     @property
+    def elements(self) -> int | None:
+        """How many numbers the largest tensor has that it reads; None where no shape is told, or the batch or size is open."""
+        found = [prod(tensor.shape) for tensor in self.inputs if tensor.shape and min(tensor.shape) > 0]
+        return max(found, default=None)
+
+    @property
     def multiplies(self) -> bool:
         """Whether it is a convolution or a matrix product, by its type, its name or its kernel."""
         return bool(_WORK.search(f"{self.type} {self.name} {' '.join(self.nodes)} {self.tactic}"))
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """Return the sides in a shape as trtexec writes it: ``(1, 64, 8, 8)`` of ``"1,64:32,8,8"``, vectors of 32 channels."""
+    sides = [side.partition(":")[0].strip() for side in text.split(",")]
+    return tuple(int(side) for side in sides) if all(re.fullmatch(r"-?\d+", side) for side in sides) else ()
 
 
 def _joined(tensors: tuple[Tensor, ...]) -> str:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yoloqat.engines.reading.layer import UNKNOWN, Layer, Tensor, nodes_of, type_of
+from yoloqat.engines.reading.layer import UNKNOWN, Layer, Tensor, nodes_of, shape_of, type_of
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1e\x1f,\s]|$)")
 _TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType")
@@ -59,7 +59,9 @@ def _tensor(entry: Any) -> Tensor:
         return Tensor(str(entry))
     text = next((str(entry[key]) for key in _TYPE_KEYS if key in entry), "")
     laid = str(entry.get("Format") or entry.get("Format/Datatype") or "")
-    return Tensor(str(entry.get("Name", "")), type_of(text), laid)
+    sides = entry.get("Dimensions")
+    shape = shape_of(",".join(map(str, sides))) if isinstance(sides, list) else ()
+    return Tensor(str(entry.get("Name", "")), type_of(text), laid, shape)
 
 
 def json_times(entries: Sequence[Any]) -> list[tuple[str, float]]:

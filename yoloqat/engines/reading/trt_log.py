@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from yoloqat.engines.reading.layer import Layer, Tensor, nodes_of, type_of
+from yoloqat.engines.reading.layer import Layer, Tensor, nodes_of, shape_of, type_of
 from yoloqat.engines.reading.trt_json import metadata_nodes
 
 _PREFIX = re.compile(r"^(?:\[(?:[VIWEF]|TRT|TensorRT|\d\d/\d\d/\d{4}-[\d:]+)\] ?)*(?:[A-Z]+: )?")
@@ -20,13 +20,13 @@ _SHORT = re.compile(
     r"^Layer\((?P<type>[^)]*)\): (?P<name>.*), Tactic: (?P<tactic>.*?), ?(?P<inputs>.*?) ?-> (?P<outputs>.*)$"
 )
 _SHORT_TENSOR = re.compile(
-    r"(?:^|, )(?P<name>(?:(?!, ).)*?)(?: \((?P<new>[A-Z]\w*)\[[^\]]*\]\)|\[(?P<old>[A-Z]\w*)\([^)]*\)\])"
+    r"(?:^|, )(?P<name>(?:(?!, ).)*?)(?: \((?P<new>[A-Z]\w*)\[(?P<sides>[^\]]*)\]\)|\[(?P<old>[A-Z]\w*)\((?P<olds>[^)]*)\)\])"
 )
 _LONG = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<type>.*?), Inputs: \[(?P<inputs>.*?)\], Outputs: \[(?P<rest>.*)$"
 )
 _LONG_TENSOR = re.compile(
-    r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[.*?\](?=, | ?\})(?P<rest>[^{}]*)\}"
+    r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<sides>.*?)\](?=, | ?\})(?P<rest>[^{}]*)\}"
 )
 _TACTIC_NAME = re.compile(r"\bTacticName: ([^,]*)")
 _METADATA = re.compile(r"\bMetadata: (.*)$")
@@ -103,10 +103,17 @@ def _layer(text: str) -> Layer | None:
 
 def _short_tensors(text: str) -> Iterable[Tensor]:
     for found in _SHORT_TENSOR.finditer(text):
-        yield Tensor(found["name"], type_of(found["new"] or found["old"]))
+        yield Tensor(
+            found["name"], type_of(found["new"] or found["old"]), "", shape_of(found["sides"] or found["olds"])
+        )
 
 
 def _long_tensors(text: str) -> Iterable[Tensor]:
     for found in _LONG_TENSOR.finditer(text):
         kind, laid = _TYPE.search(found["rest"]), _FORMAT.search(found["rest"])
-        yield Tensor(found["name"], type_of(kind[1]) if kind else "unknown", laid[1].strip() if laid else "")
+        yield Tensor(
+            found["name"],
+            type_of(kind[1]) if kind else "unknown",
+            laid[1].strip() if laid else "",
+            shape_of(found["sides"]),
+        )
