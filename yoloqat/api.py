@@ -611,6 +611,7 @@ def search(
     max_drop: float | None = None,
     max_noise: float | None = None,
     max_latency: float | None = None,
+    vnni: bool = False,
     budget: Result | None = None,
     int8_profile: Sequence[str | Path] = (),
     float_profile: Sequence[str | Path] = (),
@@ -629,6 +630,7 @@ def search(
         max_drop: The expected drop of mAP to stay within, as a share of the float model's where there are no labels; or
         max_noise: the noise d; or
         max_latency: milliseconds of one image. One of the three.
+        vnni: The engine will run on processors with VNNI alone, as in ``BuildConfig``.
         budget: From :func:`noise_budget` on the same detector; None measures it.
         int8_profile: What trtexec wrote of the detector's engine with every layer in INT8, which latencies are predicted from;
             for the target ``"tensorrt"``.
@@ -655,7 +657,7 @@ def search(
             model,
             data.comparison(fidelity_images),
             config or EvalConfig(imgsz=model.imgsz),
-            search=SearchConfig(max_drop, max_noise, max_latency),
+            search=SearchConfig(max_drop, max_noise, max_latency, vnni=vnni),
             run=run,
             budget=None if budget is None else budget.results,
             dataset=data.validation if data.labelled else None,
@@ -954,6 +956,7 @@ def quantize(
     max_noise: float | None = None,
     config: QuantizeConfig | None = None,
     scoring: EvalConfig | None = None,
+    outputs: Sequence[str] = (),
     workers: int = 1,
     ray: str | None = None,
     device: str = "auto",
@@ -969,6 +972,7 @@ def quantize(
         max_noise: The largest noise d, instead.
         config: Everything else, and the limit where none is named here; None takes the defaults.
         scoring: Image size, batch and NMS; None takes the defaults at the model's own image size.
+        outputs: Of an ONNX file, tensors or nodes at which the heads end; found where none are named.
         workers: Local processes that share the evaluations, or workers of the Ray cluster.
         ray: Address of a Ray cluster, ``"local"`` for a new one on this machine.
         device: Where torch runs.
@@ -998,6 +1002,7 @@ def quantize(
         imgsz=None if scoring is None else scoring.imgsz,
         names=None if dataset is None else dataset.names,
         target=config.quant.target,
+        outputs=outputs,
     )
     with (
         torch_threads(None) as threads,

@@ -15,6 +15,7 @@ import yoloqat as yq
 from yoloqat.cli import main
 from yoloqat.config import CalibrationConfig, EvalConfig, QuantConfig, Recipe
 from yoloqat.datasets import calibration_images, load_dataset
+from yoloqat.errors import PatternError
 from yoloqat.pipeline import onnx_calibrate
 from yoloqat.pipeline import quantize as module
 from yoloqat.pipeline import quantize_way as way
@@ -111,6 +112,8 @@ def test_float_sets_are_searched_and_an_interrupted_run_ends_alike(
 def test_python_takes_the_path(tiny_float: Path, tiny_data, tmp_path: Path) -> None:
     config = QuantizeConfig(max_noise=10.0, calibration=CalibrationConfig(images=4), methods=("max",))
     data = yq.Dataset.from_images(tiny_data.images)
+    with pytest.raises(PatternError, match="nowhere"):
+        yq.quantize(tiny_float, data, out=tmp_path / "none", config=config, outputs=["nowhere"], device="cpu")
     found = yq.quantize(tiny_float, data, out=tmp_path / "out", config=config, device="cpu")
     assert found.failed is None
     assert (tmp_path / "out" / "model.onnx").is_file()

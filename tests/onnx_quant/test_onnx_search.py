@@ -240,6 +240,8 @@ def test_the_command_names_the_next_line(
 
 def test_python_takes_the_path_of_the_file(planted: Path, tiny_data) -> None:
     data = yq.Dataset.from_images(tiny_data.images)
+    with pytest.raises(ConfigError, match="vnni of search is 1"):
+        yq.search(planted, data, max_noise=10.0, vnni=1)
     found = yq.search(planted, data, max_noise=10.0, fidelity_images=2, device="cpu")
     assert (found.met, found.detector, found.recipe.float_layers) == (True, None, ())
 
