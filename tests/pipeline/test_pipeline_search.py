@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from yoloqat.config import EvalConfig, Recipe
 from yoloqat.datasets import load_dataset
 from yoloqat.detectors import load_detector, save_checkpoint
 from yoloqat.errors import ConfigError
+from yoloqat.pipeline import search as search_module
 from yoloqat.pipeline import search_engines
 from yoloqat.pipeline.noise_mode import run_noise_budget
 from yoloqat.pipeline.run import Run
@@ -22,6 +24,7 @@ from yoloqat.pipeline.search_engines import TABLE
 from yoloqat.pipeline.search_table import CHART, draw, search_table
 from yoloqat.pipeline.sensitivity import ScanOptions
 from yoloqat.quant import state_digest
+from yoloqat.searching import FloatSet
 from yoloqat.searching.profiles import ProfileFiles
 from yoloqat.searching.settings import SearchConfig
 from yoloqat.sensitivity.settings import NOISE, ScanConfig
@@ -229,6 +232,29 @@ def test_a_budget_of_something_else_is_refused(planted, budget, images):
             budget_figures({**budget, **change}, state)
     with pytest.raises(ConfigError, match="fidelity_images gives 1 images"):
         divided(images[:1])
+
+
+@pytest.mark.parametrize(
+    ("factor", "tried", "chosen"), [(0.5, [2, 1], 1), (1.0, [2], 2), (1.5, [2, 3], 3), (0.1, [2, 0], 0), (9.0, [2], 2)]
+)
+def test_what_was_measured_corrects_the_prediction_both_ways(factor, tried, chosen):
+    sets = [
+        FloatSet(frozenset(range(count)), tuple(map(str, range(count))), d, float(count))
+        for count, d in enumerate((0.4, 0.2, 0.1, 0.05))
+    ]
+    measured: dict[int, float] = {}
+
+    def one(own):
+        measured[len(own.layers)] = factor * own.d
+        return SimpleNamespace(d=factor * own.d)
+
+    def solve(asked):
+        return next((own for own in sets if own.d <= asked), None)
+
+    search_module._approach(SimpleNamespace(one=one), solve, 0.12, lambda own: own.d, lambda candidate: candidate.d)
+    assert list(measured) == tried
+    fit = [count for count, d in measured.items() if d <= 0.12] or [2]
+    assert min(fit) == chosen
 
 
 def test_the_largest_noise_within_a_drop_is_that_of_the_rule():

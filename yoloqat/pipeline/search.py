@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -310,22 +311,15 @@ class _Measure:
 def _choose(measure: _Measure, search: SearchConfig, map_float: float | None) -> tuple[Candidate, bool]:
     """Return the measured set that is best within the goal, and whether there is one; else the nearest to it.
 
-    What was measured corrects what is predicted: the goal is divided by the ratio of the two until a set keeps to it.
+    What was measured corrects what is predicted, see :func:`_approach`.
     """
     if search.max_latency is not None:
         return _within_latency(measure, search.max_latency)
     limit = (
         search.max_noise if search.max_noise is not None else largest_noise(float(search.max_drop or 0.0), map_float)
     )
-    asked = limit
-    for _ in range(TRIES):
-        own = least_latency(measure.problem, asked)
-        if own is None:
-            break
-        candidate = measure.one(own)
-        if candidate.d.value <= limit or own.d <= 0.0:
-            break
-        asked = min(own.d * limit / candidate.d.value, 0.98 * own.d)
+    solve = partial(least_latency, measure.problem)
+    _approach(measure, solve, limit, lambda own: own.d, lambda candidate: candidate.d.value)
     fit = [candidate for candidate in measure.found.values() if candidate.d.value <= limit]
     if not fit:
         return min(measure.found.values(), key=lambda candidate: candidate.d.value), False
@@ -337,16 +331,33 @@ def _limit(search: SearchConfig, map_float: float | None) -> float:
     return search.max_noise if search.max_noise is not None else largest_noise(search.max_drop or 0.0, map_float)
 
 
-def _within_latency(measure: _Measure, limit: float) -> tuple[Candidate, bool]:
-    asked = limit
+def _approach(
+    measure: _Measure,
+    solve: Callable[[float], FloatSet | None],
+    limit: float,
+    predicted: Callable[[FloatSet], float],
+    measured: Callable[[Candidate], float],
+) -> None:
+    """Measure the sets that a limit leads to.
+
+    What is asked of the next set is the limit divided by the ratio of measured to predicted: less where a set exceeds the limit,
+    and more where it keeps to it and a cheaper one might too.
+    """
+    asked, seen = limit, set[frozenset[int]]()
     for _ in range(TRIES):
-        own = least_noise(measure.problem, asked)
-        if own is None:
+        own = solve(asked)
+        if own is None or own.chosen in seen:
             break
-        took = measure.one(own).takes_ms
-        if took <= limit:
+        seen.add(own.chosen)
+        value, told = measured(measure.one(own)), predicted(own)
+        if value <= 0.0 or told <= 0.0 or (value <= limit and not own.layers):
             break
-        asked = min(own.latency_ms * limit / took, 0.98 * own.latency_ms)
+        asked = told * limit / value if value <= limit else min(told * limit / value, 0.98 * told)
+
+
+def _within_latency(measure: _Measure, limit: float) -> tuple[Candidate, bool]:
+    solve = partial(least_noise, measure.problem)
+    _approach(measure, solve, limit, lambda own: own.latency_ms, lambda candidate: candidate.takes_ms)
     fit = [candidate for candidate in measure.found.values() if candidate.takes_ms <= limit]
     if not fit:
         return min(measure.found.values(), key=lambda candidate: candidate.takes_ms), False
