@@ -201,6 +201,14 @@ def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:
         QuantizeConfig(**values)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "float.onnx"])
+def test_the_model_is_not_replaced_by_the_results(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / ".." / name
+    with pytest.raises(ConfigError, match=re.escape(f"the results in '{tmp_path}' would replace '{path}'")):
+        open_float_model(path, tmp_path)
+
+
 def test_a_drop_needs_labels(whole: Whole, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"max_drop is 0\.25 and the images have no labels"):
         whole(tmp_path / "out", max_drop=0.25, labelled=False)
