@@ -100,7 +100,7 @@ def test_float_sets_are_searched_and_an_interrupted_run_ends_alike(
     assert second["d"] < first["d"]
     assert results["float_layers"] == second["float_layers"] != []
     assert results["d_predicted"] == pytest.approx(second["d"], rel=0.9)
-    assert found.files == ("model.onnx", "float.onnx", "recipe.yaml")
+    assert found.files == ("model.onnx", "latency.json", "float.onnx", "recipe.yaml")
     recipe = Recipe.load(tmp_path / "out" / "recipe.yaml")
     assert (list(recipe.float_layers), recipe.quantization.ignore) == (second["float_layers"], ())
     monkeypatch.setattr(onnx_calibrate, "collect_histograms", None)
@@ -124,6 +124,9 @@ def test_python_takes_the_path(tiny_float: Path, tiny_data, tmp_path: Path) -> N
         (["--calib-select", "range"], "calib_select is 'range' with '"),
         (["--bits", "6"], "bits is 6"),
         (["--outputs", "nowhere"], "outputs names 'nowhere'"),
+        (["--outputs", "zzz"], "tensors and nodes are named like "),
+        (["--outputs", ","], "outputs is ',', in which a name is empty"),
+        (["--outputs", ""], "outputs is '', in which a name is empty"),
     ],
 )
 def test_what_needs_torch_is_refused(

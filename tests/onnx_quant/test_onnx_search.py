@@ -250,7 +250,8 @@ def test_a_float_file_is_told_to_calibrate_first(
     line = ["search", str(tiny_float), "--images", str(tiny_data.images), "--max-noise", "1", "--quiet"]
     assert main([*line, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert f"'{tiny_float}' does not tell how an ONNX file was quantized" in error
+    assert f"'{tiny_float}' is a float model" in error
+    assert f"run `yoloqat calibrate {tiny_float}` first" in error
     assert error.count("\n") == 1
 
 
