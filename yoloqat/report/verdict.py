@@ -8,6 +8,7 @@ from yoloqat.report.figures import (
     chosen_method,
     drop_sentence,
     expected,
+    goal_text,
     layer_count,
     measure,
     measured,
@@ -75,7 +76,10 @@ def _set(results: Results, model: str) -> str:
     layers = layer_count(results.get("float_layers"))
     head = model if layers is None else f"{model} with {counted(layers, 'layer')} left float"
     tail = f"; it takes {measure(value(results, 'latency_ms'))} ms" if value(results, "latency_ms") is not None else ""
-    return f"{head}: {drop_sentence(results)}{tail}{_verdict(results)}."
+    silent = value(results, "drop") is None and value(results, "d") is not None
+    cost = f"its noise d is {measured(results)}" if silent else drop_sentence(results)
+    goal = goal_text(results)
+    return f"{head}: {cost}{tail}{f'; it {goal}' if goal else ''}{_verdict(results)}."
 
 
 def _verdict(results: Results) -> str:
