@@ -269,8 +269,7 @@ def frontier_section(results: Results) -> Section | None:
         "ms": [measure(value(row, "latency_ms")) for row in sets],
         "predicted ms": [measure(value(row, "latency_predicted_ms")) for row in sets],
     }
-    told = {name: column for name, column in cells.items() if set(column) != {"-"}}
-    table = Table("sets of float layers", tuple(told), tuple(zip(*told.values(), strict=True)))
+    table = Table("sets of float layers", tuple(cells), tuple(zip(*cells.values(), strict=True))).told()
     text = (
         "Each point is a set of layers left float, built and measured. By the predictions no set between two neighbours is "
         "better than both; what is measured can differ from them."
