@@ -221,6 +221,9 @@ def test_engines_for_vnni_alone_have_no_guard_and_are_others(
     model = open_searched(calibrated / QDQ, run)
     paths = {search_engines.Engines(model, CONFIG, run=run, rounds=1, vnni=vnni).build(()) for vnni in (False, True)}
     assert (len(paths), told) == (2, [(True, True), (False, False)])
+    model.target = "tensorrt"
+    with pytest.raises(ConfigError, match="vnni is True and the engine is 'tensorrt'"):
+        search_engines.Engines(model, CONFIG, run=run, rounds=1, vnni=True)
 
 
 def test_the_command_names_the_next_line(

@@ -194,6 +194,10 @@ def test_engines_are_built_for_the_processors_that_are_named(
         ({"max_drop": 0.1, "methods": ("mse", "mean")}, "calibration method is 'mean'"),
         ({"max_drop": 0.1, "refine": "biases"}, "refine is 'biases'"),
         ({"max_drop": 0.1, "vnni": 2}, "vnni is 2"),
+        (
+            {"max_drop": 0.1, "vnni": True, "quant": QuantConfig(target="tensorrt")},
+            "vnni is True and the engine is 'tensorrt'",
+        ),
     ],
 )
 def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from yoloqat.config import CalibrationConfig, MethodSpec, QuantConfig
 from yoloqat.config.checks import check_bool, check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
+from yoloqat.config.target import check_vnni
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.refine_steps import QUICK, steps_of
 
@@ -34,7 +35,8 @@ class QuantizeConfig:
         vnni: The engine will run on processors with VNNI alone, as in ``BuildConfig``.
 
     Raises:
-        ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, or a method or step is unknown.
+        ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, a method or step is unknown, or
+            ``vnni`` does not fit the target.
     """
 
     max_drop: float | None = None
@@ -53,6 +55,7 @@ class QuantizeConfig:
         """Check the values."""
         check_int("epochs", self.epochs, 1)
         check_bool("vnni", self.vnni)
+        check_vnni(self.vnni, self.quant.target)
         object.__setattr__(self, "refine", steps_of(self.refine))
         for method in self.methods:
             MethodSpec.parse(method)

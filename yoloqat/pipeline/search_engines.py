@@ -14,7 +14,7 @@ import numpy as np
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import sides
-from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO
+from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO, check_vnni
 from yoloqat.engines import OpenVINOPredictor, build_openvino
 from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.openvino_profile import profile_models
@@ -46,12 +46,16 @@ class Engines:
         engine: The runtime, by the model's target.
         measurable: Whether it runs here, so that its latency can be measured; otherwise QFloat stands for its noise.
         groups: Layers that are float together.
+
+    Raises:
+        ConfigError: ``vnni`` does not fit the engine.
     """
 
     def __init__(self, model: SearchedModel, config: EvalConfig, *, run: Run, rounds: int, vnni: bool = False) -> None:
         self.model, self.run, self.rounds, self._vnni = model, run, rounds, vnni
         self.config = replace(config, batch=1, rect=False)
         self.engine = model.target or DEFAULT_ENGINE
+        check_vnni(vnni, self.engine)
         self.measurable = self.engine == OPENVINO.name
         self.layers = model.layers
         self.groups = tied_layers(model.placement, model.layers)
