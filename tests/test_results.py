@@ -64,6 +64,12 @@ def test_a_narrow_terminal_gets_names_on_lines_of_their_own() -> None:
     assert drawn(narrow, 32) == ["t", "name", "     a   b", "n" * 30, "  1.00   2", "m", "  3.25  40"]
 
 
+def test_columns_of_dashes_alone_can_be_left_out() -> None:
+    table = Table("t", ("name", "a", "b", "why"), (("-", "-", "1", "x"), ("-", "-", "-", "y")), left=(1, 3))
+    assert table.told() == Table("t", ("name", "b", "why"), (("-", "1", "x"), ("-", "-", "y")), left=(2,))
+    assert TABLE.told() == TABLE
+
+
 def test_a_result_is_frozen_and_shows_itself() -> None:
     found = Result({"map": 0.5}, (TABLE,))
     assert (found["map"], found.to_dict()) == (0.5, {"map": 0.5})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,13 @@ class Table:
         """Return the table as lines of text, without borders."""
         caption = [self.caption] if self.caption else []
         return "\n".join([self.title, *_aligned([self.columns, *self.rows], words={0, *self.left}), *caption])
+
+    def told(self) -> Table:
+        """Return the table without the columns, after the first, that hold nothing but dashes."""
+        kept = [at for at in range(len(self.columns)) if not at or any(row[at] != "-" for row in self.rows)]
+        rows = tuple(tuple(row[at] for at in kept) for row in self.rows)
+        left = tuple(new for new, at in enumerate(kept) if at in self.left)
+        return replace(self, columns=tuple(self.columns[at] for at in kept), rows=rows, left=left)
 
     def stacked(self) -> str:
         """Return the table as text in which the first cell of each row stands on a line of its own above the others."""

@@ -144,6 +144,23 @@ def test_overwrite_removes_nothing_that_the_line_reads(cli: Cli, own: Path) -> N
     assert state(own) == before
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "float.onnx"])
+@pytest.mark.parametrize("command", ["calibrate", "quantize"])
+def test_a_model_in_the_directory_is_not_replaced_by_the_results(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    monkeypatch.chdir(tmp_path)
+    for out in (".", f"../{tmp_path.name}", tmp_path):
+        for model in (tmp_path / name, f"../{tmp_path.name}/{name}"):
+            ran = cli(command, model, "--images", "photos", out=Path(out))
+            assert (ran.code, ran.err.count("\n")) == (2, 1)
+            assert f"`yoloqat {command}` would replace '{Path(out) / name}', which this run reads" in ran.err
+            assert "name another directory with --out" in ran.err
+    assert state(tmp_path).keys() == {name}
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("wrong", [("--threads", 0), ("--bits", 99), ("--calib-images", 1000)])
 def test_overwrite_removes_nothing_where_the_line_is_wrong(
     cli: Cli, own: Path, line: list[str], wrong: tuple[object, ...]

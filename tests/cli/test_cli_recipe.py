@@ -54,6 +54,21 @@ def test_an_option_that_the_recipe_decides_is_refused(cli, recipe_file, tiny_mod
     assert "says 'mse'; expected one of them; leave --method or --recipe out" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--target", "openvino"), "target is 'openvino' and the recipe"),
+        (("--refine", "bias"), "refine is 'bias' and the recipe"),
+        (("--no-depthwise",), "depthwise is False and the recipe"),
+    ],
+)
+def test_what_the_recipe_says_none_of_is_refused_too(cli, recipe_file, tiny_model, tiny_data, given, told):
+    ran = cli("calibrate", tiny_model, "--recipe", recipe_file, "--calib-images-dir", tiny_data.train, *given)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert told in ran.err
+    assert "none" in ran.err.partition("says ")[2].partition(";")[0]
+
+
 def test_finetune_trains_as_the_recipe_says(recipe, tmp_path):
     training = {"supervise": 1, "epochs": 3, "lr0": 1.0e-05, "batch": 2}
     replace(recipe, training=training).save(tmp_path / "recipe.yaml")

@@ -99,6 +99,10 @@ def test_an_engine_for_vnni_alone_has_no_guard(
 ) -> None:
     for module in ("yoloqat.pipeline.engine", "yoloqat.engines.openvino"):
         monkeypatch.setattr(f"{module}.cpu_saturates", lambda: saturates)
+    ran = cli("build", exported["tensorrt"], "--vnni")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "vnni is True and the engine is 'tensorrt'; expected openvino or onnxruntime" in ran.err
+    assert "leave --vnni out" in ran.err
     told = "vnni is True and this processor's 8-bit sums saturate"
     images = ("--calib-images-dir", tiny_data.train, "--calib-images", 2)
     for options, openvino, highest in (((), True, 127), (("--vnni",), False, 255)):

@@ -16,7 +16,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_directory_is_no_model(tmp_path):
     (tmp_path / "model.pt").mkdir()
-    with pytest.raises(ModelError, match=r"model '.*model.pt' does not exist"):
+    with pytest.raises(ModelError, match=r"model '.*model.pt' is a directory"):
         load_detector(tmp_path / "model.pt")
 
 

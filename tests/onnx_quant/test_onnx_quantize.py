@@ -109,6 +109,16 @@ def test_float_sets_are_searched_and_an_interrupted_run_ends_alike(
     assert again.results["candidates"] == results["candidates"], "every stage was finished before"
 
 
+def test_a_repeated_run_reads_its_latency_table_again(whole: Any, tmp_path: Path) -> None:
+    whole(tmp_path / "out")
+    Run(tmp_path / "out", torch.device("cpu"), 1).forget_parts()
+    table = tmp_path / "out" / "latency.json"
+    known = json.loads(table.read_text())
+    table.write_text(json.dumps(known | {"latency_ms": 2.0 * known["latency_ms"]}))
+    whole(tmp_path / "out")
+    assert json.loads(table.read_text())["latency_ms"] == 2.0 * known["latency_ms"]
+
+
 def test_python_takes_the_path(tiny_float: Path, tiny_data, tmp_path: Path) -> None:
     config = QuantizeConfig(max_noise=10.0, calibration=CalibrationConfig(images=4), methods=("max",))
     data = yq.Dataset.from_images(tiny_data.images)
@@ -127,6 +137,9 @@ def test_python_takes_the_path(tiny_float: Path, tiny_data, tmp_path: Path) -> N
         (["--calib-select", "range"], "calib_select is 'range' with '"),
         (["--bits", "6"], "bits is 6"),
         (["--outputs", "nowhere"], "outputs names 'nowhere'"),
+        (["--outputs", "zzz"], "tensors and nodes are named like "),
+        (["--outputs", ","], "outputs is ',', in which a name is empty"),
+        (["--outputs", ""], "outputs is '', in which a name is empty"),
     ],
 )
 def test_what_needs_torch_is_refused(

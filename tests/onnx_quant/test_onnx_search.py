@@ -221,6 +221,9 @@ def test_engines_for_vnni_alone_have_no_guard_and_are_others(
     model = open_searched(calibrated / QDQ, run)
     paths = {search_engines.Engines(model, CONFIG, run=run, rounds=1, vnni=vnni).build(()) for vnni in (False, True)}
     assert (len(paths), told) == (2, [(True, True), (False, False)])
+    model.target = "tensorrt"
+    with pytest.raises(ConfigError, match="vnni is True and the engine is 'tensorrt'"):
+        search_engines.Engines(model, CONFIG, run=run, rounds=1, vnni=True)
 
 
 def test_the_command_names_the_next_line(
@@ -252,7 +255,8 @@ def test_a_float_file_is_told_to_calibrate_first(
     line = ["search", str(tiny_float), "--images", str(tiny_data.images), "--max-noise", "1", "--quiet"]
     assert main([*line, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert f"'{tiny_float}' does not tell how an ONNX file was quantized" in error
+    assert f"'{tiny_float}' is a float model" in error
+    assert f"run `yoloqat calibrate {tiny_float}` first" in error
     assert error.count("\n") == 1
 
 

@@ -113,7 +113,10 @@ def test_the_results_tell_predicted_and_measured_figures(found, images):
     assert results["frontier"][-1]["d"] < 1e-3  # everything that makes noise is float
     assert sorted(map(sorted, results["tied_layers"]))[0] == ["model.2.cv2.conv", "model.2.m.0.cv1.conv"]
     json.dumps(results, allow_nan=False)
-    assert "float layers" in str(search_table(result))
+    lines = str(search_table(result)).splitlines()
+    assert "layers left float" in lines[0]
+    assert [line for line in lines[:-1] if len(line) > 80] == [], "the caption folds, the table fits a terminal"
+    assert f"keeps to a noise d of at most {results['goal']['max_noise']:g}, drop" in lines[-1]
     draw(result, run.out)
     assert (run.out / CHART).stat().st_size > 1000
 

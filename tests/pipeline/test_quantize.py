@@ -196,11 +196,23 @@ def test_engines_are_built_for_the_processors_that_are_named(
         ({"max_drop": 0.1, "methods": ("mse", "mean")}, "calibration method is 'mean'"),
         ({"max_drop": 0.1, "refine": "biases"}, "refine is 'biases'"),
         ({"max_drop": 0.1, "vnni": 2}, "vnni is 2"),
+        (
+            {"max_drop": 0.1, "vnni": True, "quant": QuantConfig(target="tensorrt")},
+            "vnni is True and the engine is 'tensorrt'",
+        ),
     ],
 )
 def test_what_is_wanted_is_checked(values: dict[str, float], told: str) -> None:
     with pytest.raises(ConfigError, match=f"^{told}"):
         QuantizeConfig(**values)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "float.onnx"])
+def test_the_model_is_not_replaced_by_the_results(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / ".." / name
+    with pytest.raises(ConfigError, match=re.escape(f"the results in '{tmp_path}' would replace '{path}'")):
+        open_float_model(path, tmp_path)
 
 
 def test_a_drop_needs_labels(whole: Whole, tmp_path: Path) -> None:

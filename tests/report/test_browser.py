@@ -15,6 +15,8 @@ from made_results import EVIL, diff, former, joined, noise, with_histograms, wri
 from yoloqat.report.page import page
 
 WIDTHS = (390, 1280, 1920)
+ATTEMPTS = 3
+"""On a busy machine the browser's virtual time runs out before the last page was told of."""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PAGES = {
     "joined": joined(),
@@ -111,10 +113,13 @@ def looked(request, browser, tmp_path_factory):
         f"--blink-settings=preferredColorScheme={['dark', 'light'].index(request.param)}",
         *("--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom", (folder / "all.html").as_uri()),
     ]
-    ran = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="found">(.*?)</pre>', ran.stdout, re.DOTALL)
-    assert found, ran.stderr[-2000:]
-    seen = {(entry["name"], entry["window"]): entry for entry in json.loads(html.unescape(found[1]))}
+    for _ in range(ATTEMPTS):
+        ran = subprocess.run(line, capture_output=True, text=True, timeout=120)
+        found = re.search(r'<pre id="found">(.*?)</pre>', ran.stdout, re.DOTALL)
+        assert found, ran.stderr[-2000:]
+        seen = {(entry["name"], entry["window"]): entry for entry in json.loads(html.unescape(found[1]))}
+        if len(seen) == len(frames):
+            break
     return request.param, seen, [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
 
 

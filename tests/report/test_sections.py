@@ -182,15 +182,32 @@ def test_a_latency_that_was_not_measured_is_told_as_predicted(source, told_ms):
 def test_a_frontier_is_drawn_over_latency_where_every_set_was_timed():
     sets = search()["results"]
     titles = [chart.title for chart in frontier_section(sets).charts]
-    assert titles == ["Drop over latency, ms", "Noise d over latency, ms", "Predicted noise d over latency, ms"]
+    assert titles == [
+        "Drop over latency, ms",
+        "Noise d over latency, ms",
+        "Predicted noise d over predicted latency, ms",
+    ]
     del sets["frontier"][0]["latency_ms"]
     assert frontier_section(sets).charts[0].title == "Drop over predicted latency, ms"
     del sets["frontier"][0]["latency_predicted_ms"]
     sets["frontier"][3]["drop"] = None
     titles = [chart.title for chart in frontier_section(sets).charts]
     assert titles[0] == "Noise d over share of multiply-adds in INT8"
-    assert frontier_section(sets).tables[0].rows[0][0] == "none"
+    assert frontier_section(sets).tables[0].rows[0][0] == "none (chosen)"
     assert frontier_section(sets).tables[0].rows[4][0] == "4: model.0.conv, model.1.conv, model.2.conv, ..."
+
+
+def test_a_search_without_labels_tells_its_noise_and_its_goal_and_has_no_empty_columns():
+    found = search()["results"] | {"goal": {"max_noise": 0.05}, "met": True}
+    for row in (found, *found["frontier"]):
+        row |= {"map50_95": None, "drop": None, "drop_ci95": None}
+    columns = frontier_section(found).tables[0].columns
+    assert columns == ("float layers", "d", "predicted d", "INT8 multiply-adds", "ms", "predicted ms")
+    assert "its noise d is 0.04; it takes 6 ms; it keeps to a noise d of at most 0.05." in verdict("search", found, "")
+    found |= {"goal": {"max_latency": 2.5}, "met": False}
+    assert verdict("search", found, "a.pt").endswith(
+        "it takes 6 ms; it is the nearest, no set keeps to at most 2.5 ms."
+    )
 
 
 def test_refinement_and_calibration_images_are_drawn_where_they_are_told():

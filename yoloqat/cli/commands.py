@@ -31,7 +31,11 @@ class Entry:
 COMMANDS = {
     name: Entry(name, f"yoloqat.cli.{module}", summary)
     for name, module, summary in (
-        ("quantize", "quantize", "Take a .pt to the fastest INT8 engine within a loss that you allow."),
+        (
+            "quantize",
+            "quantize",
+            "Take a .pt or a float .onnx to the fastest INT8 engine within a loss that you allow.",
+        ),
         ("demo", "demo", "The story of INT8, offline, on a small detector that yoloqat brings along."),
         ("inspect", "inspect", "Show what a model is made of, what of it is quantized, and why the rest stays float."),
         ("eval", "evaluate", "Score a model by COCO mAP, and by how far it is from the float model."),

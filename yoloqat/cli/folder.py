@@ -216,11 +216,12 @@ def claimed(
         asked: What the line asks for.
 
     Raises:
-        ConfigError: It holds results of other settings, or a file that the line names is among those to take away.
+        ConfigError: It holds results of other settings, or a file that the line names is among those to take away or to write.
         OutputError: A file cannot be moved.
     """
     if not args.overwrite:
         _check_same(out, asked, command)
+        _check_apart(out, args, command)
         yield
         return
     moved = _doomed(out, args, command, commands)
@@ -265,15 +266,37 @@ def _doomed(
         former = ""
     writer = commands[former].load() if former in commands else command
     paths = [path for name in (*writer.files, RESULT, REPORT) if os.path.lexists(path := out / name)]
-    for named in _named(args):
-        doomed = next((path for path in paths if named.absolute().is_relative_to(path.absolute())), None)
-        if doomed is not None:
-            raise ConfigError(
-                f"--overwrite would remove '{doomed}', which this run reads",
-                expected="results of which nothing is read",
-                hint="name another directory with --out",
-            )
+    doomed = _read_among(paths, args)
+    if doomed is not None:
+        raise ConfigError(
+            f"--overwrite would remove '{doomed}', which this run reads",
+            expected="results of which nothing is read",
+            hint="name another directory with --out",
+        )
     return paths
+
+
+def _check_apart(out: Path, args: argparse.Namespace, command: Command | LightCommand) -> None:
+    """Check that a command reads nothing that it writes.
+
+    Raises:
+        ConfigError: The line names such a file.
+    """
+    written = _read_among([out / name for name in (*command.files, RESULT, REPORT)], args)
+    if written is not None:
+        raise ConfigError(
+            f"`yoloqat {command.name}` would replace '{written}', which this run reads",
+            expected="results beside nothing that is read",
+            hint="name another directory with --out",
+        )
+
+
+def _read_among(paths: Sequence[Path], args: argparse.Namespace) -> Path | None:
+    """Return the first of some paths at or below which a line names something that is there; None where it names none."""
+    named = [os.path.realpath(path) for path in _named(args) if os.path.lexists(path)]
+    return next(
+        (path for path in paths if any(Path(one).is_relative_to(os.path.realpath(path)) for one in named)), None
+    )
 
 
 def _named(args: argparse.Namespace) -> Iterator[Path]:

@@ -45,14 +45,22 @@ def outputs_of(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the tensors or nodes that ``--outputs`` names.
 
     Raises:
-        ConfigError: The model is no ONNX file.
+        ConfigError: The model is no ONNX file, or a name is empty.
     """
-    named = tuple(name for name in (args.outputs or "").split(",") if name)
-    if named and not is_onnx(args.model):
+    if args.outputs is None:
+        return ()
+    named = tuple(name.strip() for name in args.outputs.split(","))
+    if not is_onnx(args.model):
         raise ConfigError(
             f"outputs is '{args.outputs}' with '{args.model}'",
             expected=f"it with a float {SUFFIX} file: a .pt tells its heads",
             hint="leave `outputs` out",
+        )
+    if not all(named):
+        raise ConfigError(
+            f"outputs is '{args.outputs}', in which a name is empty",
+            expected="names of tensors or nodes, joined by commas",
+            hint="leave `outputs` out to have the heads found",
         )
     return named
 

@@ -197,14 +197,16 @@ def take_recipe(args: argparse.Namespace) -> Recipe | None:
     else:
         values |= {"target": recipe.quantization.target, **recipe.export}
     for name, value in values.items():
-        if value is None or not hasattr(args, name):
+        if not hasattr(args, name) or (value is None and args.command != "calibrate"):
             continue
         given, usual = getattr(args, name), args.parser.get_default(name)
-        if isinstance(usual, str):  # a number that YAML reads, e.g. of lr0
+        if value is None:  # what a recipe leaves out of a calibration is the default
+            value = usual
+        elif isinstance(usual, str):  # a number that YAML reads, e.g. of lr0
             value = str(value)
         if given not in (usual, value):
             raise ConfigError(
-                f"{name} is {given!r} and the recipe '{args.recipe}' says {value!r:.200}",
+                f"{name} is {given!r} and the recipe '{args.recipe}' says {'none' if value is None else repr(value):.200}",
                 expected="one of them",
                 hint=f"leave `{name}` or `recipe` out",
             )

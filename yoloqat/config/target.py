@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from yoloqat.config.checks import check_choice
+from yoloqat.errors import ConfigError
 
 ADDS = ("residual", "both", "none")
 """Which inputs of an Add are quantized: the skip alone, skip and branch, or neither."""
@@ -97,3 +98,21 @@ def target_of(metadata: Mapping[str, str]) -> Target | None:
         metadata: The file's own, by key.
     """
     return TARGETS.get(metadata.get(TARGET_KEY, ""))
+
+
+def check_vnni(vnni: bool, engine: str | None) -> None:
+    """Check that an engine has the guard against saturating sums that ``vnni`` leaves out.
+
+    Args:
+        vnni: The engine will run on processors with VNNI alone.
+        engine: Its name, or the target's; None for the default.
+
+    Raises:
+        ConfigError: It is TensorRT, which runs on GPUs.
+    """
+    if vnni and engine == TENSORRT.name:
+        raise ConfigError(
+            f"vnni is True and the engine is '{engine}'",
+            expected=f"{OPENVINO.name} or {ONNXRUNTIME.name}, which run on processors",
+            hint="leave `vnni` out",
+        )

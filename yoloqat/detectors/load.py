@@ -26,7 +26,8 @@ def load_detector(path: Path) -> Detector:
     if is_named(path):
         path = fetch_named(path.name)
     if not path.is_file():
-        raise ModelError(f"model '{path}' does not exist", expected="a .pt or .safetensors file", hint="check the path")
+        told = "is a directory" if path.is_dir() else "does not exist"
+        raise ModelError(f"model '{path}' {told}", expected="a .pt or .safetensors file", hint="check the path")
     if path.suffix == ".pt":
         return load_anchor(path) if is_original(path) else load_ultralytics(path)
     if path.suffix == ".safetensors":

@@ -63,7 +63,7 @@ def _tensors_named(index: Index, name: str) -> list[str]:
         raise PatternError(
             f"outputs names '{name}', which is no tensor and no node of the graph",
             expected="the tensors at which the heads end",
-            hint=nearest_names(name, known),
+            hint=nearest_names(name, known, what="tensors and nodes"),
         )
     return found
 

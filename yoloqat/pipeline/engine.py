@@ -9,6 +9,7 @@ from typing import Any
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.checks import check_bool, check_choice, check_fraction, check_int
+from yoloqat.config.target import check_vnni
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
@@ -208,7 +209,8 @@ def build_and_score(
     if dataset is not None:
         check_scoring(info, dataset, scoring)
     engine, advice = checked_engine(onnx, config.engine)
-    if config.vnni and engine != "tensorrt" and cpu_saturates():
+    check_vnni(config.vnni, engine)
+    if config.vnni and cpu_saturates():
         warn(
             "vnni is True and this processor's 8-bit sums saturate: the engine is for others, and is not accurate here"
         )

@@ -212,6 +212,12 @@ def read_quantized(path: Path) -> QuantizedFile:
         ModelError: It was not made from an ONNX file, is damaged, or its float file is missing or another.
     """
     model = load_onnx(path)
+    if not any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node):
+        raise ModelError(
+            f"'{path}' is a float model",
+            expected="a model.onnx that `yoloqat calibrate` made of a float ONNX file",
+            hint=f"run `yoloqat calibrate {path}` first",
+        )
     try:
         entry = json.loads(properties(model)[KEY])[_ENTRY]
         quant, outputs = from_dict(QuantConfig, entry["quantization"]), tuple(map(str, entry["outputs"]))

@@ -15,8 +15,9 @@ from yoloqat.engines.tensorrt import load_tensorrt
 from yoloqat.errors import ConfigError, DependencyError
 from yoloqat.pipeline.candidates import Judge
 from yoloqat.pipeline.float_checkpoint import FloatCheckpoint
-from yoloqat.pipeline.float_model import FloatModel, Settings
+from yoloqat.pipeline.float_model import ONNX, FloatModel, Settings
 from yoloqat.pipeline.float_onnx import FloatOnnx, check_without_torch
+from yoloqat.pipeline.onnx_files import FLOAT
 from yoloqat.pipeline.quantize_config import QuantizeConfig, Quantized
 from yoloqat.pipeline.quantize_way import Way
 from yoloqat.pipeline.refine import check_image_count
@@ -52,9 +53,15 @@ def open_float_model(
         outputs: Of an ONNX file, tensors or nodes at which the heads end; found where none are named.
 
     Raises:
-        ConfigError: An ONNX file has no image size and ``imgsz`` is None.
+        ConfigError: An ONNX file has no image size and ``imgsz`` is None, or what is written to ``out`` would replace it.
         ModelError: It cannot be read, or is quantized already.
     """
+    if path.resolve() in [(out / name).resolve() for name in (ONNX, FLOAT)]:
+        raise ConfigError(
+            f"the results in '{out}' would replace '{path}'",
+            expected="a directory apart from the model",
+            hint="name another `out`",
+        )
     if path.suffix.lower() == ".onnx":
         return FloatOnnx(path, out, imgsz=imgsz, names=names, target=target, outputs=outputs)
     return FloatCheckpoint(path)

@@ -8,6 +8,7 @@ from typing import Any
 from yoloqat.config import CalibrationConfig, MethodSpec, QuantConfig
 from yoloqat.config.checks import check_bool, check_int
 from yoloqat.config.method import DEFAULT_METHODS, PER_LAYER
+from yoloqat.config.target import check_vnni
 from yoloqat.errors import ConfigError
 from yoloqat.pipeline.refine_steps import QUICK, steps_of
 from yoloqat.searching.profiles import ProfileFiles
@@ -38,7 +39,7 @@ class QuantizeConfig:
 
     Raises:
         ConfigError: Neither a drop nor a noise is named, or both, a value is out of range, a method or step is unknown, or
-            one of the two profiles is missing.
+            one of the two profiles is missing, or ``vnni`` does not fit the target.
     """
 
     max_drop: float | None = None
@@ -59,6 +60,7 @@ class QuantizeConfig:
         """Check the values."""
         check_int("epochs", self.epochs, 1)
         check_bool("vnni", self.vnni)
+        check_vnni(self.vnni, self.quant.target)
         object.__setattr__(self, "refine", steps_of(self.refine))
         for method in self.methods:
             MethodSpec.parse(method)

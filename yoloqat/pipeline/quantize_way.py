@@ -201,6 +201,8 @@ class Way:
 
         def make(folder: Path) -> dict[str, Any]:
             run = replace(self._run, out=folder)
+            if (self._run.out / TABLE).is_file() and not (folder / TABLE).exists():  # of a run that was finished
+                _copy(self._run.out / TABLE, folder / TABLE)
             model = open_searched(whole.folder / self._settings.model.files[0], run)
             return run_search(
                 model, self._judge.choosing, self._settings.scoring, search=search, run=run, profiles=files

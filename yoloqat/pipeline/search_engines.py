@@ -14,7 +14,7 @@ import numpy as np
 
 from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import ImageSize, sides
-from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO, TENSORRT
+from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO, TENSORRT, check_vnni
 from yoloqat.engines import OpenVINOPredictor, build_openvino
 from yoloqat.engines.openvino import SPLIT_ABOVE
 from yoloqat.engines.openvino_profile import profile_models
@@ -53,7 +53,8 @@ class Engines:
         groups: Layers that are float together.
 
     Raises:
-        ConfigError: There are profiles and the model's target is not TensorRT, or they are of OpenVINO.
+        ConfigError: There are profiles and the model's target is not TensorRT, or they are of OpenVINO; or ``vnni`` does not
+            fit the engine.
         EngineError: The profiles do not fit.
         ModelError: They cannot be read.
     """
@@ -71,6 +72,7 @@ class Engines:
         self.model, self.run, self.rounds, self._vnni = model, run, rounds, vnni
         self.config = replace(config, batch=1, rect=False)
         self.engine = model.target or DEFAULT_ENGINE
+        check_vnni(vnni, self.engine)
         self.measurable = self.engine == OPENVINO.name
         self.profiles = read_profiles(profiles, self.engine, model.nodes(), config.imgsz)
         self.layers = model.layers

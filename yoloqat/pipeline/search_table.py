@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yoloqat.pipeline.search import SearchResult
+from yoloqat.report.figures import goal_text
 from yoloqat.report.frontier import BuiltSet, draw_frontier
 from yoloqat.results import Table, counted, interval, number, signed
 
@@ -29,21 +30,19 @@ def search_table(found: SearchResult) -> Table:
             )
         )
     columns = (
-        "float layers",
+        "float",
         "predicted d",
         "d, choosing",
         "d, confirming",
         "predicted ms",
         "ms",
-        "INT8 multiply-adds",
+        "in INT8",
     )
     drop = "" if results["drop"] is None else f", drop {signed(results['drop'])} {interval(results['drop_ci95'])}"
-    kept = "keeps to" if found.met else "is nearest to"
-    (goal,) = (f"{name} {value:g}" for name, value in results["goal"].items())
     measured = "" if results["latency_measured"] else ", predicted: no engine was timed here"
-    caption = f"< {kept} {goal}{drop}; latency by {results['latency_source']}{measured}"
+    caption = f"< {goal_text(results)}{drop}; latency by {results['latency_source']}{measured}"
     model, images = Path(found.engines.model.source["path"]).name, counted(results["confirming_images"], "image")
-    title = f"{model}, {results['engine']}, {images}"
+    title = f"{model}, {results['engine']}: layers left float; {images} that confirm"
     return Table(title, columns, tuple(rows), caption)
 
 

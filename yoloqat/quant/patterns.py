@@ -33,12 +33,12 @@ def with_ancestors(name: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
-def nearest_names(name: str, candidates: Collection[str]) -> str:
-    """Return a hint that names the candidates most like ``name``, or one of them where none is."""
+def nearest_names(name: str, candidates: Collection[str], *, what: str = "layers") -> str:
+    """Return a hint that names the candidates most like ``name``, or one of them, which are ``what``, where none is."""
     near = difflib.get_close_matches(name, sorted(candidates), n=3, cutoff=0.5)
     if near:
         return f"did you mean {', '.join(near)}?"
-    return f"layers are named like {sorted(candidates)[-1]}" if candidates else "the model has no layer to quantize"
+    return f"{what} are named like {sorted(candidates)[-1]}" if candidates else "the model has no layer to quantize"
 
 
 def match_layers(patterns: Sequence[str], names: Collection[str], *, option: str = "ignore") -> set[str]:

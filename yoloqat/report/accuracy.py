@@ -245,7 +245,8 @@ def frontier_section(results: Results) -> Section | None:
         return None
     charts = []
     for cost, title, form in _COSTS:
-        good = next((entry for entry in _FIGURES if all(value(row, entry[0]) is not None for row in sets)), None)
+        figures = _FIGURES[1:] if cost == "d_predicted" else _FIGURES  # predictions beside predictions
+        good = next((entry for entry in figures if all(value(row, entry[0]) is not None for row in sets)), None)
         if good is None or any(value(row, cost) is None for row in sets):
             continue
         points = [
@@ -254,34 +255,28 @@ def frontier_section(results: Results) -> Section | None:
         charts.append(
             plane(f"{title[0].upper()}{title[1:]} over {good[1]}", points, axes=(good[1], title), forms=(good[2], form))
         )
-    rows = tuple(
-        (
-            _layers_text(row),
-            *(number(value(row, name)) for name in ("map50_95", "drop")),
-            between(bounds(row, "drop_ci95")),
-            measure(value(row, "d")),
-            measure(value(row, "d_predicted")),
-            percent(value(row, "int8_mac_share")),
-            measure(value(row, "latency_ms")),
-            measure(value(row, "latency_predicted_ms")),
-        )
-        for row in sets
+    chosen = results.get("float_layers")
+    cells = {
+        "float layers": [
+            f"{_layers_text(row)}{' (chosen)' if chosen == row.get('float_layers') is not None else ''}" for row in sets
+        ],
+        "mAP50-95": [number(value(row, "map50_95")) for row in sets],
+        "drop": [number(value(row, "drop")) for row in sets],
+        "95 % interval": [between(bounds(row, "drop_ci95")) for row in sets],
+        "d": [measure(value(row, "d")) for row in sets],
+        "predicted d": [measure(value(row, "d_predicted")) for row in sets],
+        "INT8 multiply-adds": [percent(value(row, "int8_mac_share")) for row in sets],
+        "ms": [measure(value(row, "latency_ms")) for row in sets],
+        "predicted ms": [measure(value(row, "latency_predicted_ms")) for row in sets],
+    }
+    table = Table("sets of float layers", tuple(cells), tuple(zip(*cells.values(), strict=True))).told()
+    text = (
+        "Each point is a set of layers left float, built and measured. By the predictions no set between two neighbours is "
+        "better than both; what is measured can differ from them."
     )
-    columns = (
-        "float layers",
-        "mAP50-95",
-        "drop",
-        "95 % interval",
-        "d",
-        "predicted d",
-        "INT8 multiply-adds",
-        "ms",
-        "predicted ms",
-    )
-    text = "Each point is a set of layers left float; between two neighbours nothing better was found."
     if results.get("latency_measured") is False:
         text += f" Latency by {results.get('latency_source')}, predicted: no engine was timed here."
-    return Section("Frontier", text, charts=tuple(charts), tables=(Table("sets of float layers", columns, rows),))
+    return Section("Frontier", text, charts=tuple(charts), tables=(table,))
 
 
 def _layers_text(row: Results) -> str:

@@ -97,6 +97,22 @@ def drop_sentence(results: Results, name: str = "drop") -> str:
     return f"its drop of {signed(drop)} mAP {between(interval)} cannot be told from zero"
 
 
+_GOALS = {
+    "max_drop": "an expected drop of at most {:g}",
+    "max_noise": "a noise d of at most {:g}",
+    "max_latency": "at most {:g} ms",
+}
+
+
+def goal_text(results: Results) -> str:
+    """Return whether a search met its goal, and the goal; an empty text where there is none."""
+    goal = results.get("goal")
+    told = (
+        [_GOALS[name].format(limit) for name, limit in goal.items() if name in _GOALS] if isinstance(goal, dict) else []
+    )
+    return f"{'keeps to' if results.get('met') else 'is the nearest, no set keeps to'} {told[0]}" if told else ""
+
+
 @dataclass(frozen=True)
 class Score:
     """The mAP of one model.

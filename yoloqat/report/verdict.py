@@ -8,6 +8,7 @@ from yoloqat.report.figures import (
     chosen_method,
     drop_sentence,
     expected,
+    goal_text,
     layer_count,
     measure,
     measured,
@@ -79,7 +80,10 @@ def _set(results: Results, model: str) -> str:
     source = str(results.get("latency_source"))
     if took is None and predicted is not None and source.endswith("profile"):  # others compare sets alone
         tail = f"; it is predicted to take {measure(predicted)} ms by {source}"
-    return f"{head}: {drop_sentence(results)}{tail}{_verdict(results)}."
+    silent = value(results, "drop") is None and value(results, "d") is not None
+    cost = f"its noise d is {measured(results)}" if silent else drop_sentence(results)
+    goal = goal_text(results)
+    return f"{head}: {cost}{tail}{f'; it {goal}' if goal else ''}{_verdict(results)}."
 
 
 def _verdict(results: Results) -> str:
