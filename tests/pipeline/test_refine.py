@@ -19,7 +19,8 @@ from yoloqat.datasets import DetectionDataset, ImageRecord, calibration_images, 
 from yoloqat.detectors import Detector, load_checkpoint, load_detector, save_checkpoint
 from yoloqat.errors import CalibrationError, ConfigError, ModelError
 from yoloqat.evaluation import evaluate
-from yoloqat.evaluation.fidelity import noise_only
+from yoloqat.evaluation.fidelity import NOISE, noise_only
+from yoloqat.evaluation.reference import Fidelity
 from yoloqat.pipeline import refine, refine_steps
 from yoloqat.pipeline.calibrate import calibrate
 from yoloqat.pipeline.finetune import float_detector
@@ -119,6 +120,20 @@ def test_a_damaged_part_is_made_anew(detector: Detector, records: tuple[ImageRec
     part.write_bytes(b"damaged")
     refined(second, records, run)
     assert state_digest(second.module) == state_digest(detector.module)
+
+
+def test_small_harms_do_not_add_up(
+    detector: Detector, records: tuple[ImageRecord, ...], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # each step is noisier than the one before within chance, and the second than none beyond chance
+    noises = iter([[0.1, 0.1, 0.1, 0.1], [0.13, 0.08, 0.13, 0.08], [0.12, 0.12, 0.121, 0.119]])
+    monkeypatch.setattr(
+        refine.Reference, "compare", lambda *_, **__: Fidelity({NOISE: np.array(next(noises))}, (1, 2, 3, 4))
+    )
+    monkeypatch.setattr(refine, "STEPS", {"bias": lambda task: {}, "ranges": lambda task: {}})
+    found = refined(detector, records, make_run(), ("bias", "ranges"))
+    assert [row["accepted"] for row in found["refine"]] == [True, True, False]
+    assert found["refine"][2]["d_change"] == pytest.approx(0.02)
 
 
 def test_a_step_that_harms_is_undone(

@@ -1,9 +1,10 @@
 """Try on a GPU what only a GPU can tell: engines of TensorRT, and the CUDA paths of yoloqat.
 
 Exports the model in FP16 and in INT8 with several placements of Q/DQ, builds each, scores each, times all engines in one run,
-interleaved, and tries calibration, the noise budget and 50 steps of fine-tuning on CUDA, on two GPUs also over NCCL. Every
-step runs by itself: one that fails is recorded, with the line that repeats it, and the rest goes on. Exit code 1 where a step
-failed, as those that build do without TensorRT; 2 where there is no GPU and no --device cpu, which tries the rest.
+interleaved, and tries calibration, the noise budget and 50 steps of fine-tuning on CUDA, on two GPUs also over NCCL. Every step
+runs by itself: one that fails is recorded, with the line that repeats it, and the rest goes on. Exit code 1 where a step
+failed, as those that build do without TensorRT (the same line runs the failed steps alone again); 2 where there is no GPU and
+no --device cpu, which tries the rest.
 """
 
 from __future__ import annotations
@@ -79,4 +80,4 @@ def _training_images(data: Path) -> int:
 
 
 _STEPS = [step.name for step in kit_steps(Path(), [], Path(), gpus=2)]
-COMMAND = LightCommand("gpu-kit", __doc__ or "", _arguments, _run, files=_STEPS)
+COMMAND = LightCommand("gpu-kit", __doc__ or "", _arguments, _run, files=[*_STEPS, gpu_kit.KEPT_STEPS])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloqat.progress import Progress, silent
+from yoloqat.provenance import write_json
 from yoloqat.results import Table, counted
 
 Runner = Callable[[Sequence[str]], tuple[int, str]]
@@ -35,6 +36,9 @@ _TOLD = (
     "quantized_convolutions", "convolutions", "int8_mac_share", "reformats", "tensorrt", "trtexec", "items", "predicted_totals",
     "epochs", "quantized_layers", "seconds", "warnings",
 )  # fmt: skip
+
+KEPT_STEPS = "steps.json"
+"""The steps that are done, for a run that is interrupted."""
 
 TRAINING_STEPS, BATCH = 50, 8
 """How far the kit trains, and images per step: enough to tell whether it runs, and how fast."""
@@ -174,7 +178,7 @@ def _training(name: str, claim: str, data: Sequence[str], out: Path, device: str
 def run_kit(
     steps: Sequence[Step], out: Path, *, run: Runner | None = None, progress: Progress = silent
 ) -> list[StepResult]:
-    """Run steps one after another, whatever becomes of each.
+    """Run steps one after another, whatever becomes of each; those that a former run has done are not run again.
 
     Args:
         steps: What to try.
@@ -182,21 +186,36 @@ def run_kit(
         run: Runs yoloqat; None starts a process per step.
         progress: Told after each step.
     """
-    found = []
+    found, finished = list[StepResult](), _finished(out)
     for index, step in enumerate(steps):
         progress("steps", index, len(steps))
-        found.append(_run_step(step, out, run or run_process))
+        result = _run_step(step, out, run or run_process, finished)
+        found.append(result)
+        if result.state == "done":
+            finished[result.command] = result
+            write_json(out / KEPT_STEPS, [asdict(done) for done in finished.values()])
     progress("steps", len(steps), len(steps))
     return found
 
 
-def _run_step(step: Step, out: Path, run: Runner) -> StepResult:
+def _finished(out: Path) -> dict[str, StepResult]:
+    """Return the steps that an interrupted run has done, by their lines."""
+    try:
+        kept = json.loads((out / KEPT_STEPS).read_text(encoding="utf-8"))
+        return {step["command"]: StepResult(**step) for step in kept}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _run_step(step: Step, out: Path, run: Runner, finished: dict[str, StepResult]) -> StepResult:
     missing = [str(path) for path in step.needs if not path.is_file()]
     arguments = [word for word in step.arguments if word not in missing] if step.any_of else list(step.arguments)
     arguments += ["--out", str(out / step.name)]
     command = " ".join(["yoloqat", *arguments])
     if missing and (not step.any_of or len(missing) == len(step.needs)):
         return StepResult(step.name, step.claim, "not run", command, 0.0, f"'{missing[0]}' is not there", {})
+    if command in finished and (out / step.name / "result.json").is_file():
+        return finished[command]
     begun = time.perf_counter()
     try:
         code, said = run(arguments)

@@ -74,7 +74,7 @@ def refine_detector(
     """Refine a calibrated detector in place.
 
     Every :data:`HELD_OUT`-th image takes no part: on these the noise d is measured before and after each step, and a step that
-    raises it significantly, by the paired 95 % interval, is undone.
+    raises it significantly above the least so far, by the paired 95 % interval, is undone.
 
     Args:
         detector: Calibrated; not refined, and not fine-tuned.
@@ -106,20 +106,20 @@ def refine_detector(
     config, progress = EvalConfig(imgsz=imgsz, batch=batch), run.labelled("refine")
     with quantization_disabled(detector.module):
         reference = Reference(predictor, held_out, config, detections=False, progress=progress)
-    before = reference.compare(predictor, progress=progress)
-    found: dict[str, Any] = {"refine": [_entry(NONE, before)]}
+    least = reference.compare(predictor, progress=progress)
+    found: dict[str, Any] = {"refine": [_entry(NONE, least)]}
     task = Task(detector, _teacher(detector), fitted, imgsz, run)
     for step in steps:
         state = _state(detector)
         found |= STEPS[step](task)
         after = reference.compare(predictor, progress=progress)
-        change = mean(after.measures[NOISE] - before.measures[NOISE])
+        change = mean(after.measures[NOISE] - least.measures[NOISE])
         accepted = not (change.low > 0 if change.images > 1 else change.value > 0)
         found["refine"].append(_entry(step, after, change, accepted=accepted))
-        if accepted:
-            before = after
-        else:
+        if not accepted:
             _restore(state)
+        elif change.value < 0:
+            least = after
     kept = [row["step"] for row in found["refine"][1:] if row["accepted"]]
     if detector.quantization is not None and kept:
         about = {"steps": kept, "images": len(fitted), "held_out": len(held_out)}

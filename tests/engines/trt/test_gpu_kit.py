@@ -80,6 +80,31 @@ def test_a_step_that_fails_ends_itself_alone(tmp_path):
     assert kit_results(found)["not_run"] == 1
 
 
+def test_the_same_line_runs_what_is_not_done_alone(tmp_path):
+    ran = []
+
+    def run(arguments):
+        ran.append(arguments[0])
+        if arguments[0] == "stop" and ran.count("stop") == 1:
+            raise KeyboardInterrupt
+        folder = Path(arguments[-1])
+        folder.mkdir(exist_ok=True)
+        (folder / "result.json").write_text('{"results": {"d": 0.125}}')
+        return (2, "no") if arguments[0] == "fail" else (0, "")
+
+    steps = [Step("a", "what", ("fine",)), Step("b", "what", ("fail",)), Step("c", "what", ("stop",))]
+    with pytest.raises(KeyboardInterrupt):
+        run_kit(steps, tmp_path, run=run)
+    found = run_kit(steps, tmp_path, run=run)
+    assert ran == ["fine", "fail", "stop", "fail", "stop"]
+    assert [result.state for result in found] == ["done", "failed", "done"]
+    assert found[0].results == {"d": 0.125}
+    other = [Step("a", "what", ("fine", "--imgsz", "320")), *steps[1:]]
+    (tmp_path / "c" / "result.json").unlink()
+    run_kit(other, tmp_path, run=run)
+    assert ran[5:] == ["fine", "fail", "stop"], "another line, a failure, and a result that is gone"
+
+
 def test_a_step_runs_in_a_process_of_its_own():
     code, said = run_process(["unheard-of"])
     assert code == 2
