@@ -8,6 +8,7 @@ LINES holds a list of command lines; FOUND gets their exit codes, what they told
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -67,6 +68,7 @@ def main() -> None:
     """Run all lines and write what was found."""
     lines, found, *allowed = sys.argv[1:]
     refused: list[str] = []
+    gc.set_threshold(50_000, 20, 100)  # as in the suite's own processes
     sys.addaudithook(hook([Path(folder) for folder in (*allowed, Path(lines).parent / "few")], refused))
     sys.path.append(str(Path(__file__).parents[1]))
     from few_images import demo_of_few_images

@@ -76,7 +76,7 @@ def test_any_other_missing_path_is_told_and_not_fetched(folder, asked, path):
 
 def test_a_directory_of_that_name_is_not_fetched(folder, asked):
     Path("yolov8n.pt").mkdir()
-    with pytest.raises(ModelError, match=r"model 'yolov8n.pt' does not exist"):
+    with pytest.raises(ModelError, match=r"model 'yolov8n.pt' is a directory"):
         load_detector(Path("yolov8n.pt"))
     assert asked == []
 
