@@ -1,13 +1,15 @@
 """What refinement wins: the noise d of the refined model over that of the calibrated one, on images that neither saw.
 
     python benchmarks/refine.py --weights ../shared/real/weights --data ../shared/real/coco/coco_val.yaml --imgsz 320
-    python benchmarks/refine.py ... --models yolov8n.pt yolov8s.pt yolov5s.pt --imgsz 640 --int8-macs 0.9 --refine all
+    python benchmarks/refine.py ... --models yolov8n.pt yolov8s.pt yolov5s.pt --imgsz 640 --int8-macs 0.9 --refine bias --map
+    python benchmarks/refine.py ... --imgsz 320 --bits 6 --refine all --refine-images 341 --map
 
 The baseline is today's default: mse, 64 calibration images, seed 0, one thread, 8 bits. Every row refines a copy of it, on the
 calibration images of one seed, and measures both on the validation images. A ratio is that of the two means, with the 95 %
 interval of a paired bootstrap over the images. With --int8-macs the layers that a noise budget of the calibration images says to
 leave float are, up to that share of the multiply-adds in INT8: the exact best by its shares, layers with a common scale together.
-With --map every row also has its mAP50-95 on all validation images, and its drop minus the baseline's with the paired interval.
+With --map every row also has its mAP50-95 on all validation images, its drop and that minus the baseline's, paired.
+OpenVINO engines beside NNCF's are measured by `benchmarks/openvino_nncf.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from ratio import Ratio
 
-from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig
+from yoloqat.config import CalibrationConfig, EvalConfig, MethodSpec, QuantConfig, QuantScheme
 from yoloqat.config.sizes import sides
 from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import Detector, TorchPredictor, load_detector, save_checkpoint, torch_threads
@@ -90,7 +93,9 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
     records = calibration_images(args.data, IMAGES, 0)
     config = EvalConfig(imgsz=imgsz, batch=args.batch)
 
-    def calibrated(quant: QuantConfig) -> Ptq:
+    def calibrated(ignore: Sequence[str] = ()) -> Ptq:
+        weights = QuantScheme(bits=args.bits, axis=0, narrow_range=True)
+        quant = QuantConfig(QuantScheme(bits=args.bits), weights, ignore=tuple(ignore))
         ptq = Ptq(
             load_detector(args.weights / model),
             records,
@@ -103,7 +108,7 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
         ptq.apply(MethodSpec("mse"))
         return ptq
 
-    ptq = calibrated(QuantConfig())
+    ptq = calibrated()
     images = spread(load_dataset(args.data).images, args.images)
     reference = float_reference(ptq, images, config, run=run)
     if reference is None:
@@ -114,8 +119,10 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
     scored = None
     if args.map:
         dataset = load_dataset(args.data)
+        floating = evaluate(TorchPredictor(load_detector(args.weights / model)), dataset, config).matches
         scored = evaluate(ptq.predictor, dataset, config)
-        print(f"  mAP50-95 {scored.metrics.map50_95:.4f} as calibrated, {len(dataset.images)} images", flush=True)
+        drop = paired_difference(floating, scored.matches)
+        print(f"  mAP50-95 {scored.metrics.map50_95:.4f}, drop {drop}, {len(dataset.images)} images", flush=True)
 
     def row(what: str, detector: Detector) -> None:
         after = reference.compare(TorchPredictor(detector))
@@ -124,11 +131,14 @@ def measured(args: argparse.Namespace, model: str, imgsz: int, folder: Path) -> 
         if scored is not None:
             found = evaluate(TorchPredictor(detector), dataset, config)
             more = paired_difference(scored.matches, found.matches)
-            print(f"    mAP50-95 {found.metrics.map50_95:.4f}; drop minus the baseline's {more}", flush=True)
+            drop = paired_difference(floating, found.matches)
+            print(
+                f"    mAP50-95 {found.metrics.map50_95:.4f}; drop {drop}; drop minus the baseline's {more}", flush=True
+            )
 
     ignored = [*args.ignore, *(least_noise_within(ptq, args.int8_macs, run) if args.int8_macs else ())]
     if ignored:
-        ptq = calibrated(QuantConfig(ignore=tuple(ignored)))
+        ptq = calibrated(ignored)
         row(f"float: {', '.join(ignored)}; multiply-adds in INT8 {int8_share(ptq):.3f}", ptq.detector)
     for seed in args.seeds:
         chosen = calibration_images(args.data, args.refine_images, seed)
@@ -157,6 +167,7 @@ def main() -> None:
     parser.add_argument(
         "--int8-macs", type=float, help="leave layers float down to this share of multiply-adds in INT8"
     )
+    parser.add_argument("--bits", type=int, default=8, help="width of weights and activations")
     parser.add_argument("--map", action="store_true", help="score mAP too; needs labels")
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
