@@ -32,7 +32,7 @@ from yoloqat.datasets import calibration_images, load_dataset, spread
 from yoloqat.detectors import TorchPredictor, load_detector, torch_threads
 from yoloqat.detectors.ultralytics_import import environment_kept, ultralytics_module
 from yoloqat.engines import OpenVINOPredictor, build_openvino, cpu_saturates
-from yoloqat.engines.openvino import SPLIT_ABOVE
+from yoloqat.engines.openvino import guard
 from yoloqat.engines.precision import INT8
 from yoloqat.evaluation import evaluate, paired_difference
 from yoloqat.evaluation.drops import drop_results
@@ -86,9 +86,7 @@ def _compare(args: argparse.Namespace, folder: Path) -> None:
         for vnni in (False, True) if args.vnni else (False,):
             name = f"{onnx.parent.parent.name}{', --vnni' if vnni else ''}"
             paths[name] = folder / f"built{len(paths)}"
-            build_openvino(
-                onnx, paths[name], threads=args.threads, tight=not vnni, split_above=1.0 if vnni else SPLIT_ABOVE
-            )
+            build_openvino(onnx, paths[name], threads=args.threads, **guard(vnni=vnni))
     size = OpenVINOPredictor(next(iter(paths.values()))).info.imgsz
     imgsz = max(size) if size else detector.imgsz
     theirs = args.nncf_model

@@ -48,7 +48,7 @@ class Table:
         caption = [self.caption] if self.caption else []
         return "\n".join([self.title, *_aligned([self.columns, *self.rows], words={0, *self.left}), *caption])
 
-    def told(self) -> Table:
+    def without_empty_columns(self) -> Table:
         """Return the table without the columns, after the first, that hold nothing but dashes."""
         kept = [at for at in range(len(self.columns)) if not at or any(row[at] != "-" for row in self.rows)]
         rows = tuple(tuple(row[at] for at in kept) for row in self.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from yoloqat.config.checks import check_fraction
 from yoloqat.engines.built_in_conf import onnx_file_info
@@ -42,6 +43,23 @@ class OpenVINOBuild:
     saturates: bool
     overflow: dict[str, Overflow]
     split: tuple[str, ...]
+
+
+class Guard(TypedDict):
+    """How :func:`build_openvino` keeps sums of 8 bits from saturating, as it takes it."""
+
+    tight: bool
+    split_above: float
+
+
+def guard(*, vnni: bool, split_above: float = SPLIT_ABOVE) -> Guard:
+    """Return the guard of an engine.
+
+    Args:
+        vnni: It will run on processors with VNNI alone, whose sums do not saturate: there is none.
+        split_above: Otherwise as :func:`build_openvino` takes it.
+    """
+    return {"tight": not vnni, "split_above": 1.0 if vnni else split_above}
 
 
 def build_openvino(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
@@ -22,6 +22,17 @@ def multiply_adds(centre: Sequence[int], weight: Sequence[int]) -> int:
     if len(centre) < 2 or not centre[1]:
         return 0
     return (centre[0] or 1) * math.prod(centre[1:]) * math.prod(weight) // centre[1] if weight else 0
+
+
+def convolution_multiply_adds(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return the multiply-adds of one forward of a convolution's node; 0 where its shape is open.
+
+    Args:
+        node: A convolution, or a transposed one.
+        shapes: Of tensors by name.
+    """
+    centre = node.output[0] if node.op_type == "Conv" else node.input[0]
+    return multiply_adds(shapes.get(centre, ()), shapes.get(node.input[1], ()))
 
 
 def with_input_shape(model: onnx.ModelProto, name: str, shape: tuple[int, ...]) -> onnx.ModelProto:
@@ -60,9 +71,5 @@ def convolution_macs(model: onnx.ModelProto, operators: Collection[str] = CONVOL
     """
     shapes = tensor_shapes(model)
     return {
-        node.name: multiply_adds(
-            shapes.get(node.output[0] if node.op_type == "Conv" else node.input[0], ()), shapes.get(node.input[1], ())
-        )
-        for node in model.graph.node
-        if node.op_type in operators
+        node.name: convolution_multiply_adds(node, shapes) for node in model.graph.node if node.op_type in operators
     }

@@ -10,7 +10,7 @@ import onnx
 
 from yoloqat.onnx_graph.file import inputs_of
 from yoloqat.onnx_graph.index import Index, index_of
-from yoloqat.onnx_graph.macs import multiply_adds, tensor_shapes, with_input_shape
+from yoloqat.onnx_graph.macs import convolution_multiply_adds, tensor_shapes, with_input_shape
 from yoloqat.onnx_graph.operators import CONVOLUTIONS, LAYER_OPS
 from yoloqat.onnx_quant.float_graph import layer_nodes
 from yoloqat.quant.graph.cost import LayerCost
@@ -50,7 +50,7 @@ class SizedGraph:
     def _cost(self, node: onnx.NodeProto) -> LayerCost:
         first, second, written = (self.shapes.get(name, ()) for name in (*node.input[:2], node.output[0]))
         if node.op_type in CONVOLUTIONS:
-            macs = multiply_adds(written if node.op_type == "Conv" else first, second)
+            macs = convolution_multiply_adds(node, self.shapes)
         elif node.op_type == "Gemm":
             macs = prod(written) * prod(second) // written[-1] if written and written[-1] else 0
         else:

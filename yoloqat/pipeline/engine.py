@@ -13,7 +13,7 @@ from yoloqat.config.target import check_vnni
 from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.engines import OnnxPredictor, OpenVINOPredictor, build_openvino
 from yoloqat.engines.dispatch import cuda_index
-from yoloqat.engines.openvino import SPLIT_ABOVE
+from yoloqat.engines.openvino import SPLIT_ABOVE, guard
 from yoloqat.engines.saturation import cpu_saturates
 from yoloqat.engines.tensorrt import TensorRTOptions, TensorRTPredictor, engine_results, load_cuda, load_tensorrt
 from yoloqat.errors import ConfigError, warn, with_options
@@ -112,8 +112,7 @@ class _Built:
 
 def _openvino(work: _Work) -> _Built:
     path, threads, vnni = work.out / OPENVINO, work.run.threads, work.config.vnni
-    split_above = 1.0 if vnni else work.config.split_above
-    built = build_openvino(work.onnx, path, threads=threads, tight=not vnni, split_above=split_above)
+    built = build_openvino(work.onnx, path, threads=threads, **guard(vnni=vnni, split_above=work.config.split_above))
     results, rows = build_results(built), []
     if built.saturates and results["quantized_convolutions"] and not vnni:
         rows.append(("this processor's 8-bit sums saturate", "guarded against"))

@@ -15,7 +15,6 @@ from yoloqat.datasets import DetectionDataset, ImageRecord
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.drops import Baseline, drop_results
 from yoloqat.evaluation.reference import Reference
-from yoloqat.evaluation.scoring import check_fit
 from yoloqat.onnx_quant.collect import collect_histograms
 from yoloqat.onnx_quant.placement import OnnxPlacement, place
 from yoloqat.onnx_quant.predictor import GraphPredictor
@@ -69,7 +68,6 @@ def calibrate_onnx(
     method = calibration.method
     _check_method(method)
     check_scoring(floating.info, dataset, config)
-    check_fit(floating.info, config)
     start = time.perf_counter()
     collected = collect_file(floating, records, config, quant=quant, calibration=calibration, run=run, outputs=outputs)
     quantized = collected.quantized(method, float_layers)

@@ -315,9 +315,7 @@ def _choose(measure: _Measure, search: SearchConfig, map_float: float | None) ->
     """
     if search.max_latency is not None:
         return _within_latency(measure, search.max_latency)
-    limit = (
-        search.max_noise if search.max_noise is not None else largest_noise(float(search.max_drop or 0.0), map_float)
-    )
+    limit = _limit(search, map_float)
     solve = partial(least_latency, measure.problem)
     _approach(measure, solve, limit, lambda own: own.d, lambda candidate: candidate.d.value)
     fit = [candidate for candidate in measure.found.values() if candidate.d.value <= limit]

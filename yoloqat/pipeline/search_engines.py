@@ -16,7 +16,7 @@ from yoloqat.config import EvalConfig
 from yoloqat.config.sizes import ImageSize, sides
 from yoloqat.config.target import DEFAULT_ENGINE, OPENVINO, TENSORRT, check_vnni
 from yoloqat.engines import OpenVINOPredictor, build_openvino
-from yoloqat.engines.openvino import SPLIT_ABOVE
+from yoloqat.engines.openvino import guard
 from yoloqat.engines.openvino_profile import profile_models
 from yoloqat.errors import ConfigError
 from yoloqat.evaluation.reference import Fidelity, Reference
@@ -108,8 +108,7 @@ class Engines:
             with scratch_directory(path.parent) as folder:
                 onnx = folder / "model.onnx"
                 self.model.export(layers, onnx, self.config.imgsz)
-                split_above = 1.0 if self._vnni else SPLIT_ABOVE
-                build_openvino(onnx, path, threads=self.run.threads, tight=not self._vnni, split_above=split_above)
+                build_openvino(onnx, path, threads=self.run.threads, **guard(vnni=self._vnni))
         return path
 
     def predictor(self, layers: Sequence[str]) -> Predictor:

@@ -269,7 +269,9 @@ def frontier_section(results: Results) -> Section | None:
         "ms": [measure(value(row, "latency_ms")) for row in sets],
         "predicted ms": [measure(value(row, "latency_predicted_ms")) for row in sets],
     }
-    table = Table("sets of float layers", tuple(cells), tuple(zip(*cells.values(), strict=True))).told()
+    table = Table(
+        "sets of float layers", tuple(cells), tuple(zip(*cells.values(), strict=True))
+    ).without_empty_columns()
     text = (
         "Each point is a set of layers left float, built and measured. By the predictions no set between two neighbours is "
         "better than both; what is measured can differ from them."

@@ -135,7 +135,7 @@ def bench_section(results: Results) -> Section | None:
             )
         )
     columns = ("model", "engine", "precision", "batch", "p50 ms", "p95 ms", "p99 ms", "images/s", "speed-up", "spread")
-    table = Table("latencies", columns, tuple(rows), left=(1, 2)).told()
+    table = Table("latencies", columns, tuple(rows), left=(1, 2)).without_empty_columns()
     machine = results.get("machine") or {}
     text = f"{machine['processor']}, {counted(machine['threads'], 'thread')}, {machine['device']}." if machine else ""
     charts = (spreads("Latency: median, 95th and 99th percentile", bars, axis="ms"),) if bars else ()
